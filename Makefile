@@ -1,0 +1,108 @@
+# Everything that a person or a machine does with a checkout. `make demo` and `make test` need root, and what
+# the apt-get line in README.md installs; nothing else is taken from the system, nothing is installed outside .venv.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# RunAgent's own client pins a web stack of its own (fastapi, uvicorn, websockets): it never shares an environment.
+COMPAT := .venv-compat
+RUNAGENT := runagent==0.1.49
+# Hashes for every file, wheels only: nothing that is fetched can run code before its hash was compared.
+PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --require-hashes --only-binary :all:
+INSTALL := $(BIN)/python $(PIP_INSTALL)
+UV ?= $(shell command -v $(BIN)/uv || command -v uv)
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build --generate-hashes \
+          --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test compat bench protections lint lock clean preflight root
+
+help:
+	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
+	@echo 'make test         all tests; a skip that tests/skips.toml does not list is a failure (root)'
+	@echo 'make compat       real RunAgent clients against a real daemon: Python, and Rust where cargo is (root)'
+	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
+	@echo 'make bench        cold start and warm call beside bubblewrap and FastAPI (root)'
+	@echo 'make lint         ruff, mypy --strict, codespell, import contracts'
+	@echo 'make lock         write the requirements*.lock files again; UPGRADE=1 takes the newest versions'
+	@echo 'make clean        remove .venv, .venv-compat and what tools leave in the tree'
+
+demo: root $(VENV)/.runtime
+	@$(BIN)/python examples/demo.py
+
+test: root $(VENV)/.dev $(COMPAT)/.runagent
+	@RUNAGENTD_MUST_RUN=1 .ci/own-cgroup $(BIN)/python -m pytest --quiet --durations=10
+
+compat: root $(VENV)/.dev $(COMPAT)/.runagent
+	@RUNAGENTD_MUST_RUN=1 $(BIN)/python -m pytest --quiet tests/compat
+	@$(BIN)/python -m tests.compat.rust
+
+protections: root $(VENV)/.dev
+	@.ci/own-cgroup $(BIN)/python -m tests.protections
+
+bench: root $(VENV)/.bench
+	@$(BIN)/python -m benchmarks
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/codespell
+	@$(BIN)/lint-imports --no-cache --show-timings
+
+lock:
+	@test -n '$(UV)' || { echo 'make lock: uv is missing; install it: $(PYTHON) -m pip install uv'; exit 1; }
+	@$(COMPILE) pyproject.toml --group build --output-file requirements.lock
+	@$(COMPILE) pyproject.toml --group build --group dev --constraint requirements.lock \
+	    --output-file requirements-dev.lock
+	@$(COMPILE) pyproject.toml --group build --group dev --group bench --constraint requirements-dev.lock \
+	    --output-file requirements-bench.lock
+	@echo '$(RUNAGENT)' | $(COMPILE) - --output-file requirements-compat.lock
+
+clean:
+	@rm -rf $(VENV) $(COMPAT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- the virtual environments: one stamp for each lock
+
+preflight:
+	@.ci/preflight '$(PYTHON)'
+
+root:
+	@.ci/preflight --root '$(PYTHON)'
+
+# A virtual environment knows its own absolute path: in a checkout that was moved or copied it is made anew.
+ifneq ($(shell cat $(VENV)/.home 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.home
+endif
+ifneq ($(shell cat $(COMPAT)/.home 2>/dev/null),$(CURDIR))
+.PHONY: $(COMPAT)/.home
+endif
+
+$(VENV)/.home $(COMPAT)/.home: %/.home: | preflight
+	@echo 'making $*'
+	@rm -rf $*
+	@$(PYTHON) -m venv $*
+	@printf '%s' '$(CURDIR)' > $@
+
+$(VENV)/.runtime: requirements.lock pyproject.toml $(VENV)/.home
+	@echo 'installing requirements.lock into $(VENV)'
+	@$(INSTALL) --requirement requirements.lock
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo 'installing requirements-dev.lock into $(VENV)'
+	@$(INSTALL) --requirement requirements-dev.lock
+	@touch $@
+
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
+	@echo 'installing requirements-bench.lock into $(VENV)'
+	@$(INSTALL) --requirement requirements-bench.lock
+	@touch $@
+
+$(COMPAT)/.runagent: requirements-compat.lock $(COMPAT)/.home
+	@echo 'installing requirements-compat.lock into $(COMPAT)'
+	@$(COMPAT)/bin/python $(PIP_INSTALL) --requirement requirements-compat.lock
+	@touch $@

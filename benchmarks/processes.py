@@ -1,0 +1,216 @@
+"""The programs that are measured, started and ended: the daemon itself, and the servers it is compared with.
+
+Runs as: `make bench`, root.
+Reads from strangers: nothing; everything listens on 127.0.0.1, on a port that the kernel chose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runagentd.foreman import admin_client
+from runagentd.wire import admin
+
+ROOT = Path(__file__).resolve().parent.parent
+AGENT = Path(__file__).resolve().parent / "agents" / "echo"
+_UP_SECONDS = 60.0
+_DOWN_SECONDS = 15.0
+_POLL_SECONDS = 0.005
+
+
+class BenchmarkError(Exception):
+    """Something cannot be measured here: one clear text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Something that echoes `{"text": …}` when it is sent by POST."""
+
+    name: str
+    url: str
+    token: str
+    processes: tuple[tuple[str, int], ...]
+    """who works for an answer: names and pids"""
+
+    def cpu_ns(self) -> dict[str, int]:
+        """What each of them has spent on a processor, in nanoseconds (proc_pid_schedstat(5))."""
+        return {
+            name: int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0])
+            for name, pid in self.processes
+        }
+
+
+class Daemon:
+    """A running `runagentd serve` with the benchmarks' one agent."""
+
+    def __init__(self, *, url: str, token: str, agent: str, admin_socket: Path, foreman: int) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self.address = (parts.hostname or "", parts.port or 0)
+        self.url = url
+        self.token = token
+        self.agent = agent
+        self._admin_socket = admin_socket
+        self._foreman = foreman
+
+    def path(self, tag: str) -> str:
+        return f"/v1/agents/{self.agent}/entrypoints/{tag}:invoke"
+
+    def endpoint(self) -> Endpoint:
+        listing = self.listing()
+        supervisor = next(row.pid for row in listing.daemons if row.name == "supervisor")
+        children = Path(f"/proc/{self._foreman}/task/{self._foreman}/children").read_text(encoding="ascii").split()
+        gateway = next(int(pid) for pid in children if int(pid) != supervisor)
+        return Endpoint(
+            name="runagentd",
+            url=self.url + self.path("echo"),
+            token=self.token,
+            processes=(("gateway", gateway), ("runner", listing.instances[0].pid)),
+        )
+
+    def listing(self) -> admin.Instances:
+        reply = admin_client.ask(self._admin_socket, admin.ListInstances())
+        if not isinstance(reply, admin.Instances):
+            raise BenchmarkError(f"the supervisor answered {reply}")
+        return reply
+
+    def settle(self, *, spares: int, other_than: str = "") -> admin.InstanceRow:
+        """Wait until an instance that is not `other_than` is ready and all spares are; its row."""
+        deadline = time.monotonic() + _UP_SECONDS
+        while True:
+            listing = self.listing()
+            row = listing.instances[0]
+            if row.state == "ready" and row.instance != other_than and listing.spares >= spares:
+                return row
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"the agent's instance is {row.state}, last cause {row.last_cause!r}")
+            time.sleep(_POLL_SECONDS)
+
+    def restart(self) -> None:
+        """End the instance; the supervisor starts the next one as soon as this one is cleaned up."""
+        reply = admin_client.ask(self._admin_socket, admin.Restart(agent=self.agent))
+        if not isinstance(reply, admin.Done):
+            raise BenchmarkError(f"the supervisor answered {reply}")
+
+
+@contextlib.contextmanager
+def daemon(*, spares: int) -> Iterator[Daemon]:
+    """`runagentd serve` under the policy `base`, in a state directory of its own."""
+    place = Path(tempfile.mkdtemp(prefix="runagentd-bench-"))
+    ready, log = place / "ready.json", place / "log"
+    command = [
+        sys.executable, "-m", "runagentd.cli.runagentd", "serve", str(AGENT),
+        "--port", "0", "--spares", str(spares), "--state-dir", str(place / "state"), "--ready-file", str(ready),
+    ]  # fmt: skip
+    try:
+        with _running(command, log) as process:
+            _wait_for(ready.exists, process, log)
+            up = json.loads(ready.read_text(encoding="utf-8"))
+            yield Daemon(
+                url=up["url"], token=up["token"], agent=up["agents"][0]["id"],
+                admin_socket=place / "state" / "admin.sock", foreman=process.pid,
+            )  # fmt: skip
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def fastapi() -> Iterator[Endpoint]:
+    """FastAPI on uvicorn as its documentation deploys it on one processor: uvloop, httptools, one worker, no log."""
+    for name in ("fastapi", "uvicorn", "httptools"):
+        if importlib.util.find_spec(name) is None:
+            raise BenchmarkError(f"{name} is missing; 'make bench' installs it from requirements-bench.lock")
+    options = ("--loop", "uvloop", "--http", "httptools", "--workers", "1", "--no-access-log", "--log-level", "warning")
+    with _server("FastAPI on uvicorn", ["-m", "uvicorn", "benchmarks.servers.fastapi_echo:app", *options]) as endpoint:
+        yield endpoint
+
+
+@contextlib.contextmanager
+def bare_aiohttp() -> Iterator[Endpoint]:
+    """An aiohttp handler on uvloop, with nothing around it: what the gateway's HTTP server costs by itself."""
+    with _server("aiohttp, bare", ["-m", "benchmarks.servers.aiohttp_echo"]) as endpoint:
+        yield endpoint
+
+
+@contextlib.contextmanager
+def _server(name: str, arguments: Sequence[str]) -> Iterator[Endpoint]:
+    port = _free_port()
+    with tempfile.NamedTemporaryFile(prefix="runagentd-bench-", suffix=".log") as file:
+        log = Path(file.name)
+        with _running([sys.executable, *arguments, "--host", "127.0.0.1", "--port", str(port)], log) as process:
+            _wait_for(lambda: _listens(port), process, log)
+            yield Endpoint(
+                name=name, url=f"http://127.0.0.1:{port}/echo", token="", processes=(("server", process.pid),)
+            )
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_DOWN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _UP_SECONDS
+    while not happened():
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise BenchmarkError(f"a program that is to be measured does not come up:\n{said}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def check_echo(endpoint: Endpoint) -> None:
+    """One call, and its answer: what is measured must be what is meant."""
+    parts = urllib.parse.urlsplit(endpoint.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    headers = {"Content-Type": "application/json"}
+    if endpoint.token:
+        headers["Authorization"] = f"Bearer {endpoint.token}"
+    try:
+        connection.request("POST", parts.path, b'{"text":"hello"}', headers)
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    if answer.status != 200 or json.loads(body) != "hello":
+        raise BenchmarkError(f"{endpoint.name} answers {answer.status} {body[:200]!r} where an echo was expected")
+
+
+def require_root() -> None:
+    if os.geteuid() != 0:
+        raise BenchmarkError("benchmarks must be run as root: they make real sandboxes")

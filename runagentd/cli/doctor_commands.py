@@ -1,0 +1,180 @@
+"""`runagentctl doctor`: what this machine offers, what each shipped policy gets here, and a sandbox that proves it.
+
+Runs as: root.
+Reads from strangers: nothing; the agent in the throwaway sandbox is the one written below.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from runagentd.cli.explain_commands import EXAMPLE
+from runagentd.errors import ConfigurationError, HostError
+from runagentd.plan.build import AgentFolders, build
+from runagentd.plan.facts import HostFacts
+from runagentd.plan.syscalls import shipped_table
+from runagentd.policy.files import find, shipped_names
+from runagentd.supervise import libseccomp
+from runagentd.supervise.hostfacts import gather
+
+_UP_SECONDS = 60.0
+
+_AGENT = '''\
+"""Looks around from inside a sandbox."""
+
+import os
+import socket
+
+
+def _attempt(action):
+    try:
+        action()
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def look_around():
+    """What this process is, and what it may not do."""
+    with open("/proc/self/status") as file:
+        status = dict(line.rstrip().split(":", 1) for line in file)
+    return {
+        "identity": {key: status[key].strip() for key in ("Uid", "CapEff", "NoNewPrivs", "Seccomp")},
+        "refused": {
+            "read /etc/shadow": _attempt(lambda: open("/etc/shadow")),
+            "see another process": None if os.path.exists("/proc/1") else "hidden",
+            "open a network socket": _attempt(lambda: socket.socket(socket.AF_INET)),
+            "write to /usr": _attempt(lambda: open("/usr/x", "w")),
+            "start a program": _attempt(lambda: os.execv("/proc/self/exe", ["python", "-c", ""])),
+        },
+    }
+'''
+_CONFIGURATION = {
+    "agent_name": "doctor",
+    "agent_architecture": {"entrypoints": [{"file": "agent.py", "module": "look_around", "tag": "look_around"}]},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the report."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+def doctor(*, as_json: bool) -> int:
+    """Print the report; 0 where everything is as it must be, else 1."""
+    findings = []
+    for finding in _examine():
+        findings.append(finding)
+        if not as_json:
+            print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.detail}", flush=True)
+    healthy = all(finding.ok for finding in findings)
+    if as_json:
+        rows = [{"what": one.what, "ok": one.ok, "detail": one.detail} for one in findings]
+        print(json.dumps({"ok": healthy, "findings": rows}, indent=2))
+    else:
+        print("this machine can run sandboxes" if healthy else "this machine cannot run sandboxes as it is")
+    return 0 if healthy else 1
+
+
+def _examine() -> Iterator[Finding]:
+    facts = gather()
+    yield from _kernel(facts)
+    yield _libseccomp()
+    for name in shipped_names():
+        yield _policy(name, facts)
+    yield from _throwaway()
+
+
+def _kernel(facts: HostFacts) -> Iterator[Finding]:
+    release = ".".join(map(str, facts.release))
+    newest = f"Linux {release}, {facts.machine}; 5.19 or newer is needed"
+    yield Finding(what="kernel", ok=facts.release >= (5, 19, 0), detail=newest)
+    cgroups = facts.cgroups.describe() if facts.cgroups is not None else facts.cgroup_problem
+    yield Finding(what="cgroups", ok=facts.cgroups is not None, detail=cgroups)
+    landlock = f"ABI {facts.landlock_abi}" if facts.landlock_abi else "not there"
+    yield Finding(what="Landlock", ok=facts.landlock_abi >= 1, detail=landlock)
+    for what, there in (
+        ("overlayfs", facts.overlay),
+        ("user namespaces", facts.user_namespaces),
+        ("idmapped mounts", facts.idmapped_mounts),
+    ):
+        yield Finding(what=what, ok=there, detail="works" if there else "not there")
+    actions = {"errno", "kill_process"} - set(facts.seccomp_actions)
+    yield Finding(what="seccomp", ok=not actions, detail=" ".join(facts.seccomp_actions) or "not there")
+    python = ".".join(map(str, facts.python_version))
+    yield Finding(what="Python", ok=True, detail=f"{python}, {facts.interpreter}")
+
+
+def _libseccomp() -> Finding:
+    try:
+        return Finding(what="libseccomp", ok=True, detail=".".join(map(str, libseccomp.version())))
+    except HostError as error:
+        return Finding(what="libseccomp", ok=False, detail=str(error).replace("\n", "; "))
+
+
+def _policy(name: str, facts: HostFacts) -> Finding:
+    what = f"policy {name}"
+    try:
+        folders = AgentFolders(environments=(), persistent=(), absent=frozenset())
+        plan = build(find(name), facts, EXAMPLE, folders, shipped_table())
+    except (ConfigurationError, HostError) as error:
+        return Finding(what=what, ok=False, detail=str(error).replace("\n", "; "))
+    limits = plan.limits
+    detail = f"{len(plan.steps)} steps, {len(plan.mounts)} mounts, {limits.memory_max // (1024 * 1024)} MiB"
+    detail += f", {limits.pids_max} tasks, {limits.cpu_max:g} cores"
+    return Finding(what=what, ok=True, detail=detail)
+
+
+def _throwaway() -> Iterator[Finding]:
+    """Serve the agent above on a state directory of its own, call it once, and stop."""
+    with tempfile.TemporaryDirectory(prefix="runagentd-doctor-") as place:
+        folder, ready = Path(place, "agent"), Path(place, "ready.json")
+        folder.mkdir()
+        (folder / "agent.py").write_text(_AGENT)
+        (folder / "runagent.config.json").write_text(json.dumps(_CONFIGURATION))
+        command = [sys.executable, "-m", "runagentd.cli.runagentd", "serve", str(folder), "--port", "0"]
+        command += ["--state-dir", f"{place}/state", "--ready-file", str(ready)]
+        with open(f"{place}/log", "wb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            began = time.monotonic()
+            while not ready.exists() and process.poll() is None and time.monotonic() - began < _UP_SECONDS:
+                time.sleep(0.01)
+            if not ready.exists():
+                last = Path(place, "log").read_text(errors="replace").strip().splitlines()[-3:]
+                yield Finding(what="a throwaway sandbox", ok=False, detail="did not start: " + " / ".join(last))
+                return
+            seconds = time.monotonic() - began
+            yield Finding(what="a throwaway sandbox", ok=True, detail=f"daemon and agent up in {seconds:.1f} s")
+            yield from _look_around(json.loads(ready.read_text()))
+        finally:
+            process.terminate()
+            process.wait(15)
+
+
+def _look_around(up: dict[str, str]) -> Iterator[Finding]:
+    request = urllib.request.Request(
+        f"{up['url']}/v1/agents/doctor/entrypoints/look_around:invoke",
+        data=b"{}",
+        headers={"Authorization": f"Bearer {up['token']}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        seen = json.load(answer)
+    identity = seen["identity"]
+    harmless = identity["CapEff"] == "0" * 16 and identity["NoNewPrivs"] == "1" and identity["Seccomp"] == "2"
+    shown = ", ".join(f"{key} {value.split()[0]}" for key, value in identity.items())
+    yield Finding(what="its process", ok=harmless, detail=shown)
+    for what, refusal in seen["refused"].items():
+        yield Finding(what=f"it tries to {what}", ok=refusal is not None, detail=refusal or "it can")

@@ -1,0 +1,219 @@
+"""Say what is served, or what is wrong, so that a person can go on from there.
+
+Runs as: a process of its own that the foreman starts, with no privilege left before the first byte is parsed: what
+runners say of their agents is read here. Not a fork: the foreman's memory has held the signing key.
+Reads from strangers: yes, the JSON of DESCRIBE and FAILED. Control characters never reach the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from runagentd import kernel
+from runagentd.log import escape
+from runagentd.wire import admin, record
+from runagentd.wire.manifest import LoadProblem
+
+ANNOUNCEMENT_BYTES_MAX = 64 * 1024 * 1024
+_VERSION = version("runagentd")  # now: without privileges the files of an installation may be out of reach
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from runagentd.foreman.announce import main; sys.exit(main())"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """What there is to say."""
+
+    url: str
+    token: str
+    deployed: tuple[admin.Deployed, ...]
+    as_json: bool
+    check_only: bool
+
+
+def show_as_nobody(announcement: Announcement, *, uid: int) -> int:
+    """Print the announcement in a process of uid `uid`; 0 where all agents are served, else 1."""
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    command = [sys.executable, "-I", "-c", _START, root, str(uid)]
+    sys.stdout.flush()
+    return subprocess.run(command, input=record.encode(announcement), env={}, cwd="/", check=False).returncode
+
+
+def main() -> int:
+    """What `show_as_nobody` starts: argv is uid, standard input the announcement's record."""
+    uid = int(sys.argv[2])
+    kernel.drop_privileges(uid, uid)
+    data = sys.stdin.buffer.read(ANNOUNCEMENT_BYTES_MAX + 1)
+    return show(record.decode(Announcement, data, bytes_max=ANNOUNCEMENT_BYTES_MAX))
+
+
+def show(announcement: Announcement) -> int:
+    """Print; the exit status."""
+    failed = [row for row in announcement.deployed if not row.ok]
+    if announcement.as_json:
+        print(json.dumps({"ok": not failed, "agents": [_as_json(row) for row in announcement.deployed]}, indent=2))
+        return 1 if failed else 0
+    for row in failed:
+        for line in problem_lines(row):
+            print(line, file=sys.stderr)
+    if failed:
+        return 1
+    for line in check_lines(announcement) if announcement.check_only else serving_lines(announcement):
+        print(line)
+    return 0
+
+
+def check_lines(announcement: Announcement) -> Iterator[str]:
+    """What `check` says of agents that are fine."""
+    for row in announcement.deployed:
+        yield f"{escape(row.agent_name)}: ok"
+        yield from _agent_lines(row)
+
+
+def serving_lines(announcement: Announcement) -> Iterator[str]:
+    """What `serve` says once all is up."""
+    count = len(announcement.deployed)
+    yield f"runagentd {_VERSION} serves {count} agent{'s' if count != 1 else ''} at {announcement.url}"
+    for row in announcement.deployed:
+        yield ""
+        yield f"{escape(row.agent_name)}   id {escape(row.agent)}   policy {escape(row.policy)}"
+        yield from _agent_lines(row)
+    yield ""
+    yield "token for these agents, valid for 24 hours:"
+    yield f"  {announcement.token}"
+    example = _example(announcement.deployed)
+    if example is not None:
+        yield from _snippets(announcement, *example)
+    yield ""
+    yield "Ctrl+C ends it."
+
+
+def problem_lines(row: admin.Deployed) -> Iterator[str]:
+    """What is wrong with one folder: ours first, then the agent's own words, marked as such."""
+    report = _parse(row.report)
+    own = report.get("problems") if isinstance(report.get("problems"), list) else []
+    for problem in row.problems if not own else ():
+        yield from _problem(problem)
+    for entry in own or []:
+        if isinstance(entry, dict):
+            yield from _agents_own(row, entry)
+
+
+def _problem(problem: LoadProblem) -> Iterator[str]:
+    where = f"{escape(problem.where)}: " if problem.where else ""
+    yield f"{where}{escape(problem.what)}"
+    for hint in problem.hints:
+        yield f"hint: {escape(hint)}"
+
+
+def _agents_own(row: admin.Deployed, entry: dict[str, Any]) -> Iterator[str]:
+    yield f"{escape(row.agent_name)}: {_text(entry.get('where'))}: {_text(entry.get('what'))}"
+    traceback = entry.get("traceback")
+    if isinstance(traceback, str) and traceback:
+        yield "the agent's own traceback:"
+        for line in traceback.splitlines():
+            yield f"  | {escape(line)}"
+    hints = entry.get("hints")
+    for hint in hints if isinstance(hints, list) else []:
+        # Marked: this comes out of the sandbox, and whoever follows it should know.
+        yield f"hint from inside the sandbox: {_text(hint)}"
+
+
+def _agent_lines(row: admin.Deployed) -> Iterator[str]:
+    entrypoints = _entrypoints(row)
+    width = max((len(_text(entry.get("tag"))) for entry in entrypoints), default=0)
+    for entry in entrypoints:
+        streams = "  streams" if entry.get("streams") is True else ""
+        yield f"  {_text(entry.get('tag')):{width}}  {_signature(entry)}{streams}"
+    for hint in row.hints:
+        yield f"  hint: {escape(hint)}"
+
+
+def _signature(entry: dict[str, Any]) -> str:
+    parameters = []
+    for parameter in entry.get("parameters") or []:
+        if not isinstance(parameter, dict):
+            continue
+        text = _text(parameter.get("name"))
+        text = {"var_positional": "*", "var_keyword": "**"}.get(str(parameter.get("kind")), "") + text
+        if parameter.get("type"):
+            text += f": {_text(parameter['type'])}"
+        if "default" in parameter:
+            text += f" = {_text(parameter['default'])}"
+        elif parameter.get("required") is False and not text.startswith("*"):
+            text += " = …"
+        parameters.append(text)
+    returns = f" -> {_text(entry['returns'])}" if entry.get("returns") else ""
+    return f"({', '.join(parameters)}){returns}"
+
+
+_SAMPLES = {"str": "hello", "int": 3, "float": 1.5, "bool": True}
+
+
+def _example(deployed: tuple[admin.Deployed, ...]) -> tuple[str, str, dict[str, object]] | None:
+    """An entrypoint whose required arguments can be made up: agent, tag, arguments."""
+    for row in deployed:
+        for entry in _entrypoints(row):
+            required = [p for p in entry.get("parameters") or [] if isinstance(p, dict) and p.get("required") is True]
+            if entry.get("streams") is True or any(p.get("type", "") not in ("", *_SAMPLES) for p in required):
+                continue
+            arguments = {_text(p.get("name")): _SAMPLES.get(str(p.get("type") or "str"), "hello") for p in required}
+            return row.agent, _text(entry.get("tag")), arguments
+    return None
+
+
+def _snippets(announcement: Announcement, agent: str, tag: str, arguments: dict[str, object]) -> Iterator[str]:
+    url = f"{announcement.url}/v1/agents/{quote(agent, safe='')}/entrypoints/{quote(tag, safe='')}:invoke"
+    body = json.dumps(arguments).replace("'", "\\u0027")
+    yield ""
+    yield "a call with curl:"
+    yield f"curl -sS -X POST '{url}' -H 'Authorization: Bearer {announcement.token}' \\"
+    yield f"  -H 'Content-Type: application/json' -d '{body}'"
+    yield ""
+    yield "and with Python:"
+    # Not indented: it shall work when pasted, and an indented line of Python does not.
+    yield "import json, urllib.request"
+    yield f"request = urllib.request.Request({url!r},"
+    yield f"    data=json.dumps({arguments!r}).encode(),"
+    yield f"    headers={{'Authorization': 'Bearer {announcement.token}', 'Content-Type': 'application/json'}})"
+    yield "print(json.load(urllib.request.urlopen(request)))"
+
+
+def _entrypoints(row: admin.Deployed) -> list[dict[str, Any]]:
+    entries = _parse(row.describe).get("entrypoints")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+# Any: a runner's JSON, whose every value is looked at before it is used.
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data) if data else {}
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return escape(value if isinstance(value, str) else json.dumps(value))[:2000]
+
+
+def _as_json(row: admin.Deployed) -> dict[str, object]:
+    report = _parse(row.report)
+    return {
+        "ok": row.ok,
+        "id": row.agent or None,
+        "name": row.agent_name or None,
+        "policy": row.policy or None,
+        "tags": list(row.tags),
+        "hints": list(row.hints),
+        "problems": [{"where": p.where, "what": p.what, "hints": list(p.hints)} for p in row.problems],
+        "report": report.get("problems", []),
+        "entrypoints": _entrypoints(row),
+    }

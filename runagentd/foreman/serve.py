@@ -1,0 +1,368 @@
+"""`runagentd serve`: bind the sockets, start the daemons, deploy the folders, watch over all of it until told to stop.
+
+Runs as: root, one thread. Stands in for systemd: one code path, two ways to start it.
+Reads from strangers: nothing. What an agent says of itself is passed on as bytes to a process without privileges.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runagentd import kernel, signing, state
+from runagentd.errors import HostError
+from runagentd.foreman import admin_client, announce
+from runagentd.foreman.daemons import Daemon
+from runagentd.log import Form, Level, Log
+from runagentd.uids import Leases
+from runagentd.wire import admin
+
+_DEPLOY_SECONDS = 60.0
+_STOP_SECONDS = 9.0
+_GATEWAY_STOP_SECONDS = 0.5
+_TOKEN_SECONDS = 24 * 3600
+_MAIN = "import sys; sys.path.insert(0, %r); from runagentd.%s.__main__ import main; sys.exit(main())"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What `serve` was asked to do."""
+
+    folders: tuple[Path, ...]
+    host: str
+    port: int
+    policies: tuple[admin.PolicyChoice, ...]
+    state_dir: Path
+    ready_file: Path | None
+    log_format: str
+    verbose: bool
+    spares: int
+    check_only: bool = False
+    as_json: bool = False
+
+
+class Interrupted(Exception):
+    """The operator wants an end."""
+
+
+class Foreman:
+    """The daemons of one `serve`, and the signals that concern them."""
+
+    def __init__(self, options: ServeOptions, directory: state.StateDirectory, log: Log) -> None:
+        self._options = options
+        self._directory = directory
+        self._log = log
+        signals = [signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        self._signals = kernel.signal_descriptor(signals)
+        self._leases = Leases.open(directory.id)
+        self._gateway_uid = self._leases.lease()
+        self._loader_uid = self._leases.lease()
+        # Every daemon watches the reading end, and ends with the foreman, however that ends.
+        self._lifeline, self._lifeline_writer = os.pipe()
+        self._http = _bind(options.host, options.port)
+        self._control = _listen(directory.control_socket, owner=self._gateway_uid)
+        self._admin = _listen(directory.admin_socket, owner=0)
+        self._supervisor = Daemon("supervisor", self._supervisor_command, self._supervisor_descriptors())
+        self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors())
+        self._daemons = (self._supervisor, self._gateway)
+
+    @property
+    def url(self) -> str:
+        host, port = self._http.getsockname()[:2]
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+    def start(self) -> None:
+        for daemon in self._daemons:
+            daemon.start()
+
+    def deploy(self) -> list[admin.Deployed]:
+        """Deploy every folder, all at the same time; the answers in the order of the folders."""
+        waiting: list[socket.socket] = []
+        try:
+            for folder in self._options.folders:
+                connection = admin_client.connect(self._directory.admin_socket)
+                waiting.append(connection)
+                descriptor = _open_folder(folder)
+                try:
+                    request = admin.Deploy(folder=str(folder), policies=self._options.policies)
+                    admin_client.send(connection, request, [descriptor])
+                finally:
+                    os.close(descriptor)
+            return [self._answer(connection) for connection in waiting]
+        finally:
+            for connection in waiting:
+                connection.close()
+
+    def watch(self) -> None:
+        """Restart what ends, until Interrupted."""
+        while True:
+            due = [daemon.restart_at for daemon in self._daemons if not daemon.pid]
+            self._wait(None, max(0.0, min(due) - time.monotonic()) if due else None)
+
+    def stop(self) -> None:
+        """Let the calls end, then end everything, within ten seconds."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        self._supervisor.signal(signal.SIGTERM)
+        self._end(self._supervisor, deadline)
+        self._gateway.signal(signal.SIGTERM)
+        self._end(self._gateway, min(deadline, time.monotonic() + _GATEWAY_STOP_SECONDS))
+        for path in (self._directory.control_socket, self._directory.admin_socket):
+            path.unlink(missing_ok=True)
+        if self._options.ready_file is not None:
+            self._options.ready_file.unlink(missing_ok=True)
+
+    def _answer(self, connection: socket.socket) -> admin.Deployed:
+        self._wait(connection, _DEPLOY_SECONDS)
+        reply = admin_client.receive(connection)
+        match reply:
+            case admin.Deployed():
+                return reply
+            case admin.Failed():
+                raise HostError(reply.message)
+            case _:
+                raise HostError("the supervisor answered something else than was asked")
+
+    def _wait(self, connection: socket.socket | None, seconds: float | None) -> None:
+        """Wait until `connection` has something to read, minding the daemons; without one, for one event at most."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while True:
+            for daemon in self._daemons:
+                if not daemon.pid and daemon.starts and daemon.restart_at <= time.monotonic():
+                    daemon.start()
+            due = [daemon.restart_at for daemon in self._daemons if not daemon.pid]
+            limits = [moment for moment in (*due, until) if moment is not None]
+            timeout = max(0.0, min(limits) - time.monotonic()) if limits else None
+            watched: list[int] = [self._signals, *([connection.fileno()] if connection is not None else [])]
+            readable, _, _ = select.select(watched, [], [], timeout)
+            if self._signals in readable:
+                self._mind_signals()
+            if connection is not None and connection.fileno() in readable:
+                return
+            if until is not None and time.monotonic() >= until:
+                if connection is not None:
+                    raise HostError("the supervisor did not answer in time", "its log says why")
+                return
+            if connection is None:
+                return
+
+    def _mind_signals(self) -> None:
+        try:
+            number = int.from_bytes(os.read(self._signals, 128)[:4], sys.byteorder)
+        except BlockingIOError:
+            return
+        if number != signal.SIGCHLD:
+            raise Interrupted
+        self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for daemon in self._daemons:
+                if daemon.pid == pid:
+                    self._log.error(
+                        f"the {daemon.name} ended and is started again", status=os.waitstatus_to_exitcode(status)
+                    )
+                    daemon.ended()
+                    if daemon.failures > 3 and daemon.starts == daemon.failures:
+                        raise HostError(f"the {daemon.name} does not start on this machine; its message is above")
+
+    def _end(self, daemon: Daemon, deadline: float) -> None:
+        while daemon.pid:
+            pid, _ = os.waitpid(daemon.pid, os.WNOHANG)
+            if pid:
+                daemon.pid = 0
+            elif time.monotonic() > deadline:
+                daemon.signal(signal.SIGKILL)
+                os.waitpid(daemon.pid, 0)
+                daemon.pid = 0
+            else:
+                time.sleep(0.005)
+
+    def _supervisor_command(self, first: bool) -> Sequence[str]:
+        return [
+            *_python("supervise"),
+            "--state-dir", str(self._directory.path),
+            "--gateway-uid", str(self._gateway_uid),
+            "--loader-uid", str(self._loader_uid),
+            "--spares", str(self._options.spares),
+            *(["--fresh"] if first else []),
+            *self._log_options(),
+        ]  # fmt: skip
+
+    def _gateway_command(self, first: bool) -> Sequence[str]:
+        return [
+            *_python("gateway"),
+            "--uid", str(self._gateway_uid),
+            "--gid", str(self._gateway_uid),
+            "--audience", self._directory.audience,
+            "--issuer", self._directory.issuer,
+            "--state-id", self._directory.id,
+            *self._log_options(),
+        ]  # fmt: skip
+
+    def _log_options(self) -> list[str]:
+        level = ["-v"] if self._options.verbose else ["-q"] if self._options.check_only else []
+        return ["--log-format", self._options.log_format, *level]
+
+    def _supervisor_descriptors(self) -> dict[str, int]:
+        return {"control": self._control.fileno(), "admin": self._admin.fileno(), "lifeline": self._lifeline}
+
+    def _gateway_descriptors(self) -> dict[str, int]:
+        _own_folder(self._directory.gateway, self._gateway_uid)
+        return {
+            "http": self._http.fileno(),
+            "lifeline": self._lifeline,
+            "control": os.open(self._directory.control_socket, os.O_PATH | os.O_CLOEXEC),
+            "keys": os.open(self._directory.keys / "public.json", os.O_RDONLY | os.O_CLOEXEC),
+            "data": os.open(self._directory.gateway, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
+        }
+
+    @property
+    def nobody(self) -> int:
+        """The uid for what has to read what agents wrote."""
+        return self._loader_uid
+
+
+def serve(options: ServeOptions) -> int:
+    """Run until SIGINT or SIGTERM; the exit status. Problems are printed, one clear text each."""
+    try:
+        _require_root()
+        directory = state.create_or_open(options.state_dir)
+        lock = state.lock(directory)
+        signing_key = signing.create_or_open(str(directory.keys))
+        log = Log(sys.stderr, source="foreman", form=Form(options.log_format), level=Level.INFO)
+        foreman = Foreman(options, directory, log)
+    except HostError as error:
+        print(f"runagentd: {error}", file=sys.stderr)
+        return 1
+    try:
+        foreman.start()
+        deployed = foreman.deploy()
+        _check_policies_used(options.policies, deployed)
+        served = [row.agent for row in deployed if row.ok]
+        token = (
+            ""
+            if not served
+            else signing.mint(
+                signing_key,
+                issuer=directory.issuer,
+                audience=directory.audience,
+                subject="serve",
+                agents=served,
+                ttl_seconds=_TOKEN_SECONDS,
+            )
+        )
+        announcement = announce.Announcement(
+            url=foreman.url,
+            token=token,
+            deployed=tuple(deployed),
+            as_json=options.as_json,
+            check_only=options.check_only,
+        )
+        status = announce.show_as_nobody(announcement, uid=foreman.nobody)
+        if status == 0 and not options.check_only:
+            if options.ready_file is not None:
+                _write_ready_file(options.ready_file, foreman.url, token, deployed)
+            foreman.watch()
+        return status
+    except Interrupted:
+        return 0
+    except HostError as error:
+        print(f"runagentd: {error}", file=sys.stderr)
+        return 1
+    finally:
+        foreman.stop()
+        os.close(lock)
+
+
+def _check_policies_used(policies: Sequence[admin.PolicyChoice], deployed: Sequence[admin.Deployed]) -> None:
+    """A policy for an agent that is not there is most likely a misspelled name, and another agent runs too freely."""
+    known = {name for row in deployed for name in (row.agent, row.agent_name)}
+    for choice in policies:
+        if choice.agent and choice.agent not in known and all(row.ok for row in deployed):
+            raise HostError(
+                f"--policy {choice.agent}={choice.policy}: no served agent has that id or name",
+                f"served are: {', '.join(sorted(row.agent_name for row in deployed))}",
+            )
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise HostError("runagentd must be started as root", "it makes sandboxes; the parts that listen give root up")
+    if sys.platform != "linux" or sys.version_info < (3, 11):
+        raise HostError("runagentd needs Linux and Python 3.11 or newer")
+
+
+def _python(package: str) -> list[str]:
+    """This interpreter, isolated, with the packages of this installation."""
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    return [sys.executable, "-I", "-c", _MAIN % (root, package)]
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise HostError(
+            f"cannot listen on {host} port {port}: {reason.lower()}", "choose another --host or --port"
+        ) from error
+    return listener
+
+
+def _listen(path: Path, *, owner: int) -> socket.socket:
+    path.unlink(missing_ok=True)  # we hold the lock: it is what a killed daemon left
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(path))
+    os.chown(path, owner, owner)
+    os.chmod(path, 0o600)
+    listener.listen(64)
+    return listener
+
+
+def _open_folder(folder: Path) -> int:
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"{folder}: {(error.strerror or '').lower()}", "give the folder of an agent") from error
+
+
+def _own_folder(folder: Path, uid: int) -> None:
+    """The gateway's own folder. What another uid left there goes: a chown of its files could be tricked."""
+    if folder.exists() and folder.stat().st_uid != uid:
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    os.chown(folder, uid, uid)
+
+
+def _write_ready_file(path: Path, url: str, token: str, deployed: Sequence[admin.Deployed]) -> None:
+    agents = [{"id": row.agent, "name": row.agent_name, "tags": list(row.tags)} for row in deployed]
+    content = json.dumps({"url": url, "token": token, "agents": agents}) + "\n"
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)
+    unfinished.rename(path)

@@ -1,0 +1,187 @@
+"""The gateway's process: take the descriptors, give up every privilege, look that they are gone, and only then serve.
+
+Runs as: its own uid, with no capability; root until `_confine`, which reads nothing but its own files.
+Reads from strangers: the network and instances, once confined.
+Started as `python -m runagentd.gateway`, with LISTEN_FDS for `http` (listening), `lifeline` (its end is ours),
+`control` (O_PATH, the supervisor's socket), `keys` (public keys, JWK Set), `data` (a directory of our uid, for logs).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import importlib.metadata
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from runagentd import inherited, kernel, log
+from runagentd.errors import ConfigurationError, Problem
+from runagentd.gateway import output, tokens
+from runagentd.gateway.application import Application, wall_clock
+from runagentd.gateway.server import CONNECTIONS_MAX, Server
+
+DRAIN_SECONDS = 8.0
+"""After SIGTERM; the foreman allows ten in all."""
+SHUTDOWN_SECONDS = 1.0
+BACKLOG = 1024
+DESCRIPTORS_MAX = 65536
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0 after a drain or at the foreman's end, 2 where it was started wrongly."""
+    options = _parser().parse_args(arguments)
+    journal = log.Log(
+        sys.stderr,
+        source="gateway",
+        form=log.Form(options.log_format),
+        level=log.Level.DEBUG if options.verbose else log.Level.ERROR if options.quiet else log.Level.INFO,
+    )
+    log.forward_standard_logging(journal)
+    try:
+        passed = _descriptors()
+        http = socket.socket(fileno=passed["http"])
+        # pread(2): whoever started us holds the same open file, and gives it to the next gateway, too.
+        keys = tokens.parse_keys(os.pread(passed["keys"], tokens.KEYS_BYTES_MAX, 0))
+        verifier = tokens.Verifier(keys, issuer=options.issuer, audience=options.audience, clock=wall_clock)
+        version = _version()
+        _confine(options.uid, options.gid)
+        logs = output.open_directory(passed["data"])
+        for name in ("keys", "data"):
+            os.close(passed[name])
+    except (ConfigurationError, OSError) as error:
+        journal.error("the gateway cannot start", problem=str(error))
+        return 2
+    # What is loaded by now lives for ever: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    uvloop.run(
+        _serve(
+            http,
+            lifeline=passed["lifeline"],
+            control=passed["control"],
+            logs=logs,
+            verifier=verifier,
+            journal=journal,
+            version=version,
+        )
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runagentd.gateway", description="started by 'runagentd serve'")
+    parser.add_argument("--uid", type=int, required=True)
+    parser.add_argument("--gid", type=int, required=True)
+    parser.add_argument("--audience", required=True)
+    parser.add_argument("--issuer", required=True)
+    parser.add_argument("--state-id", default="")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("-q", "--quiet", action="store_true")
+    return parser
+
+
+def _descriptors() -> dict[str, int]:
+    passed = inherited.descriptors(os.environ)
+    missing = [name for name in ("http", "lifeline", "control", "keys", "data") if name not in passed]
+    if missing:
+        hint = "the gateway is started by 'runagentd serve', or by systemd"
+        raise ConfigurationError(
+            Problem("LISTEN_FDNAMES", f"no descriptor was passed for {', '.join(missing)}", (hint,))
+        )
+    os.set_blocking(passed["lifeline"], False)
+    return passed
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("runagentd")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"  # a checkout that was not installed
+
+
+def _confine(uid: int, gid: int) -> None:
+    """Drop to `uid`, and believe the kernel only (proc_pid_status(5)): PermissionError where anything is left."""
+    # No process, no thread: what a captured gateway forks would outlive its restart, and the daemon.
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    if os.getuid() == 0:
+        kernel.drop_privileges(uid, gid)
+    status = kernel.status_fields()
+    uids, gids = status["Uid"].split(), status["Gid"].split()
+    left = [name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)]
+    if set(uids) != {str(uid)} or set(gids) != {str(gid)} or uid == 0 or gid == 0:
+        raise PermissionError(f"uid {uids} and gid {gids} are not {uid} and {gid}, or are root's")
+    if left or status["NoNewPrivs"] != "1" or status["Groups"]:
+        raise PermissionError(
+            f"privileges are left: {left}, NoNewPrivs {status['NoNewPrivs']}, groups {status['Groups']!r}"
+        )
+
+
+def _raise_descriptor_limit() -> int:
+    """As many descriptors as the hard limit allows (getrlimit(2)); half of them are for clients."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(CONNECTIONS_MAX, soft // 2)
+
+
+async def _serve(
+    http: socket.socket,
+    *,
+    lifeline: int,
+    control: int,
+    logs: int | None,
+    verifier: tokens.Verifier,
+    journal: log.Log,
+    version: str,
+) -> None:
+    loop = asyncio.get_running_loop()
+    application = Application(verifier=verifier, control=control, logs=logs, log=journal, version=version)
+    server = Server(application.answer, connections_max=_raise_descriptor_limit())
+    over = asyncio.Event()
+
+    def foreman_gone() -> None:
+        try:
+            if os.read(lifeline, 1):
+                return
+        except BlockingIOError:
+            return
+        loop.remove_reader(lifeline)
+        over.set()
+
+    loop.add_reader(lifeline, foreman_gone)
+    loop.add_signal_handler(signal.SIGTERM, application.announcements.drain, DRAIN_SECONDS)
+    # Ctrl+C goes to every process of a terminal's group; the foreman decides what it means.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    listener = await loop.create_server(server, sock=http, backlog=BACKLOG)
+    link = loop.create_task(application.link.run())
+    drained = loop.create_task(application.announcements.drained.wait())
+    ended = loop.create_task(over.wait())
+    journal.info("serving", address=_address(http))
+    try:
+        await asyncio.wait({drained, ended, link}, return_when=asyncio.FIRST_COMPLETED)
+        if drained.done() and not ended.done():
+            listener.close()
+            await server.shutdown(SHUTDOWN_SECONDS)
+    finally:
+        for task in (drained, ended, link):
+            task.cancel()
+    if link.done() and not link.cancelled() and link.exception() is not None:
+        journal.error("the link to the supervisor failed", problem=type(link.exception()).__name__)
+        os._exit(1)  # nothing works without it; whoever started us starts another
+
+
+def _address(http: socket.socket) -> str:
+    host, port = http.getsockname()[:2]
+    return f"[{host}]:{port}" if http.family is socket.AF_INET6 else f"{host}:{port}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""What the supervisor says, carried out: agents appear and go, instances are taken over, service drains.
+
+Runs as: the gateway.
+Reads from strangers: a manifest, whose text an agent's author wrote; `wire.record` checks its form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+
+from runagentd import errors
+from runagentd.errors import Refusal
+from runagentd.gateway.agents import Agent, Directory
+from runagentd.gateway.control import close_all
+from runagentd.gateway.instances import Instance
+from runagentd.gateway.output import Output
+from runagentd.log import Log
+from runagentd.wire import record
+from runagentd.wire.control import (
+    AgentRemoved,
+    AgentServed,
+    AllIntroduced,
+    Drain,
+    Drained,
+    FromGateway,
+    FromSupervisor,
+    InstanceGone,
+    InstanceOffered,
+)
+from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
+
+INTRODUCTION_SECONDS = 2.0
+"""How long a call waits in a fresh gateway that does not know yet which agents there are."""
+
+
+class Announcements:
+    """Implements `control.Listener`. `online` and `draining` are what /readyz looks at."""
+
+    def __init__(self, directory: Directory, output: Output, log: Log, *, send: Callable[[FromGateway], None]) -> None:
+        self._directory = directory
+        self._output = output
+        self._log = log
+        self._send = send
+        self._announced: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._introduced = asyncio.Event()
+        self.online = False
+        self.draining = False
+        self.drained = asyncio.Event()
+
+    # ---- Listener
+
+    def connected(self) -> None:
+        # Not yet online: the foreman holds the listening socket, which takes connections while no supervisor runs.
+        self._announced.clear()
+
+    def disconnected(self) -> None:
+        self.online = False
+        for agent in self._directory.all():
+            agent.supervisor_away()
+
+    def received(self, message: FromSupervisor, descriptors: list[int]) -> None:
+        if isinstance(message, InstanceOffered):
+            self._on_offered(message, descriptors)
+            return
+        close_all(descriptors)
+        match message:
+            case AgentServed():
+                self._on_served(message)
+            case AgentRemoved():
+                self._on_removed(message.agent)
+            case InstanceGone():
+                agent = self._directory.find_id(message.agent)
+                if agent is not None:
+                    agent.gone(message)
+                self._log.info(
+                    "instance gone",
+                    agent=message.agent,
+                    instance=message.instance,
+                    cause=message.cause.value,
+                    detail=message.detail,
+                )
+            case AllIntroduced():
+                self._forget_silent()
+                self._introduced.set()
+                self.online = True
+                self._log.info("the supervisor has named its agents", agents=len(self._announced))
+            case Drain():
+                self.drain(message.grace_ms / 1000)
+
+    async def know_agents(self) -> None:
+        """Return once the supervisor has named every agent; `Refusal` where it does not in time.
+
+        A gateway that was just started again would otherwise say of every agent that there is none.
+        """
+        if self._introduced.is_set():
+            return
+        try:
+            async with asyncio.timeout(INTRODUCTION_SECONDS):
+                await self._introduced.wait()
+        except TimeoutError:
+            raise Refusal(errors.UNAVAILABLE, "the daemon is starting", retry_after=1) from None
+
+    # ---- one function a message
+
+    def _on_served(self, served: AgentServed) -> None:
+        try:
+            manifest = record.decode(Manifest, served.manifest, bytes_max=MANIFEST_BYTES)
+        except record.RecordError as error:
+            self._log.error("a manifest cannot be read", agent=served.agent, problem=str(error))
+            return
+        self._announced.add(served.agent)
+        agent = self._directory.find_id(served.agent)
+        if agent is None:
+            agent = Agent(served, manifest, send=self._send, log=self._log)
+        else:
+            agent.announce(served, manifest)
+        self._directory.add(agent)
+
+    def _on_removed(self, agent_id: str) -> None:
+        agent = self._directory.remove(agent_id)
+        if agent is not None:
+            agent.removed()
+
+    def _on_offered(self, offered: InstanceOffered, descriptors: list[int]) -> None:
+        agent = self._directory.find_id(offered.agent)
+        if agent is None or len(descriptors) != 3:
+            close_all(descriptors)
+            self._log.error("an instance cannot be taken", agent=offered.agent, instance=offered.instance)
+            return
+        channel, stdout, stderr = descriptors
+        instance = Instance(agent, offered.instance)
+        agent.offered(instance)
+        self._output.follow(agent, offered.instance, stdout=stdout, stderr=stderr)
+        task = asyncio.get_running_loop().create_task(self._open_channel(instance, channel))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open_channel(self, instance: Instance, descriptor: int) -> None:
+        try:
+            connection = socket.socket(fileno=descriptor)
+        except OSError:
+            os.close(descriptor)
+            instance.lost()
+            return
+        connection.setblocking(False)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: instance.channel, sock=connection)
+        except (OSError, ValueError):
+            connection.close()
+            instance.lost()
+
+    def _forget_silent(self) -> None:
+        for agent in self._directory.all():
+            if agent.id not in self._announced:
+                self._on_removed(agent.id)
+
+    # ---- the end of service
+
+    def close(self) -> None:
+        """Let go of every instance."""
+        for agent in self._directory.all():
+            agent.removed()
+        self._output.close()
+
+    def drain(self, grace_seconds: float) -> None:
+        """Take no more calls; when the open ones have ended, or at the end of the grace, say `Drained`."""
+        if self.draining:
+            return
+        self.draining = True
+        self._log.info("draining", grace_seconds=grace_seconds)
+        task = asyncio.get_running_loop().create_task(self._drain(grace_seconds))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self, grace_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace_seconds
+        while loop.time() < end and any(agent.waiting or agent.open_calls() for agent in self._directory.all()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        for agent in self._directory.all():
+            agent.cancel_all("drain")
+        await asyncio.sleep(0)  # the answers of those calls are written by their own tasks
+        self._send(Drained())
+        self.drained.set()

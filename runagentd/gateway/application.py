@@ -1,0 +1,97 @@
+"""All parts of the gateway, put together, and the first fork in the road of a request: which door.
+
+Runs as: the gateway.
+Reads from strangers: paths, to choose a door.
+"""
+
+from __future__ import annotations
+
+import time
+
+from runagentd import errors
+from runagentd.errors import Refusal
+from runagentd.gateway.agents import Directory
+from runagentd.gateway.announcements import Announcements
+from runagentd.gateway.control import SupervisorLink
+from runagentd.gateway.doors.native import NativeDoor, check_method
+from runagentd.gateway.doors.problems import problem
+from runagentd.gateway.doors.runagent import RunAgentDoor
+from runagentd.gateway.exchange import Exchange, Reply
+from runagentd.gateway.output import Output
+from runagentd.gateway.paths import segments
+from runagentd.gateway.pipeline import Pipeline
+from runagentd.gateway.requests import CallRecord
+from runagentd.gateway.tokens import Verifier
+from runagentd.log import Level, Log
+from runagentd.wire.control import FromGateway
+
+
+class Application:
+    """Owns every long-lived part. `control` and `logs` are descriptors (see `__main__`)."""
+
+    def __init__(self, *, verifier: Verifier, control: int, logs: int | None, log: Log, version: str) -> None:
+        self._log = log
+        self.directory = Directory()
+        self.announcements = Announcements(self.directory, Output(logs, log), log, send=self._send)
+        self.link = SupervisorLink(control, self.announcements, log)
+        pipeline = Pipeline(
+            verifier=verifier, directory=self.directory, announcements=self.announcements, log=log, sink=self._record
+        )
+        self._native = NativeDoor(pipeline)
+        self._runagent = RunAgentDoor(pipeline, started=time.monotonic(), version=version)
+
+    def _send(self, message: FromGateway) -> None:
+        self.link.send(message)
+
+    def _record(self, record: CallRecord) -> None:
+        """The one sink of call records: until there is an audit, the log."""
+        if record.outcome == "OK" and self._log.level > Level.DEBUG:
+            return
+        write = self._log.debug if record.outcome == "OK" else self._log.info
+        write(
+            "call",
+            request=record.request_id,
+            door=record.door,
+            agent=record.agent,
+            tag=record.tag,
+            subject=record.subject,
+            peer=record.peer,
+            outcome=record.outcome,
+            cause=record.cause,
+            instance=record.instance,
+            seconds=record.seconds,
+            queue_seconds=record.queue_seconds,
+            result_bytes=record.result_bytes,
+            chunks=record.chunks,
+        )
+
+    async def answer(self, exchange: Exchange) -> Reply | None:
+        """Give an exchange to its door."""
+        parts = segments(exchange.path)
+        match parts:
+            case ("v1", *rest):
+                return await self._native.answer(exchange, tuple(rest))
+            case ("api", "v1", *rest):
+                return await self._runagent.answer(exchange, tuple(rest))
+            case ("livez",) | ("readyz",):
+                return self._health(exchange, parts[0])
+        return problem(Refusal(errors.NOT_FOUND, "there is nothing at this path", hint="see docs/api.md"), exchange.id)
+
+    def _health(self, exchange: Exchange, which: str) -> Reply:
+        """livez: this process answers. readyz: calls are taken, and the supervisor is there to start instances."""
+        try:
+            check_method(exchange, "GET", "HEAD")
+        except Refusal as refusal:
+            return problem(refusal, exchange.id)
+        if which == "livez":
+            return Reply(200, b'{"status":"ok"}')
+        if self.announcements.draining:
+            return Reply(503, b'{"status":"draining"}', headers={"Retry-After": "1"})
+        if not self.announcements.online:
+            return Reply(503, b'{"status":"waiting for the supervisor"}', headers={"Retry-After": "1"})
+        return Reply(200, b'{"status":"ok"}')
+
+
+def wall_clock() -> float:
+    """Seconds since the epoch, for tokens."""
+    return time.time()

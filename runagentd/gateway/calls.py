@@ -1,0 +1,172 @@
+"""A call as the gateway sees it: what was asked, and what has come back so far.
+
+Runs as: the gateway. No I/O: `channel` feeds a call, a door takes from it.
+Reads from strangers: nothing; `channel` has checked all that arrives here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from runagentd.errors import Refusal
+from runagentd.gateway.values import Value
+
+CHUNKS_MAX = 16
+"""The largest window of credits: how far a generator may run ahead of its reader, in chunks."""
+CHUNKS_FIRST = 4
+"""The window before the size of a chunk is known."""
+BUFFER_BYTES = 1024 * 1024
+"""What the chunks of one stream may take in memory, as long as each is smaller than that."""
+
+
+class Mode(enum.StrEnum):
+    """Whether the caller wants one result or a stream of chunks."""
+
+    SINGLE = "single"
+    STREAM = "stream"
+
+
+class State(enum.Enum):
+    """Where a call is. Only the closing frame, or the end of its instance, makes an open call CLOSED."""
+
+    WAITING = enum.auto()
+    OPEN = enum.auto()
+    STOPPING = enum.auto()
+    """its caller has its answer or is gone; the function still runs and holds its place"""
+    CLOSED = enum.auto()
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a call that does not change."""
+
+    request_id: str
+    tag: str
+    mode: Mode
+    arguments: bytes
+    """the JSON text `[args, kwargs]`"""
+    deadline: float
+    """on the event loop's clock"""
+    principal: str
+    traceparent: str | None = None
+
+
+class Call:
+    """One call, from the moment it was decoded until its function has stopped."""
+
+    __slots__ = (
+        "_error",
+        "_events",
+        "_in_hand",
+        "_waiter",
+        "asked",
+        "chunks",
+        "credit",
+        "ended",
+        "instance",
+        "largest_chunk",
+        "number",
+        "outstanding",
+        "started",
+        "state",
+        "timer",
+        "unread",
+    )
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.state = State.WAITING
+        self.number = 0
+        self.instance = ""
+        self.started = 0.0
+        self.chunks = 0
+        self.outstanding = 0
+        """credits that the runner still has"""
+        self.unread = 0
+        """chunks that have come and were not taken, or were taken and are not yet out of our hands"""
+        self.largest_chunk = 1
+        self.credit: Callable[[Call], None] | None = None
+        """called when a chunk has left our hands; set by the channel that the call is open on"""
+        self.timer: asyncio.TimerHandle | None = None
+        self.ended = False
+        self._error: Refusal | None = None
+        self._events: deque[Value] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._in_hand = False
+
+    # ---- what the channel and the queue do
+
+    def deliver(self, value: Value) -> None:
+        """A result or a chunk has come."""
+        if self.ended:
+            return
+        self._events.append(value)
+        self.unread += 1
+        self._wake()
+
+    def end(self, error: Refusal | None = None) -> None:
+        """Nothing more will come for the caller; with `error`, because of that. Only the first end counts."""
+        if self.ended:
+            return
+        self.ended = True
+        self._error = error
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # ---- what a door does
+
+    async def next(self, *, patience: float | None = None) -> Value | None:
+        """The next value, or None at the end; `Refusal` where the call failed, TimeoutError after `patience` seconds.
+
+        To ask for the next one says that the one before has left our hands: its credit goes back to the runner.
+        """
+        if self._in_hand:
+            self._in_hand = False
+            self.unread -= 1
+            if self.credit is not None:
+                self.credit(self)
+        while not self._events:
+            if self.ended:
+                if self._error is not None:
+                    raise self._error
+                return None
+            await self._wait(patience)
+        self._in_hand = True
+        return self._events.popleft()
+
+    async def _wait(self, patience: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        timer = None
+        if patience is not None:
+            timer = loop.call_later(patience, _expire, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def grant(self) -> int:
+        """How many credits the runner should get now; 0 for none yet. The window shrinks where chunks are large."""
+        if self.ended or self.state is not State.OPEN:
+            return 0
+        window = max(1, min(CHUNKS_MAX, BUFFER_BYTES // self.largest_chunk))
+        missing = window - self.outstanding - self.unread
+        # Half a window at a time: one frame back for eight chunks, and still never an idle runner for want of one.
+        return missing if missing >= max(1, window // 2) else 0
+
+
+def _expire(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())

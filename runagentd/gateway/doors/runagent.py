@@ -1,0 +1,291 @@
+"""RunAgent's door: the protocol that RunAgent's own clients speak, so that they work unchanged.
+
+Runs as: the gateway.
+Reads from strangers: requests; every way in which one can be wrong is a `Refusal` in the envelope.
+Only translates. What happens once a runner has the call is HTTP 200 with `success: false`, since that is the only form
+whose code and suggestion the clients keep; what is refused before has its own status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import math
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from runagentd import errors
+from runagentd.errors import Refusal
+from runagentd.gateway.agents import Agent
+from runagentd.gateway.calls import Mode
+from runagentd.gateway.doors import envelope
+from runagentd.gateway.doors.native import bearer, check_method
+from runagentd.gateway.exchange import Exchange, Reply, WebSocket
+from runagentd.gateway.paths import query_value
+from runagentd.gateway.pipeline import Pipeline, Running
+from runagentd.gateway.requests import Decoded, Request, traceparent
+from runagentd.gateway.values import is_utf8
+
+STREAM_SUFFIX = "_stream"
+"""In RunAgent's protocol a tag that ends so is a stream, whatever the function does."""
+FIRST_FRAME_SECONDS = 30.0
+GOODBYE_SECONDS = 10.0
+"""How long a client may take to close after the last frame: closing is its part."""
+CLOSE_NORMAL, CLOSE_UNACCEPTABLE, CLOSE_LATER = 1000, 1003, 1013  # RFC 6455, section 7.4, and IANA's registry
+SERVER = "runagentd"
+DONE = "Agent execution completed successfully"
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class _Run(msgspec.Struct):
+    entrypoint_tag: str
+    input_args: msgspec.Raw = msgspec.Raw(b"[]")
+    input_kwargs: msgspec.Raw = msgspec.Raw(b"{}")
+    timeout_seconds: float | None = None
+
+
+_RUN = msgspec.json.Decoder(_Run)
+
+
+class RunAgentDoor:
+    """`answer` takes every exchange below /api/v1."""
+
+    def __init__(self, pipeline: Pipeline, *, started: float, version: str) -> None:
+        self._pipeline = pipeline
+        self._started = started
+        self._version = version
+
+    async def answer(self, exchange: Exchange, segments: tuple[str, ...]) -> Reply | None:
+        """Everything this door knows, by the path after `api/v1`."""
+        try:
+            match segments:
+                case () | ("",):
+                    check_method(exchange, "GET")
+                    return self._welcome()
+                case ("health",):
+                    check_method(exchange, "GET")
+                    return self._health()
+                case ("agents", agent, "architecture"):
+                    check_method(exchange, "GET")
+                    return await self._architecture(exchange, agent)
+                case ("agents", agent, "run"):
+                    check_method(exchange, "POST")
+                    return await self._run(exchange, agent)
+                case ("agents", agent, "run-stream"):
+                    check_method(exchange, "GET")
+                    return await self._stream(exchange, agent)
+            raise Refusal(errors.NOT_FOUND, "there is nothing at this path")
+        except Refusal as refusal:
+            return _refused(refusal, exchange.id)
+
+    # ---- about the server and its agents
+
+    def _welcome(self) -> Reply:
+        endpoints = [
+            "health",
+            "agents/{agent_id}/architecture",
+            "agents/{agent_id}/run",
+            "agents/{agent_id}/run-stream",
+        ]
+        paths = [f"/api/v1/{endpoint}" for endpoint in endpoints]
+        return Reply(
+            200, _ENCODE({"message": "runagentd serves agents here", "version": self._version, "endpoints": paths})
+        )
+
+    def _health(self) -> Reply:
+        """Without a token, so without a word about any agent."""
+        now = datetime.datetime.now(datetime.UTC)
+        return Reply(
+            200,
+            _ENCODE(
+                {
+                    "status": "healthy",
+                    "server": SERVER,
+                    "timestamp": now.isoformat(),
+                    "uptime_seconds": round(time.monotonic() - self._started, 3),
+                    "version": self._version,
+                }
+            ),
+        )
+
+    async def _architecture(self, exchange: Exchange, identity: str) -> Reply:
+        """What most of RunAgent's clients ask before anything else: it lists every tag."""
+        agent = await self._pipeline.visible(_token(exchange), identity)
+        data = _ENCODE({"agent_id": identity, "entrypoints": _entrypoints(agent)})
+        return Reply(200, envelope.success(data, "Agent architecture retrieved successfully", exchange.id))
+
+    # ---- one result
+
+    async def _run(self, exchange: Exchange, identity: str) -> Reply:
+        async def decode(limit: int) -> Decoded:
+            decoded = parse_run(await exchange.read_body(limit))
+            if decoded.mode is Mode.STREAM:
+                raise Refusal(
+                    errors.WRONG_DOOR,
+                    f"Can't use Streaming Entrypoint `{decoded.tag}` through non-streaming endpoint.",
+                    hint="call it as a stream",
+                )
+            return decoded
+
+        async with self._pipeline.begin(_request(exchange, identity, decode, exchange.declared_bytes)) as running:
+            await running.start()
+            value = await running.next()
+        if value is None:
+            raise Refusal(errors.SERVER, errors.SERVER.title)
+        return Reply(200, envelope.success(envelope.typed(value), DONE, exchange.id))
+
+    # ---- a stream
+
+    async def _stream(self, exchange: Exchange, identity: str) -> Reply | None:
+        if not exchange.wants_websocket():
+            raise Refusal(errors.MALFORMED, "this path takes a WebSocket opening handshake")
+        ws: WebSocket | None = None
+
+        async def decode(limit: int) -> Decoded:
+            # Not before here: until the caller is known to be allowed, a refusal is an HTTP status.
+            nonlocal ws
+            ws = await exchange.open_websocket(message_bytes_max=limit)
+            async with asyncio.timeout(FIRST_FRAME_SECONDS):
+                message = await ws.receive()
+            if message is None:
+                raise ConnectionResetError("the client is gone")
+            if isinstance(message, bytes):
+                raise Refusal(errors.MALFORMED, "the first message is not text")
+            decoded = parse_run(message.encode("utf-8", "surrogatepass"), received=time.monotonic())
+            if decoded.mode is not Mode.STREAM:
+                raise Refusal(
+                    errors.WRONG_DOOR,
+                    f"entrypoint `{decoded.tag}` is no stream: its tag does not end in `{STREAM_SUFFIX}`",
+                    hint="call it without streaming",
+                )
+            return decoded
+
+        async with self._pipeline.begin(_request(exchange, identity, decode, None)) as running:
+            try:
+                await running.start()
+                if ws is None:
+                    raise Refusal(errors.SERVER, errors.SERVER.title)
+                await _send_all(ws, running, exchange.id)
+            except Refusal as refusal:
+                if ws is None:
+                    raise
+                await _end_badly(ws, refusal, began=running.call is not None)
+        return None
+
+
+async def _send_all(ws: WebSocket, running: Running, invocation_id: str) -> None:
+    """Send every chunk, while watching for the client to go away; then leave the closing to the client."""
+    began = time.monotonic()
+    chunks = 0
+    watch = asyncio.get_running_loop().create_task(_watch(ws, running))
+    try:
+        await ws.send(envelope.started(invocation_id))
+        while (value := await running.next()) is not None:
+            await ws.send(envelope.chunk(value))
+            chunks += 1
+        await ws.send(envelope.completed(invocation_id, chunks=chunks, seconds=time.monotonic() - began))
+        await asyncio.wait({watch}, timeout=GOODBYE_SECONDS)
+    finally:
+        # Waited for, because only one may receive at a time, and the caller of this does after an error.
+        watch.cancel()
+        await asyncio.wait({watch})
+    await ws.close(CLOSE_NORMAL, "")
+
+
+async def _watch(ws: WebSocket, running: Running) -> None:
+    """What a client says during a stream means nothing, except that it is gone."""
+    while await ws.receive() is not None:
+        pass
+    running.leave()
+
+
+async def _end_badly(ws: WebSocket, refusal: Refusal, *, began: bool) -> None:
+    await ws.send(envelope.error_frame(refusal))
+    if began:
+        # As upstream: after an error the client closes. It has some seconds for that.
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                while await ws.receive() is not None:
+                    pass
+        except TimeoutError:
+            pass
+    code = CLOSE_LATER if refusal.kind.retryable else CLOSE_NORMAL if began else CLOSE_UNACCEPTABLE
+    await ws.close(code, "")
+
+
+# ---- what a request says
+
+
+def parse_run(body: bytes, *, received: float | None = None) -> Decoded:
+    """The run request of both ways to call; fields that are not ours are passed over."""
+    try:
+        run = _RUN.decode(body)
+    except msgspec.ValidationError as error:
+        raise Refusal(errors.BODY, f"the request does not have the right form: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal(errors.BODY, "the request is not JSON") from error
+    if not is_utf8(body):
+        raise Refusal(errors.BODY, "the request is not JSON in UTF-8")
+    args, kwargs = bytes(run.input_args), bytes(run.input_kwargs)
+    if args == b"null":
+        args = b"[]"
+    if kwargs == b"null":
+        kwargs = b"{}"
+    if args[:1] != b"[":
+        raise Refusal(errors.BODY, "input_args must be an array")
+    if kwargs[:1] != b"{":
+        raise Refusal(errors.BODY, "input_kwargs must be an object")
+    mode = Mode.STREAM if run.entrypoint_tag.endswith(STREAM_SUFFIX) else Mode.SINGLE
+    return Decoded(run.entrypoint_tag, mode, b"[%b,%b]" % (args, kwargs), _milliseconds(run.timeout_seconds), received)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    if seconds is None:
+        return None
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise Refusal(errors.BODY, "timeout_seconds must be a number above 0")
+    return max(1, int(min(seconds, 1e6) * 1000))
+
+
+def _token(exchange: Exchange) -> str | None:
+    """Some clients send the token in the query, over HTTP and above all over WebSocket."""
+    token = bearer(exchange)
+    return token if token is not None or not exchange.query else query_value(exchange.query, "token")
+
+
+def _request(
+    exchange: Exchange, identity: str, decode: Callable[[int], Awaitable[Decoded]], declared_bytes: int | None
+) -> Request:
+    return Request(
+        id=exchange.id,
+        door="runagent",
+        peer=exchange.peer,
+        token=_token(exchange),
+        agent=identity,
+        arrived=exchange.arrived,
+        declared_bytes=declared_bytes,
+        decode=decode,
+        traceparent=traceparent(exchange.header("traceparent")),
+    )
+
+
+def _entrypoints(agent: Agent) -> list[dict[str, object]]:
+    return [
+        {
+            "file": entrypoint.file,
+            "module": entrypoint.module,
+            "tag": entrypoint.tag,
+            "extractor": {extraction.name: extraction.path for extraction in entrypoint.extractor},
+        }
+        for entrypoint in agent.entrypoints.values()
+    ]
+
+
+def _refused(refusal: Refusal, request_id: str) -> Reply:
+    headers = dict(refusal.headers)
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after)))
+    return Reply(refusal.kind.runagent_status, envelope.failure(refusal, request_id), headers=headers)

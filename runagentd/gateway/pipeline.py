@@ -1,0 +1,269 @@
+"""A call, stage by stage: each may refuse it, and each call leaves exactly one record.
+
+Runs as: the gateway.
+Reads from strangers: what a door has taken apart; the stages check what it means.
+
+    request → admit → authenticate → authorize → decode → route → channel ⇢ runner
+                                                               respond → record
+
+A stage that is not built yet is absent: `limit` goes after authorize, `cache` after decode, one line each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from runagentd import errors
+from runagentd.errors import Refusal
+from runagentd.gateway.agents import Agent, Directory
+from runagentd.gateway.announcements import Announcements
+from runagentd.gateway.calls import Asked, Call, Mode
+from runagentd.gateway.requests import CallRecord, Request
+from runagentd.gateway.tokens import Principal, Verifier
+from runagentd.gateway.values import Value
+from runagentd.log import Log
+
+OPEN_REQUESTS_MAX = 2048
+"""Calls in this process at one time, over all agents."""
+
+
+class Pipeline:
+    """Everything between the doors and the channels. `sink` takes every record."""
+
+    def __init__(
+        self,
+        *,
+        verifier: Verifier,
+        directory: Directory,
+        announcements: Announcements,
+        log: Log,
+        sink: Callable[[CallRecord], None],
+    ) -> None:
+        self._verifier = verifier
+        self._directory = directory
+        self._announcements = announcements
+        self._log = log
+        self._sink = sink
+        self._open = 0
+
+    def begin(self, request: Request) -> Running:
+        """Use as a context: on leaving it, the call has ended one way or another, and its record is written."""
+        return Running(self, request)
+
+    async def run(self, request: Request, running: Running) -> Call:
+        """All stages up to the channel, in their order; `Refusal` from any of them."""
+        self.admit(request)
+        principal = running.principal = self.authenticate(request)
+        await self._announcements.know_agents()
+        agent = running.agent = self.authorize(principal, request.agent)
+        asked = await self.decode(request, agent, running)
+        return self.route(asked, agent, running)
+
+    # ---- the stages
+
+    def admit(self, request: Request) -> None:
+        """Whether there is room at all."""
+        if self._announcements.draining:
+            raise Refusal(errors.DRAINING, errors.DRAINING.title, retry_after=1)
+        if self._open > OPEN_REQUESTS_MAX:
+            raise Refusal(errors.OVERLOADED, "the daemon has too many open calls", retry_after=1)
+
+    def authenticate(self, request: Request) -> Principal:
+        """Who calls."""
+        return self.principal(request.token)
+
+    def principal(self, token: str | None) -> Principal:
+        """Who a token stands for."""
+        return self._verifier.principal(token)
+
+    async def visible(self, token: str | None, identity: str) -> Agent:
+        """The agent of this id or name, for questions that are no calls."""
+        principal = self.principal(token)
+        await self._announcements.know_agents()
+        return self.authorize(principal, identity)
+
+    async def visible_all(self, token: str | None) -> list[Agent]:
+        """Every agent that a token may call."""
+        principal = self.principal(token)
+        await self._announcements.know_agents()
+        return [agent for agent in self._directory.all() if self.allowed(principal, agent)]
+
+    def authorize(self, principal: Principal, identity: str) -> Agent:
+        """The agent, where the caller may call it. One that exists but is not theirs looks exactly like none."""
+        agent = self._directory.find(identity)
+        if agent is None or not self.allowed(principal, agent):
+            raise Refusal(errors.AGENT_NOT_FOUND, f"there is no agent {identity!r} that this token may call")
+        return agent
+
+    def allowed(self, principal: Principal, agent: Agent) -> bool:
+        """Whether a token names this agent, by its id or by a name that is unique."""
+        if principal.agents is None or agent.id in principal.agents:
+            return True
+        return agent.name in principal.agents and self._directory.find(agent.name) is agent
+
+    async def decode(self, request: Request, agent: Agent, running: Running) -> Asked:
+        """The body, read and checked to be arguments; the deadline, which a caller can only bring nearer."""
+        if request.declared_bytes is not None and request.declared_bytes > agent.limits.request_bytes:
+            raise Refusal(
+                errors.TOO_LARGE,
+                f"the request is larger than the {agent.limits.request_bytes} bytes that the agent takes",
+            )
+        decoded = await request.decode(agent.limits.request_bytes)
+        running.tag = decoded.tag
+        if decoded.tag not in agent.entrypoints:
+            # "not found" is what RunAgent's clients look for in the text of a stream's error.
+            raise Refusal(errors.NOT_FOUND, f"entrypoint {decoded.tag!r} not found in agent {agent.name!r}")
+        limit = agent.limits.deadline_ms
+        deadline_ms = limit if decoded.timeout_ms is None else min(limit, decoded.timeout_ms)
+        return Asked(
+            request_id=request.id,
+            tag=decoded.tag,
+            mode=decoded.mode,
+            arguments=decoded.arguments,
+            deadline=(decoded.received or request.arrived) + deadline_ms / 1000,
+            principal=running.principal.digest if running.principal is not None else "",
+            traceparent=request.traceparent,
+        )
+
+    def route(self, asked: Asked, agent: Agent, running: Running) -> Call:
+        """On its way to a runner, or in the agent's queue."""
+        call = running.call = Call(asked)
+        agent.submit(call)
+        return call
+
+    # ---- record
+
+    def entered(self) -> None:
+        """One more open request."""
+        self._open += 1
+
+    def left(self, record: CallRecord) -> None:
+        """One request fewer, and its record."""
+        self._open -= 1
+        self._sink(record)
+
+    def unexpected(self, request: Request, error: Exception) -> Refusal:
+        """A fault of ours: logged with its place, told without it."""
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else "?"
+        self._log.error(
+            "a request failed in the gateway", request=request.id, problem=type(error).__name__, where=where
+        )
+        return Refusal(errors.SERVER, errors.SERVER.title)
+
+
+class Running:
+    """One request's way through the pipeline: `async with` gives it, and its end is recorded once."""
+
+    __slots__ = (
+        "_pipeline",
+        "_recorded",
+        "agent",
+        "call",
+        "chunks",
+        "principal",
+        "refusal",
+        "request",
+        "result_bytes",
+        "tag",
+    )
+
+    def __init__(self, pipeline: Pipeline, request: Request) -> None:
+        self._pipeline = pipeline
+        self._recorded = False
+        self.request = request
+        self.principal: Principal | None = None
+        self.agent: Agent | None = None
+        self.call: Call | None = None
+        self.tag: str | None = None
+        self.refusal: Refusal | None = None
+        self.chunks = 0
+        self.result_bytes = 0
+
+    async def __aenter__(self) -> Running:
+        self._pipeline.entered()
+        return self
+
+    async def start(self) -> None:
+        """Take the request through all stages up to the channel."""
+        try:
+            await self._pipeline.run(self.request, self)
+        except Refusal as refusal:
+            self._refused(refusal)
+            raise
+        except ConnectionError:
+            raise  # the client is gone: there is nobody to tell
+        except TimeoutError as error:
+            raise self._refused(Refusal(errors.SLOW_CALLER, "the request's body did not arrive in time")) from error
+        except Exception as error:
+            raise self._refused(self._pipeline.unexpected(self.request, error)) from error
+
+    async def next(self, *, patience: float | None = None) -> Value | None:
+        """The next value, or None at the end; the record is written then, before the last byte is sent."""
+        call = self.call
+        if call is None:
+            raise self._refused(Refusal(errors.SERVER, errors.SERVER.title))
+        try:
+            value = await call.next(patience=patience)
+        except Refusal as refusal:
+            self._refused(refusal)
+            raise
+        if value is None:
+            self.record()
+        else:
+            self.chunks += 1
+            self.result_bytes += len(value.body)
+            if call.asked.mode is Mode.SINGLE:
+                self.record()
+        return value
+
+    def leave(self) -> None:
+        """The client is gone: the call is cancelled, and whoever waits in `next` gets a `Refusal`."""
+        if self.call is not None and self.agent is not None and not self.call.ended:
+            self.agent.abandon(self.call, "client")
+
+    def _refused(self, refusal: Refusal) -> Refusal:
+        self.refusal = refusal
+        self.record()
+        return refusal
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()  # a door that leaves before the end has a client that is gone, or too slow
+        if not self._recorded:
+            if self.refusal is None:
+                self.refusal = Refusal(errors.CANCELLED, "the client went away", cause="client")
+            self.record()
+
+    def record(self) -> None:
+        """Write the record; later calls do nothing."""
+        if self._recorded:
+            return
+        self._recorded = True
+        request, call, refusal = self.request, self.call, self.refusal
+        now = time.monotonic()
+        started = call.started if call is not None and call.started else None
+        self._pipeline.left(
+            CallRecord(
+                request_id=request.id,
+                door=request.door,
+                peer=request.peer,
+                subject=self.principal.subject if self.principal is not None else None,
+                agent=self.agent.id if self.agent is not None else None,
+                tag=self.tag,
+                instance=call.instance or None if call is not None else None,
+                outcome=refusal.kind.code if refusal is not None else "OK",
+                cause=refusal.cause if refusal is not None else None,
+                started_unix=time.time() - (now - request.arrived),
+                seconds=now - request.arrived,
+                queue_seconds=started - request.arrived if started is not None else None,
+                request_bytes=len(call.asked.arguments) if call is not None else None,
+                result_bytes=self.result_bytes,
+                chunks=self.chunks,
+            )
+        )

@@ -1,0 +1,64 @@
+"""The plain request, which nearly all calls are: a POST whose head and body have come in one piece.
+
+Runs as: the gateway. Pure.
+Reads from strangers: yes. Says yes to requests of one narrow form, about which no two readings of RFC 9112 differ, and
+None to all others, good or bad: those are the HTTP library's business, from their first byte on.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+HEAD_BYTES_MAX = 16 * 1024
+FIELDS_MAX = 32
+
+# RFC 9112, sections 3 and 5, RFC 3986, section 3.3: the target in origin form and of the characters that a path and a
+# query are made of, no folded lines, nothing but visible ASCII, spaces and tabs in a value.
+# Possessive quantifiers: a head that does not match is refused in linear time.
+_HEAD = re.compile(
+    rb"POST (/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*+) HTTP/1\.1\r\n"
+    rb"((?:[A-Za-z0-9!#$%&'*+.^_`|~-]++:[ -~\t]*+\r\n)++)\r\n"
+)
+_LENGTH = re.compile(r"[0-9]{1,9}")
+_NOT_PLAIN = frozenset({"transfer-encoding", "upgrade", "expect", "te", "trailer", "http2-settings"})
+_CONNECTION = frozenset({"", "keep-alive"})
+_EVENT_STREAM = "text/event-stream"
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """One such request. The names of `fields` are in lower case, and each was sent once."""
+
+    target: str
+    fields: dict[str, str]
+    body: bytes
+    size: int
+    """how many bytes of the input it took"""
+
+
+def parse(data: bytes) -> Plain | None:
+    """The request at the start of `data`, if it is plain and complete."""
+    match = _HEAD.match(data, 0, HEAD_BYTES_MAX)
+    if match is None:
+        return None
+    lines = match[2].decode("ascii").split("\r\n")
+    fields: dict[str, str] = {}
+    for line in lines[:-1]:
+        name, _, value = line.partition(":")
+        fields[name.lower()] = value.strip(" \t")
+    # A field that was sent twice can be read in two ways.
+    if len(fields) != len(lines) - 1 or len(fields) > FIELDS_MAX or not _NOT_PLAIN.isdisjoint(fields):
+        return None
+    if fields.get("connection", "").lower() not in _CONNECTION or not fields.get("host"):
+        return None
+    if _EVENT_STREAM in fields.get("accept", "").lower():
+        return None  # its answer is a stream
+    length = fields.get("content-length", "")
+    if not _LENGTH.fullmatch(length):
+        return None
+    start = match.end()
+    end = start + int(length)
+    if len(data) < end:
+        return None
+    return Plain(match[1].decode("ascii"), fields, data[start:end], end)

@@ -1,0 +1,224 @@
+"""Tokens into principals: who calls, and which agents they may call.
+
+Runs as: the gateway.
+Reads from strangers: yes, the token. Anything that is not a good token raises `Refusal`, and never another exception.
+Follows RFC 8725 (JWT best practice) and RFC 9068 (access tokens): one algorithm, an explicit type, exact issuer and
+audience, no header that names a key elsewhere is believed, and a lifetime that has a bound.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from runagentd.errors import AUTHENTICATION, ConfigurationError, Problem, Refusal
+
+TOKEN_BYTES_MAX = 8 * 1024
+LIFETIME_SECONDS_MAX = 7 * 24 * 3600
+SKEW_SECONDS = 30
+CACHE_SECONDS = 60.0
+CACHE_ENTRIES = 4096
+KEYS_BYTES_MAX = 64 * 1024
+
+_KEY_ID = re.compile(r"[A-Za-z0-9_.~-]{1,128}")
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_SCOPE = re.compile(r"agents:invoke:([^/ ]+)/\*")
+_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068, section 4: both spellings, in any case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who calls. `agents` are ids or unique names; None is every agent."""
+
+    subject: str
+    client: str
+    token_id: str
+    agents: frozenset[str] | None
+    expires: float
+    digest: str
+    """An opaque name of issuer and subject: all that a runner is told about the caller."""
+
+
+class _Header(msgspec.Struct):
+    alg: str
+    typ: str
+    kid: str
+    crit: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Claims(msgspec.Struct):
+    iss: str
+    aud: str | list[str]
+    sub: str
+    client_id: str
+    iat: int
+    exp: int
+    jti: str
+    scope: str
+    nbf: int | None = None
+
+
+class _Jwk(msgspec.Struct):
+    kty: str
+    kid: str
+    crv: str = ""
+    x: str = ""
+    alg: str = ""
+    use: str = "sig"
+
+
+class _JwkSet(msgspec.Struct):
+    keys: list[_Jwk]
+
+
+def parse_keys(data: bytes) -> dict[str, Ed25519PublicKey]:
+    """The Ed25519 keys of a JWK Set (RFC 7517, RFC 8037), by their `kid`; others are passed over."""
+    try:
+        found = msgspec.json.decode(data, type=_JwkSet).keys
+        keys = {
+            jwk.kid: Ed25519PublicKey.from_public_bytes(_from_base64url(jwk.x))
+            for jwk in found
+            if (jwk.kty, jwk.crv, jwk.alg, jwk.use) == ("OKP", "Ed25519", "EdDSA", "sig") and _KEY_ID.fullmatch(jwk.kid)
+        }
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ConfigurationError(
+            Problem("the file of public keys", "this is not a JWK Set with Ed25519 keys")
+        ) from error
+    if not keys:
+        raise ConfigurationError(Problem("the file of public keys", "there is no Ed25519 key in it"))
+    return keys
+
+
+def _from_base64url(text: str) -> bytes:
+    # altchars and validate: the alphabet of RFC 4648, section 5, and nothing else.
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+class Verifier:
+    """Checks tokens against the keys of one issuer, and remembers those it has checked for up to a minute.
+
+    `clock` gives seconds since the epoch. The memory is what keeps a call fast: a signature costs over 100 µs,
+    a look at the memory about one.
+    """
+
+    def __init__(
+        self, keys: dict[str, Ed25519PublicKey], *, issuer: str, audience: str, clock: Callable[[], float]
+    ) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._clock = clock
+        self._header_decoder = msgspec.json.Decoder(_Header)
+        self._claims_decoder = msgspec.json.Decoder(_Claims)
+        self._jws = jwt.PyJWS(algorithms=["EdDSA"])
+        # By digest and not by token: what is in memory cannot be sent to us (a core dump, a debugger).
+        self._verified: dict[bytes, tuple[float, Principal]] = {}
+
+    def principal(self, token: str | None) -> Principal:
+        """Who this token stands for; `Refusal` AUTHENTICATION where it is missing or not good."""
+        if token is None or token == "":
+            raise refused("no token was sent")
+        if len(token) > TOKEN_BYTES_MAX:
+            raise refused("the token is longer than 8 KiB")
+        now = self._clock()
+        key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        entry = self._verified.get(key)
+        if entry is not None:
+            until, principal = entry
+            if now < until:
+                return principal
+            del self._verified[key]
+        principal = self._verify(token, now)
+        while len(self._verified) >= CACHE_ENTRIES:
+            # Dictionaries keep the order of insertion, so the first is the oldest; all live a minute at most.
+            del self._verified[next(iter(self._verified))]
+        self._verified[key] = (min(principal.expires, now + CACHE_SECONDS), principal)
+        return principal
+
+    def _verify(self, token: str, now: float) -> Principal:
+        if not _COMPACT.fullmatch(token):
+            raise refused("the token is not a signed JWT")
+        key = self._key(token)
+        try:
+            payload = self._jws.decode_complete(token, key, algorithms=["EdDSA"])["payload"]
+            claims = self._claims_decoder.decode(payload)
+        except jwt.InvalidSignatureError as error:
+            raise refused("the token's signature is not valid") from error
+        except msgspec.ValidationError as error:
+            raise refused("the token lacks a claim, or one has the wrong type") from error
+        # PyJWT, cryptography and msgspec are fed a stranger's bytes here, and what else they can raise is not
+        # written down anywhere: every way to fail is a refusal.
+        except Exception as error:
+            raise refused("the token cannot be read") from error
+        return self._check(claims, now)
+
+    def _key(self, token: str) -> Ed25519PublicKey:
+        try:
+            header = self._header_decoder.decode(_from_base64url(token.partition(".")[0]))
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise refused("the token's header cannot be read, or lacks alg, typ or kid") from error
+        if header.crit is not msgspec.UNSET:
+            # RFC 7515, section 4.1.11: an extension that we do not know must be refused, and we know none.
+            raise refused("the token's header has 'crit'")
+        if header.alg != "EdDSA":
+            raise refused("the token's algorithm is not EdDSA")
+        if header.typ.lower() not in _TYPES:
+            raise refused("the token's type is not at+jwt")
+        key = self._keys.get(header.kid) if _KEY_ID.fullmatch(header.kid) else None
+        if key is None:
+            raise refused("the token names a key that is not known here")
+        return key
+
+    def _check(self, claims: _Claims, now: float) -> Principal:
+        audience = claims.aud if isinstance(claims.aud, str) else claims.aud[0] if len(claims.aud) == 1 else ""
+        if claims.iss != self._issuer:
+            raise refused("the token's issuer is another one")
+        if audience != self._audience:
+            raise refused("the token is meant for another installation")
+        if claims.exp - claims.iat > LIFETIME_SECONDS_MAX:
+            raise refused("the token lives longer than 7 days")
+        if now >= claims.exp + SKEW_SECONDS:
+            raise refused("the token has expired")
+        if max(claims.iat, claims.nbf or 0) > now + SKEW_SECONDS:
+            raise refused("the token is not valid yet")
+        texts = {"sub": claims.sub, "client_id": claims.client_id, "jti": claims.jti}
+        for name, text in texts.items():
+            if not 1 <= len(text) <= 255 or not text.isprintable():
+                raise refused(f"the token's claim '{name}' is empty, too long or not printable")
+        identity = hashlib.sha256(f"{claims.iss}\0{claims.sub}".encode("utf-8", "surrogatepass")).hexdigest()
+        return Principal(
+            subject=claims.sub,
+            client=claims.client_id,
+            token_id=claims.jti,
+            agents=_agents(claims.scope),
+            expires=float(claims.exp + SKEW_SECONDS),
+            digest=identity[:32],
+        )
+
+
+def _agents(scope: str) -> frozenset[str] | None:
+    """The agents that a scope lets call; scopes of another kind are passed over."""
+    named: set[str] = set()
+    for item in scope.split(" "):
+        match = _SCOPE.fullmatch(item)
+        if match is None:
+            continue
+        if match[1] == "*":
+            return None
+        named.add(urllib.parse.unquote(match[1]))
+    return frozenset(named)
+
+
+def refused(message: str) -> Refusal:
+    """The one form of "who are you?". RFC 6750, section 3: the scheme, and the error where a token was sent."""
+    sent = message != "no token was sent"
+    challenge = 'Bearer realm="runagentd"' + (', error="invalid_token"' if sent else "")
+    return Refusal(AUTHENTICATION, message, headers={"WWW-Authenticate": challenge})

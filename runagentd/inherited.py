@@ -1,0 +1,31 @@
+"""Descriptors that a daemon is given when it starts, by name: LISTEN_FDS of sd_listen_fds(3).
+
+Runs as: the supervisor and the gateway, under systemd or the foreman alike.
+Reads from strangers: nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+_FIRST = 3
+
+
+def descriptors(environment: Mapping[str, str]) -> dict[str, int]:
+    """The inherited descriptors by their names; empty where they were meant for another process."""
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        return {}
+    count = int(environment.get("LISTEN_FDS", "0"))
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
+    found = {}
+    for number in range(_FIRST, _FIRST + count):
+        os.set_inheritable(number, False)
+        position = number - _FIRST
+        found[names[position] if position < len(names) and names[position] else str(number)] = number
+    return found
+
+
+def start_environment(names: list[str], pid: int) -> dict[str, str]:
+    """What to put into a daemon's environment so that `descriptors` finds these names, from descriptor 3 on."""
+    return {"LISTEN_PID": str(pid), "LISTEN_FDS": str(len(names)), "LISTEN_FDNAMES": ":".join(names)}

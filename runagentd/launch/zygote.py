@@ -1,0 +1,166 @@
+"""The zygote: a warm interpreter that forks spares, and nothing else.
+
+Runs as: root with five capabilities, exec'd with an empty environment inside a read-only base jail; one thread.
+Reads from strangers: nothing. Requests are 32 bytes and descriptors from the supervisor; it never maps a plan.
+It must never hold a secret or a tenant's data, have pid 1 or 2, or a second thread (sandbox.md 0.1, 2.2).
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import types
+from typing import NoReturn
+
+from runagentd import kernel
+from runagentd.launch import spare, steps
+from runagentd.wire import launch as wire
+
+PRELOADED = (
+    "asyncio", "base64", "collections.abc", "concurrent.futures", "contextlib", "contextvars", "copy", "csv",
+    "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "html", "inspect", "io",
+    "itertools", "json", "logging", "math", "operator", "os.path", "pathlib", "pickle", "queue", "random", "re",
+    "secrets", "shutil", "signal", "sqlite3", "ssl", "statistics", "string", "struct", "subprocess", "tempfile",
+    "textwrap", "threading", "time", "traceback", "typing", "unicodedata", "urllib.parse", "uuid", "zoneinfo",
+)  # fmt: skip
+"""What agents import most, of the standard library only: an import costs milliseconds here and nothing in a fork."""
+
+_DESCRIPTORS_MAX = 64
+
+
+class ZygoteUnfit(Exception):
+    """The zygote is not in a state in which it may fork."""
+
+
+def main(control: int) -> NoReturn:
+    """Serve requests from the supervisor on `control` until it closes."""
+    if os.getpid() <= 2:
+        # OpenSSL notices a fork by comparing pids: a zygote with the pid that its children get gives them all the
+        # same keys (measured, sandbox.md 0.1).
+        raise ZygoteUnfit("the zygote must not have the pid that its children get")
+    for name in PRELOADED:
+        importlib.import_module(name)
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    kernel.set_process_name("zygote")
+    os.umask(0o022)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    gc.collect()
+    gc.disable()
+    gc.freeze()  # pages of objects that live for ever stay shared with the children (measured: 2.2 MB for 5.2)
+    children = kernel.signal_descriptor([signal.SIGCHLD])
+    poll = select.poll()
+    with socket.socket(fileno=control) as connection:
+        poll.register(connection, select.POLLIN)
+        poll.register(children, select.POLLIN)
+        known = _open_descriptors()
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == children:
+                    os.read(children, 128)
+                    _reap()
+                else:
+                    _serve(connection, own_pid_namespace, known)
+
+
+def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -> None:
+    message, ancillary, flags, _ = connection.recvmsg(
+        wire.REQUEST.size, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
+    )
+    if not message:
+        os._exit(0)
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % 4])
+    if len(message) != wire.REQUEST.size or flags & socket.MSG_CTRUNC:
+        raise ZygoteUnfit("the supervisor sent something that is not a request")
+    magic, new_pid_namespace, token = wire.REQUEST.unpack(message)
+    if magic != wire.REQUEST_MAGIC or len(descriptors) < len(wire.SPARE_DESCRIPTORS):
+        raise ZygoteUnfit("the supervisor sent something that is not a request")
+    if len(os.listdir("/proc/self/task")) != 1:
+        raise ZygoteUnfit("the zygote has more than one thread")
+    pidfds: list[int] = []
+    try:
+        holder, holder_pidfd = _hold_user_namespace(descriptors[2])
+        pidfds.append(holder_pidfd)
+        reaper, reaper_pidfd = _fork_spare(descriptors, own_pid_namespace, bool(new_pid_namespace))
+        pidfds.insert(0, reaper_pidfd)
+        reply = wire.REPLY.pack(wire.REPLY_MAGIC, 0, token, reaper, holder)
+    except OSError as error:
+        reply = wire.REPLY.pack(wire.REPLY_MAGIC, error.errno or 1, token, 0, 0)
+    connection.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", pidfds))])
+    for descriptor in (*pidfds, *descriptors):
+        os.close(descriptor)
+    if _open_descriptors() != known:
+        raise ZygoteUnfit("the zygote's descriptors changed")
+
+
+def _fork_spare(descriptors: array.array[int], own_pid_namespace: int, new_pid_namespace: bool) -> tuple[int, int]:
+    """Fork the future reaper; gives its pid and pidfd. unshare(2) moves the next child only, setns(2) undoes it."""
+    if new_pid_namespace:
+        kernel.unshare(kernel.CLONE_NEWPID)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            named = len(wire.SPARE_DESCRIPTORS)
+            spare.run(
+                steps.Launch(
+                    descriptors=dict(zip(wire.SPARE_DESCRIPTORS, descriptors[:named], strict=True)),
+                    cgroup_procs=list(descriptors[named:]),
+                )
+            )
+    finally:
+        if new_pid_namespace:
+            kernel.setns(own_pid_namespace, kernel.CLONE_NEWPID)
+    # Before anybody could have reaped it: we are its parent and have not waited.
+    return pid, os.pidfd_open(pid)
+
+
+def _hold_user_namespace(lifeline: int) -> tuple[int, int]:
+    """Fork a process that makes a user namespace and waits to be killed, so that the supervisor can map it."""
+    ready, made = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            kernel.unshare(kernel.CLONE_NEWUSER)
+            os.write(made, b"1")
+            os.read(lifeline, 1)  # until the supervisor kills this process, or is gone itself
+        finally:
+            os._exit(0)
+    os.close(made)
+    try:
+        if os.read(ready, 1) != b"1":
+            os.waitpid(pid, 0)
+            raise OSError(1, "no user namespace")
+    finally:
+        os.close(ready)
+    return pid, os.pidfd_open(pid)
+
+
+def _reap() -> None:
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def _open_descriptors() -> set[int]:
+    listing = os.listdir("/proc/self/fd")
+    found = set()
+    for name in listing:
+        try:
+            os.fstat(int(name))
+        except OSError:
+            continue
+        found.add(int(name))
+    return found

@@ -1,0 +1,186 @@
+"""Events of a daemon as lines: JSON for machines, a readable line for a person at a terminal.
+
+Runs as: foreman, supervisor, gateway; each makes one `Log` and passes it on.
+Reads from strangers: yes, as values of fields. Control characters are escaped, so that no text that an agent or a
+client chose can move a terminal's cursor or forge a second line. Values of keys in `NEVER_PRINTED` are replaced.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import IO
+
+NEVER_PRINTED = frozenset(
+    {
+        "token",
+        "authorization",
+        "cookie",
+        "password",
+        "secret",
+        "api_key",
+        "apikey",
+        "private_key",
+        "query",
+        "env",
+        "environment",
+    }
+)
+"""Keys whose value never reaches a log, whatever it is. `query` because RunAgent's clients put tokens there."""
+
+FIELD_CHARACTERS_MAX = 8 * 1024
+
+
+class Level(enum.IntEnum):
+    """How much an event matters; the numbers are those of the standard library's logging."""
+
+    DEBUG = logging.DEBUG
+    INFO = logging.INFO
+    WARNING = logging.WARNING
+    ERROR = logging.ERROR
+
+
+class Form(enum.StrEnum):
+    """How a line looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def escape(text: str) -> str:
+    """`text` with every character that a terminal could take as a command written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    # As the codec "unicode_escape" does. The codec itself is a module that is imported when it is first asked for:
+    # too late for a process that has given up the right to read its own installation.
+    number = ord(character)
+    if character in _SHORT:
+        return _SHORT[character]
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+class Log:
+    """Writes events to one stream. `source` names the process that speaks."""
+
+    def __init__(
+        self,
+        stream: IO[str] | None,
+        *,
+        source: str,
+        form: Form = Form.TEXT,
+        level: Level = Level.INFO,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._stream = stream
+        self._source = source
+        self._form = form
+        self._clock = clock
+        self.level = level
+
+    def debug(self, event: str, **fields: object) -> None:
+        """An event that matters to who looks for a fault."""
+        if self.level <= Level.DEBUG:
+            self._write(Level.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """An event that an operator may want to see."""
+        if self.level <= Level.INFO:
+            self._write(Level.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Something is not as it should be, and service goes on."""
+        if self.level <= Level.WARNING:
+            self._write(Level.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Something failed that should not have."""
+        self._write(Level.ERROR, event, fields)
+
+    def _write(self, level: Level, event: str, fields: dict[str, object]) -> None:
+        if self._stream is None:
+            return
+        safe = {
+            key: "[not printed]" if key in NEVER_PRINTED else _bounded(value)
+            for key, value in fields.items()
+            if value is not None
+        }
+        now = self._clock()
+        line = self._json(now, level, event, safe) if self._form is Form.JSON else self._text(now, level, event, safe)
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            # The reader of our log is gone (EPIPE, or a closed stream): service goes on without it.
+            self._stream = None
+
+    def _json(self, now: float, level: Level, event: str, fields: dict[str, object]) -> str:
+        row = {"time": utc(now), "level": level.name.lower(), "source": self._source, "event": event, **fields}
+        return json.dumps(row, default=str, ensure_ascii=True, separators=(",", ":"))
+
+    def _text(self, now: float, level: Level, event: str, fields: dict[str, object]) -> str:
+        moment = time.strftime("%H:%M:%S", time.localtime(now))
+        pairs = "".join(f" {key}={_shown(value)}" for key, value in fields.items())
+        mark = "" if level < Level.WARNING else f" {level.name}"
+        return f"{moment} {self._source}{mark}: {escape(event)}{pairs}"
+
+
+def _bounded(value: object) -> object:
+    if isinstance(value, int | float):
+        return value
+    text = str(value)
+    return text if len(text) <= FIELD_CHARACTERS_MAX else text[:FIELD_CHARACTERS_MAX] + "…"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = escape(str(value))
+    return f'"{text}"' if " " in text or not text else text
+
+
+def utc(seconds: float) -> str:
+    """RFC 3339 in UTC with milliseconds: 2026-11-22T22:49:40.123Z."""
+    whole = int(seconds)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((seconds - whole) * 1000):03d}Z"
+
+
+class _Forwarder(logging.Handler):
+    """Records of libraries that use the standard library's logging, as events of ours."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        problem = None
+        if record.exc_info and record.exc_info[1] is not None:
+            # The type and the place, never the text: an exception's text may quote what a stranger sent.
+            error = record.exc_info[1]
+            place = error.__traceback__
+            while place is not None and place.tb_next is not None:
+                place = place.tb_next
+            where = (
+                f"{os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}" if place is not None else "?"
+            )
+            problem = f"{type(error).__name__} at {where}"
+        self._log.warning("library", name=record.name, message=record.getMessage()[:500], problem=problem)
+
+
+def forward_standard_logging(log: Log) -> None:
+    """Warnings and errors that libraries log (aiohttp, asyncio) become events of `log`."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    root.addHandler(_Forwarder(log))
+    root.setLevel(logging.WARNING)

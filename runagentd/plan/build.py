@@ -1,0 +1,302 @@
+"""Policy, host and identity become a plan: every decision about a sandbox is made here, and nowhere later.
+
+Runs as: the supervisor and runagentctl. Pure.
+Reads from strangers: nothing; the folders that an agent's manifest names were checked to be plain relative paths.
+The order of the steps and the reason for each place: docs/sandbox.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runagentd.errors import HostError
+from runagentd.plan.facts import HostFacts
+from runagentd.plan.model import (
+    AGENT_UID,
+    APP,
+    Expectation,
+    Limits,
+    Mount,
+    MountKind,
+    SandboxPlan,
+    Step,
+    Verb,
+)
+from runagentd.plan.seccomp import filter_for
+from runagentd.plan.syscalls import SyscallTable
+from runagentd.policy.model import Policy, Runtime
+
+_MIB = 1024 * 1024
+_ROOT_INODES = 512
+
+# landlock(7): bits of the rights to files.
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_MAKE_CHAR, _MAKE_BLOCK, _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 6, 1 << 11, 1 << 13, 1 << 14, 1 << 15
+_FILESYSTEM_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+_TCP_BIND_AND_CONNECT = 0b11
+_ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
+
+_WRITABLE = "rw,nosuid,nodev,noexec"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who an instance is on the host: chosen by the supervisor, never by an agent."""
+
+    uid: int
+    instance: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFolders:
+    """What of an agent's own folder needs mounts of its own."""
+
+    environments: tuple[str, ...]
+    """relative folders with libraries, read-only and executable"""
+    persistent: tuple[str, ...]
+    """relative folders that are kept across instances, where the policy grants it"""
+    absent: frozenset[str]
+    """optional folders of the policy's files.read that this host does not have"""
+
+
+def spare_steps(facts: HostFacts) -> tuple[Step, ...]:
+    """The part of a launch that knows no policy: the slow part, done before anybody waits for it."""
+    return (
+        # First of all: what follows is counted against the instance.
+        Step(verb=Verb.JOIN_CGROUPS, origin="resources"),
+        # While /proc is still writable. Under memory pressure an agent goes before the host's own services.
+        Step(verb=Verb.OOM_SCORE, arguments=("500",)),
+        Step(verb=Verb.UNSHARE, arguments=("mount",)),
+        Step(verb=Verb.UNSHARE, arguments=("ipc",)),
+        Step(verb=Verb.UNSHARE, arguments=("uts",)),
+        Step(verb=Verb.UNSHARE, arguments=("network",), origin="network.mode"),
+        # After the move into the cgroup, or the instance would see its path (crun, cgroup_path_leak).
+        Step(verb=Verb.UNSHARE, arguments=("cgroup",)),
+        Step(verb=Verb.NEW_SESSION),
+        Step(verb=Verb.HOSTNAME, arguments=("agent",)),
+        Step(verb=Verb.LOOPBACK, origin="network.mode"),
+        # Pid 1 and the runner part here. The fork and the first random bytes are slow, and know no policy.
+        Step(verb=Verb.REAPER, arguments=(str(AGENT_UID), str(facts.last_capability))),
+        Step(verb=Verb.RESEED),
+    )
+
+
+def build(
+    policy: Policy, facts: HostFacts, identity: Identity, folders: AgentFolders, syscalls: SyscallTable
+) -> SandboxPlan:
+    """The plan of one instance.
+
+    Raises ConfigurationError where the policy names syscall groups that do not exist, and HostError where this kernel
+    cannot do what every plan needs. That the policy agrees with itself was checked when it was loaded.
+    """
+    _check(facts)
+    mounts = _mounts(policy, facts, folders)
+    steps = (
+        *_root_steps(policy, identity, mounts, facts.runtime_links),
+        *_limit_steps(policy),
+        *_identity_steps(facts),
+        *_runner_steps(policy, facts),
+    )
+    return SandboxPlan(
+        steps=steps,
+        mounts=mounts,
+        limits=Limits(
+            memory_max=policy.resources.memory_max,
+            pids_max=policy.resources.pids_max,
+            cpu_max=policy.resources.cpu_max,
+            cpu_weight=policy.resources.cpu_weight,
+        ),
+        filter=filter_for(policy, syscalls),
+        expected=_expectation(policy, identity, mounts),
+    )
+
+
+def _check(facts: HostFacts) -> None:
+    if facts.landlock_abi < 1:
+        raise HostError(
+            "this kernel has no Landlock, the second layer of every sandbox",
+            "use Linux 5.13 or newer, with landlock in the boot parameter lsm=",
+        )
+
+
+def _mounts(policy: Policy, facts: HostFacts, folders: AgentFolders) -> tuple[Mount, ...]:
+    runtime = list(facts.runtime_paths)
+    if policy.files.runtime is Runtime.SYSTEM:
+        runtime = ["/usr", *(path for path in runtime if not _is_below(path, "/usr"))]
+    hosts = [_host_mount(path) for path in runtime]
+    for folder in policy.files.read:
+        if folder.path not in folders.absent:
+            hosts.append(_host_mount(folder.path))
+    persistent = folders.persistent if policy.files.persistent else ()
+    app = Mount(
+        kind=MountKind.APP,
+        source=".",
+        target=APP,
+        read_only=False,
+        noexec=True,
+        size=policy.files.app_size,
+        inodes=policy.files.app_inodes,
+        folders=persistent,
+    )
+    # Native libraries can be loaded from here, for the agent cannot write here; from /app itself they cannot.
+    environments = [
+        Mount(kind=MountKind.SNAPSHOT, source=path, target=f"{APP}/{path}", read_only=True, noexec=False)
+        for path in folders.environments
+    ]
+    kept = [
+        Mount(kind=MountKind.PERSISTENT, source=path, target=f"{APP}/{path}", read_only=False, noexec=True)
+        for path in persistent
+    ]
+    devices = Mount(kind=MountKind.DEVICES, source="", target="/dev", read_only=True, noexec=True)
+    return (*hosts, devices, app, *environments, *kept)
+
+
+def _host_mount(path: str) -> Mount:
+    return Mount(kind=MountKind.HOST, source=path, target=path, read_only=True, noexec=False)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
+
+
+_ORIGINS = {
+    MountKind.HOST: "files.runtime, files.read",
+    MountKind.APP: "files.app_size",
+    MountKind.SNAPSHOT: "always",
+    MountKind.PERSISTENT: "files.persistent",
+    MountKind.DEVICES: "always",
+}
+
+
+def _root_steps(
+    policy: Policy, identity: Identity, mounts: tuple[Mount, ...], links: tuple[tuple[str, str], ...]
+) -> list[Step]:
+    files = policy.files
+    owner = str(identity.uid)
+    steps = [Step(verb=Verb.NEW_ROOT, arguments=(str(_MIB), str(_ROOT_INODES)))]
+    for number, mount in enumerate(mounts):
+        steps.append(Step(verb=Verb.MOUNT, arguments=(str(number), mount.target), origin=_ORIGINS[mount.kind]))
+    steps += [Step(verb=Verb.LINK, arguments=(link, target), origin="files.runtime") for link, target in links]
+    steps += [
+        Step(verb=Verb.DIRECTORY, arguments=("/tmp",)),
+        Step(
+            verb=Verb.TMPFS,
+            arguments=("/tmp", str(files.tmp_size), str(files.tmp_inodes), "0700", owner),
+            origin="files.tmp_size, files.tmp_inodes",
+        ),
+        Step(
+            verb=Verb.TMPFS,
+            arguments=("/dev/shm", str(files.shm_size), str(files.shm_inodes), "0700", owner),
+            origin="files.shm_size, files.shm_inodes",
+        ),
+        *(Step(verb=Verb.FILE, arguments=(path, content)) for path, content in _ETC.items()),
+        Step(verb=Verb.DIRECTORY, arguments=("/proc",)),
+        Step(verb=Verb.PROC, arguments=("/proc",)),
+        Step(verb=Verb.READ_ONLY_ROOT),
+        Step(verb=Verb.PIVOT, arguments=(APP,)),
+    ]
+    return steps
+
+
+_ETC = {
+    "/etc/passwd": f"agent:x:{AGENT_UID}:{AGENT_UID}:agent:{APP}:/usr/sbin/nologin\n",
+    "/etc/group": f"agent:x:{AGENT_UID}:\n",
+    "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+}
+
+
+# CORE 1 and not 0: where core_pattern is a pipe the kernel ignores 0 and starts the host's handler as root; 1 is its
+# sign for "no core at all" (core(5), fs/coredump.c).
+_FIXED_LIMITS = {"CORE": 1, "MEMLOCK": 64 * 1024, "MSGQUEUE": 0, "SIGPENDING": 256, "RTPRIO": 0, "NICE": 0}
+
+# As /proc/PID/limits names them (proc_pid_limits(5)).
+_NAMES_OF_LIMITS = {
+    "CORE": "Max core file size",
+    "FSIZE": "Max file size",
+    "MEMLOCK": "Max locked memory",
+    "MSGQUEUE": "Max msgqueue size",
+    "NICE": "Max nice priority",
+    "NOFILE": "Max open files",
+    "RTPRIO": "Max realtime priority",
+    "SIGPENDING": "Max pending signals",
+}
+
+
+def _limit_steps(policy: Policy) -> list[Step]:
+    return [
+        Step(verb=Verb.RLIMIT, arguments=("NOFILE", str(policy.process.nofile)), origin="process.nofile"),
+        Step(verb=Verb.RLIMIT, arguments=("FSIZE", str(policy.process.fsize)), origin="process.fsize"),
+        *(Step(verb=Verb.RLIMIT, arguments=(name, str(value))) for name, value in _FIXED_LIMITS.items()),
+        Step(verb=Verb.KEYRING),
+    ]
+
+
+def _identity_steps(facts: HostFacts) -> list[Step]:
+    return [
+        # Groups first: inside the user namespace nobody may change them any more.
+        Step(verb=Verb.CLEAR_GROUPS),
+        Step(verb=Verb.USER_NAMESPACE),
+        Step(verb=Verb.IDENTITY, arguments=(str(AGENT_UID),)),
+        # After the uid: a process of another uid than 0 keeps what the user namespace gave it.
+        Step(verb=Verb.CAPABILITIES, arguments=(str(facts.last_capability),)),
+        Step(verb=Verb.NO_NEW_PRIVS),
+        Step(verb=Verb.NOT_DUMPABLE),
+        Step(verb=Verb.DESCRIPTORS),
+    ]
+
+
+def _runner_steps(policy: Policy, facts: HostFacts) -> list[Step]:
+    return [
+        Step(verb=Verb.LANDLOCK, arguments=_landlock(policy, facts), origin="files, process.exec, network.mode"),
+        Step(verb=Verb.SECCOMP, origin="syscalls.groups, process.exec, network.mode"),
+        Step(verb=Verb.GATE),
+    ]
+
+
+def _landlock(policy: Policy, facts: HostFacts) -> tuple[str, ...]:
+    abi = facts.landlock_abi
+    filesystem = max(mask for version, mask in _FILESYSTEM_BY_ABI.items() if version <= abi)
+    network = _TCP_BIND_AND_CONNECT if abi >= 4 else 0
+    scoped = _ABSTRACT_SOCKETS_AND_SIGNALS if abi >= 6 else 0
+    read = _READ_FILE | _READ_DIR
+    write = filesystem & ~(_EXECUTE | _MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV)
+    everywhere = read | (_EXECUTE if policy.process.exec else 0)
+    rules = [(everywhere, "/"), (_READ_FILE | _WRITE_FILE, "/dev"), (write, APP), (write, "/tmp"), (write, "/dev/shm")]
+    return (str(filesystem), str(network), str(scoped), *(f"{access} {path}" for access, path in rules))
+
+
+def _expectation(policy: Policy, identity: Identity, mounts: tuple[Mount, ...]) -> Expectation:
+    ids = "\t".join([str(identity.uid)] * 4)
+    nothing = "0" * 16
+    files, owner = policy.files, f"uid={identity.uid},gid={identity.uid}"
+    expected = [("/", f"ro,nosuid,nodev,noexec,size=1024k,nr_inodes={_ROOT_INODES}")]
+    for mount in mounts:
+        options = "ro" if mount.read_only else "rw"
+        options += ",nosuid" if mount.kind is MountKind.DEVICES else ",nosuid,nodev"
+        options += ",noexec" if mount.noexec else ""
+        expected.append((mount.target, options))
+    # The kernel shows sizes in KiB, as whole pages: the sizes of policies are whole pages (policy.keys).
+    expected += [
+        ("/tmp", f"{_WRITABLE},{owner},size={files.tmp_size // 1024}k,nr_inodes={files.tmp_inodes}"),
+        ("/dev/shm", f"{_WRITABLE},{owner},size={files.shm_size // 1024}k,nr_inodes={files.shm_inodes}"),
+        ("/proc", "ro,nosuid,nodev,noexec,hidepid=ptraceable,subset=pid"),
+    ]
+    limits = {**_FIXED_LIMITS, "NOFILE": policy.process.nofile, "FSIZE": policy.process.fsize}
+    return Expectation(
+        status=(
+            ("Uid", ids),
+            ("Gid", ids),
+            ("Groups", ""),
+            ("CapInh", nothing),
+            ("CapPrm", nothing),
+            ("CapEff", nothing),
+            ("CapBnd", nothing),
+            ("CapAmb", nothing),
+            ("NoNewPrivs", "1"),
+            ("Seccomp", "2"),
+            ("Threads", "1"),
+        ),
+        mounts=tuple(expected),
+        limits=tuple((_NAMES_OF_LIMITS[name], str(value)) for name, value in sorted(limits.items())),
+    )

@@ -1,0 +1,147 @@
+"""Make the interpreter look as a plain `python3 agent.py` would to the agent: path, modules, environment, streams.
+
+Runs as: the runner, in the sandbox, once, before the agent's first line.
+Reads from strangers: names of files in the agent's folder, and a manifest that was checked.
+After this the runner itself must not import anything: names in sys.modules may be the agent's from here on.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.machinery
+import io
+import os
+import signal
+import site
+import sys
+import time
+import types
+
+from runagentd.wire.manifest import Manifest
+
+PLAIN_PYTHON_HAS = frozenset(
+    {
+        "_collections_abc", "_frozen_importlib", "_frozen_importlib_external", "_sitebuiltins", "abc", "codecs",
+        "encodings", "genericpath", "io", "os", "posixpath", "site", "stat", "zipimport",
+    }
+)  # fmt: skip
+"""What `python3 script.py` has imported before the script's first line: its own os.py does not win there either."""
+
+_SUFFIXES = tuple(importlib.machinery.all_suffixes())
+
+
+def prepare(manifest: Manifest, app_path: str) -> None:
+    """All of it, in order."""
+    _signals()
+    _environment(manifest)
+    os.chdir(app_path)
+    _streams()
+    first_file = manifest.entrypoints[0].file
+    sys.argv = [first_file]
+    sys.orig_argv = ["python3", first_file]
+    entry_folders = [os.path.dirname(os.path.join(app_path, entrypoint.file)) for entrypoint in manifest.entrypoints]
+    _path([app_path, *entry_folders])
+    _hide_runner()
+    forget_shadowed(own_names(dict.fromkeys([app_path, *entry_folders])))
+    _builtins()
+    _site_folders([os.path.join(app_path, folder) for folder in manifest.import_paths])
+
+
+def _signals() -> None:
+    """What Python sets when it starts, and the launcher undid."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _environment(manifest: Manifest) -> None:
+    os.environ.clear()
+    os.environ.update(
+        {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/app", "LANG": "C.UTF-8", "TMPDIR": "/tmp", "USER": "agent"}
+    )
+    os.environ.update((variable.name, variable.value) for variable in manifest.environment)
+    time.tzset()
+
+
+def _streams() -> None:
+    """New text layers: the zygote's were made for other descriptors, and block-buffered."""
+
+    def writer(descriptor: int) -> io.TextIOWrapper:
+        raw = io.FileIO(descriptor, "w", closefd=False)
+        return io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True, newline="\n"
+        )
+
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(  # type: ignore[misc]  # typeshed has it final; Python has not
+        io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8"
+    )
+    sys.stdout = sys.__stdout__ = writer(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = writer(2)  # type: ignore[misc]
+
+
+def _path(folders: list[str]) -> None:
+    """The agent's folders first, then the standard library: nothing else of the zygote's path stays."""
+    library = os.path.dirname(os.__file__)
+    parent = os.path.dirname(library)
+    standard = (os.path.join(parent, f"python{sys.version_info.major}{sys.version_info.minor}.zip"), library)
+    kept = [entry for entry in sys.path if entry in standard or entry == os.path.join(library, "lib-dynload")]
+    sys.path[:] = list(dict.fromkeys([*folders, *kept]))
+    sys.path_importer_cache.clear()
+    sys.meta_path[:] = [
+        importlib.machinery.BuiltinImporter,
+        importlib.machinery.FrozenImporter,
+        importlib.machinery.PathFinder,
+    ]
+
+
+def _hide_runner() -> None:
+    """Our modules live on in their functions' globals; the agent's modules of these names win."""
+    for name in [name for name in sys.modules if name == "runagentd" or name.startswith("runagentd.")]:
+        del sys.modules[name]
+    main = types.ModuleType("__main__")
+    main.__dict__["__builtins__"] = builtins
+    sys.modules["__main__"] = main
+
+
+def own_names(folders: dict[str, None]) -> set[str]:
+    """The top-level module names that the agent's folders define."""
+    names: set[str] = set()
+    for folder in folders:
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            continue
+        for entry in entries:
+            stem = entry.name.partition(".")[0]
+            if entry.name.endswith(_SUFFIXES):
+                names.add(stem)
+            elif stem == entry.name and entry.is_dir():
+                # Without an __init__ a folder is a namespace package, which never wins over a regular module.
+                if any(os.path.exists(os.path.join(entry.path, "__init__" + suffix)) for suffix in _SUFFIXES):
+                    names.add(stem)
+    return names
+
+
+def forget_shadowed(names: set[str]) -> None:
+    """Let the agent import its own module where the zygote has one of the same name from the standard library.
+
+    The runner goes on with the one it has: it holds references, and asks sys.modules for nothing.
+    """
+    lost = names - PLAIN_PYTHON_HAS - set(sys.builtin_module_names) - {"__main__"}
+    for name in [name for name in sys.modules if name.partition(".")[0] in lost]:
+        del sys.modules[name]
+
+
+def _builtins() -> None:
+    """exit, quit, copyright, help: `site` adds them at start, and the zygote runs without it."""
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+
+
+def _site_folders(folders: list[str]) -> None:
+    """A `.venv`'s site-packages, after the standard library as in a real one, `.pth` files included."""
+    for folder in folders:
+        try:
+            site.addsitedir(folder)
+        except Exception as error:  # noqa: BLE001  (a line of a .pth file is code of the agent's)
+            sys.stderr.write(f"runagentd: {folder}: a .pth file failed: {type(error).__name__}: {error}\n")

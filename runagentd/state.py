@@ -1,0 +1,108 @@
+"""The state directory: what a daemon keeps on the disk, and whose it is.
+
+Runs as: root (the foreman, the supervisor, runagentctl).
+Reads from strangers: nothing; the directory is 0700 and root's.
+
+    format id lock control.sock admin.sock jail/ scratch/ keys/ gateway/ agents/NAME/{versions/DIGEST,data,deployed}
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from runagentd.errors import HostError
+
+FORMAT = "runagentd 1\n"
+DEFAULT = "/var/lib/runagentd"
+
+
+class StateDirectory:
+    """One state directory, opened and checked."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path = path
+        self.id = identity
+
+    @property
+    def control_socket(self) -> Path:
+        return self.path / "control.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.path / "admin.sock"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def gateway(self) -> Path:
+        return self.path / "gateway"
+
+    @property
+    def agents(self) -> Path:
+        return self.path / "agents"
+
+    @property
+    def audience(self) -> str:
+        """What the tokens of this daemon are for: `aud` (RFC 7519, section 4.1.3)."""
+        return f"urn:runagentd:{self.id}"
+
+    @property
+    def issuer(self) -> str:
+        return f"urn:runagentd:{self.id}"
+
+
+def create_or_open(path: Path) -> StateDirectory:
+    """Make a state directory, or open the one that is there. HostError where it is not one, or is not private."""
+    path = path.absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(f"cannot make the state directory {path}: {error.strerror}") from error
+    if not any(path.iterdir()):
+        os.chmod(path, 0o700)
+        for folder in ("agents", "gateway", "jail", "scratch", "keys"):
+            (path / folder).mkdir(mode=0o700)
+        (path / "id").write_text(secrets.token_hex(8) + "\n")
+        (path / "format").write_text(FORMAT)
+    return open_existing(path)
+
+
+def open_existing(path: Path) -> StateDirectory:
+    """Open a state directory that must be there."""
+    path = path.absolute()
+    try:
+        status = path.stat()
+        found = (path / "format").read_text()
+        identity = (path / "id").read_text().strip()
+    except FileNotFoundError as error:
+        raise HostError(
+            f"{path} is not a state directory of runagentd", "give --state-dir, or start 'runagentd serve' first"
+        ) from error
+    except PermissionError as error:
+        raise HostError(f"{path} can only be opened by root", "run this as root") from error
+    if found != FORMAT:
+        raise HostError(f"{path} has the format {found.strip()!r}, this version knows {FORMAT.strip()!r}")
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise HostError(f"{path} must belong to root alone", f"chown root: {path}; chmod 0700 {path}")
+    if len(identity) != 16 or any(letter not in "0123456789abcdef" for letter in identity):
+        raise HostError(f"{path}/id is damaged: {identity!r:.40}")
+    return StateDirectory(path, identity)
+
+
+def lock(directory: StateDirectory) -> int:
+    """Hold the directory until the descriptor is closed. HostError where another daemon holds it."""
+    descriptor = os.open(directory.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise HostError(
+            f"another runagentd uses {directory.path}", "stop it, or give this one its own --state-dir"
+        ) from error
+    return descriptor

@@ -1,0 +1,124 @@
+"""Start the supervisor: take what was inherited, close the doors behind it, serve.
+
+Runs as: root. Under systemd or the foreman alike; descriptors come as LISTEN_FDS: control, admin, lifeline.
+Reads from strangers: nothing here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from runagentd import inherited, kernel, state
+from runagentd.errors import HostError
+from runagentd.log import Form, Level, Log
+from runagentd.plan.syscalls import shipped_table
+from runagentd.supervise import cgroup, hostfacts, libseccomp
+from runagentd.supervise.mounts import MountMaker
+from runagentd.supervise.supervisor import Options, Supervisor
+from runagentd.uids import Leases
+
+# What is left of root's powers.
+# CHOWN, DAC_OVERRIDE, FOWNER: snapshots and persistent folders. KILL: instances have other uids.
+# SETUID, SETGID, SETPCAP: uid maps, and the zygote and the loader, who give them up. SYS_CHROOT: the loader's root.
+# SYS_ADMIN: mounts and namespaces. NET_ADMIN: lo of an instance, large socket buffers. MKNOD: the devices in /dev.
+# SYS_PTRACE: the namespace of the holder of a user namespace, and mountinfo of a runner that is not dumpable.
+CAPABILITIES = (
+    kernel.CAP_CHOWN,
+    kernel.CAP_DAC_OVERRIDE,
+    kernel.CAP_FOWNER,
+    kernel.CAP_KILL,
+    kernel.CAP_SETGID,
+    kernel.CAP_SETUID,
+    kernel.CAP_SETPCAP,
+    kernel.CAP_NET_ADMIN,
+    kernel.CAP_SYS_CHROOT,
+    kernel.CAP_SYS_PTRACE,
+    kernel.CAP_SYS_ADMIN,
+    kernel.CAP_MKNOD,
+)
+
+
+def main() -> int:
+    """Run the supervisor; the exit status is 0 after a clean end, 1 where this host cannot run it."""
+    parser = argparse.ArgumentParser(prog="runagentd-supervisor")
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--gateway-uid", type=int, required=True)
+    parser.add_argument("--loader-uid", type=int, required=True)
+    parser.add_argument("--spares", type=int, default=1)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("-q", "--quiet", action="store_true")
+    arguments = parser.parse_args()
+    descriptors = inherited.descriptors(os.environ)
+    os.environ.clear()
+    level = Level.DEBUG if arguments.verbose else Level.ERROR if arguments.quiet else Level.INFO
+    log = Log(sys.stderr, source="supervisor", form=Form(arguments.log_format), level=level)
+    try:
+        asyncio.run(_serve(arguments, descriptors, log))
+    except HostError as error:
+        log.error("the supervisor cannot start", problem=str(error))
+        return 1
+    return 0
+
+
+async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log: Log) -> None:
+    directory = state.open_existing(arguments.state_dir)
+    for name in ("control", "admin"):
+        if name not in descriptors:
+            raise HostError(
+                f"the supervisor was not given its {name} socket", "start it by 'runagentd serve' or systemd"
+            )
+    libseccomp.version()
+    # About ten descriptors an instance: the soft limit of 1,024 would end at a hundred.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    facts = hostfacts.gather(directory.path)
+    if not facts.idmapped_mounts:
+        # Snapshots lie there with root's ownership and appear inside with the agent's (mount_setattr(2)).
+        raise HostError(
+            f"{directory.path}: this file system has no idmapped mounts",
+            "put the state directory on ext4, XFS or Btrfs; tmpfs has them since Linux 6.3",
+        )
+    # An empty network namespace, never a seccomp filter: that would be inherited by every instance below.
+    kernel.unshare(kernel.CLONE_NEWNET)
+    kernel.keep_capabilities(CAPABILITIES, kernel.last_capability())
+    kernel.set_child_subreaper()
+    mounts = MountMaker(str(directory.path / "scratch"))
+    cgroups = cgroup.open_host(directory.id)
+    cgroups.sweep()
+    supervisor = Supervisor(
+        state=directory,
+        options=Options(
+            gateway_uid=arguments.gateway_uid,
+            loader_uid=arguments.loader_uid,
+            spares=arguments.spares,
+            fresh=arguments.fresh,
+        ),
+        facts=facts,
+        cgroups=cgroups,
+        leases=Leases.open(directory.id),
+        mounts=mounts,
+        syscalls=shipped_table(),
+        control_listener=socket.socket(fileno=descriptors["control"]),
+        admin_listener=socket.socket(fileno=descriptors["admin"]),
+        log=log,
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stop)
+    if "lifeline" in descriptors:
+        # The foreman is gone: nobody would restart us, and nobody would end us.
+        loop.add_reader(descriptors["lifeline"], supervisor.stop)
+    await supervisor.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""Make spares, and make instances of them: the effects of a plan, from the cgroup to the open gate.
+
+Runs as: the supervisor.
+Reads from strangers: nothing before the gate opens; afterwards one ready byte and one 64-byte exit record.
+Fails closed: whatever goes wrong before the gate ends with SIGKILL to the reaper and nothing left behind.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from runagentd import kernel
+from runagentd.plan.model import SandboxPlan, Step, tokens
+from runagentd.supervise import verify
+from runagentd.supervise.cgroup import Group
+from runagentd.supervise.waiting import readable
+from runagentd.supervise.zygote import Zygote
+from runagentd.wire import launch as wire
+from runagentd.wire import record
+
+_SPARE_SECONDS = 10.0
+_GATE_SECONDS = 10.0
+_PIPE_BYTES = 64 * 1024
+
+
+class LaunchRefused(Exception):
+    """A step was refused, or the look from outside found a difference: nothing of the agent's was run."""
+
+
+@dataclass(slots=True)
+class Spare:
+    """A jail that waits for its plan: forked, in cgroups and namespaces of its own, with a uid."""
+
+    uid: int
+    group: Group
+    reaper_pid: int
+    reaper_pidfd: int
+    user_namespace: int
+    sock: socket.socket
+    lifeline: int
+    exit_pipe: int
+    apart_from: frozenset[str]
+    """the namespaces of the supervisor and the zygote, of which it may have none"""
+    steps: tuple[wire.StepReport, ...] = ()
+
+    def close(self) -> None:
+        """Close what the supervisor holds; the reaper must be dead or have been handed over."""
+        self.sock.close()
+        for descriptor in (self.user_namespace, self.lifeline, self.exit_pipe, self.reaper_pidfd):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@dataclass(slots=True)
+class Launched:
+    """A runner whose gate is open, with the supervisor's ends of everything."""
+
+    spare: Spare
+    runner_pid: int
+    channel: socket.socket | None
+    """the gateway's end, until it is given to a gateway"""
+    supply: socket.socket
+    stdout: int
+    stderr: int
+    ready: int
+    steps: tuple[wire.StepReport, ...] = field(default=())
+    returned: list[int] = field(default_factory=list)
+    """descriptors that the launch made for the supervisor; no step does yet"""
+
+    def close(self) -> None:
+        _close_all(self.returned)
+        self.returned = []
+        self.supply.close()
+        if self.channel is not None:
+            self.channel.close()
+        for descriptor in (self.stdout, self.stderr, self.ready):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.stdout = self.stderr = self.ready = -1
+
+
+async def make_spare(
+    zygote: Zygote, *, uid: int, group: Group, steps: Sequence[Step], reaper_program: bytes, new_pid_namespace: bool
+) -> Spare:
+    """A spare in `group`. On any failure what was forked is dead; the group and the uid stay the caller's."""
+    apart_from = verify.namespaces(os.getpid()) | verify.namespaces(zygote.pid)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    ours.setblocking(False)
+    lifeline_read, lifeline_write = os.pipe()
+    exit_read, exit_write = os.pipe()
+    given = [kernel.sealed_memfd("steps", tokens(steps)), theirs.detach(), lifeline_read, exit_write]
+    procs: list[int] = []
+    try:
+        procs = group.procs_fds()
+        fork = await zygote.fork(
+            steps=given[0], sock=given[1], lifeline=given[2], exit_pipe=given[3], procs=procs, uid=uid,
+            new_pid_namespace=new_pid_namespace,
+        )  # fmt: skip
+    except BaseException:
+        ours.close()
+        os.close(lifeline_write)
+        os.close(exit_read)
+        raise
+    finally:
+        for descriptor in (*given, *procs):
+            os.close(descriptor)
+    spare = Spare(
+        uid=uid, group=group, reaper_pid=fork.reaper_pid, reaper_pidfd=fork.reaper_pidfd,
+        user_namespace=fork.user_namespace, sock=ours, lifeline=lifeline_write, exit_pipe=exit_read,
+        apart_from=apart_from,
+    )  # fmt: skip
+    program = kernel.sealed_memfd("reaper-filter", reaper_program)
+    try:
+        rights = array.array("i", [fork.user_namespace, program])
+        ours.sendmsg([wire.IDENTIFY], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        report, _, returned = await _report(ours, _SPARE_SECONDS)
+        _close_all(returned)
+        _require(report, wire.Stage.SPARE)
+    except BaseException:
+        kill(spare)
+        spare.close()
+        raise
+    finally:
+        os.close(program)
+    spare.steps = report.steps
+    return spare
+
+
+async def assign(spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], program: bytes, job: wire.Job) -> Launched:
+    """Give a spare its plan, wait until the runner stands at its gate, look at it from outside, open the gate.
+
+    `program` is the BPF of the runner's filter; `mounts` stay the caller's.
+    LaunchRefused where a step was refused or the look found a difference; the reaper is dead then.
+    """
+    channel, runner_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    supply, runner_supply = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # Never read: what an agent would send here has nowhere to go.
+    supply.shutdown(socket.SHUT_RD)
+    supply.setblocking(False)
+    stdout_read, stdout_write = os.pipe()
+    stderr_read, stderr_write = os.pipe()
+    ready_read, ready_write = os.pipe()
+    launched = Launched(
+        spare=spare,
+        runner_pid=0,
+        channel=channel,
+        supply=supply,
+        stdout=stdout_read,
+        stderr=stderr_read,
+        ready=ready_read,
+    )
+    given = [
+        kernel.sealed_memfd("steps", tokens(plan.steps)),
+        kernel.sealed_memfd("filter", program),
+        runner_channel.detach(),
+        runner_supply.detach(),
+        stdout_write,
+        stderr_write,
+        ready_write,
+        kernel.sealed_memfd("job", record.encode(job)),
+    ]
+    try:
+        descriptors = array.array("i", [*given, *mounts])
+        spare.sock.sendmsg([wire.ASSIGN], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+    except BaseException as error:
+        kill(spare)
+        launched.close()
+        if isinstance(error, OSError):
+            raise LaunchRefused("the spare is gone") from error
+        raise
+    finally:
+        for descriptor in given:
+            os.close(descriptor)
+    try:
+        report, launched.runner_pid, launched.returned = await _report(spare.sock, _GATE_SECONDS)
+        _require(report, wire.Stage.GATE)
+        launched.steps = (*spare.steps, *report.steps)
+        try:
+            found = verify.differences(
+                launched.runner_pid,
+                spare.reaper_pid,
+                plan.expected,
+                apart_from=spare.apart_from,
+                in_cgroups=spare.group.holds,
+            )
+        except OSError as error:
+            raise LaunchRefused("the runner ended at its gate") from error
+        if found:
+            raise LaunchRefused("the look from outside found: " + "; ".join(found))
+        # After the look: were the reaper gone, the pid that was looked at could be another process's by now.
+        signal.pidfd_send_signal(spare.reaper_pidfd, 0)
+        spare.sock.send(wire.OPEN)
+    except BaseException:
+        kill(spare)
+        launched.close()
+        raise
+    return launched
+
+
+def kill(spare: Spare) -> None:
+    """SIGKILL to pid 1 of the instance: the kernel ends the namespace with it; then whatever the cgroup still holds."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(spare.reaper_pidfd, signal.SIGKILL)
+    spare.group.kill()
+
+
+def new_channel(launched: Launched) -> socket.socket:
+    """A new channel to a running instance: its runner gets one end, the other is the caller's. OSError if full."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs:
+        try:
+            rights = array.array("i", [theirs.fileno()])
+            launched.supply.sendmsg([b"C"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_DONTWAIT)
+        except BaseException:
+            ours.close()
+            raise
+    return ours
+
+
+def _require(report: wire.LaunchReport, stage: wire.Stage) -> None:
+    if report.stage is wire.Stage.REFUSED:
+        raise LaunchRefused(f"step {len(report.steps) + 1} {report.verb}: {report.message}")
+    if report.stage is not stage:
+        raise LaunchRefused(f"the launch reported {report.stage} where {stage} was expected")
+
+
+async def _report(sock: socket.socket, seconds: float) -> tuple[wire.LaunchReport, int, list[int]]:
+    """The next report on `sock`, the pid of the process that sent it, as the kernel says, and what it sent along."""
+    deadline = time.monotonic() + seconds
+    space = socket.CMSG_SPACE(struct.calcsize("iii")) + socket.CMSG_SPACE(4 * 8)
+    while True:
+        try:
+            message, ancillary, _, _ = sock.recvmsg(wire.REPORT_BYTES_MAX, space, socket.MSG_CMSG_CLOEXEC)
+            break
+        except BlockingIOError:
+            try:
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                    await readable(sock.fileno())
+            except TimeoutError as error:
+                raise LaunchRefused("the launch did not report in time") from error
+        except ConnectionResetError as error:
+            raise LaunchRefused("the launch ended without a report") from error
+    pid = 0
+    returned = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            pid = struct.unpack("iii", data[:12])[0]
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            returned.frombytes(data[: len(data) - len(data) % 4])
+    if not message:
+        raise LaunchRefused("the launch ended without a report")
+    try:
+        return record.decode(wire.LaunchReport, message, bytes_max=wire.REPORT_BYTES_MAX), pid, list(returned)
+    except record.RecordError as error:
+        _close_all(returned)
+        raise LaunchRefused(f"the launch reported something else: {error}") from error
+
+
+def _close_all(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

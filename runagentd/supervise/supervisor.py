@@ -1,0 +1,493 @@
+"""The supervisor: what is deployed, what runs, and who may ask.
+
+Runs as: root, child subreaper, in an empty network namespace and a mount namespace of its own.
+Reads from strangers: a gateway that may be captured (wire.control), manifests of a loader that may be (wire.manifest),
+and per instance one ready byte and one exit record. Never HTTP, never JSON or YAML of a tenant, never what an instance
+prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from runagentd.errors import ConfigurationError, HostError
+from runagentd.log import Log
+from runagentd.plan.build import AgentFolders, Identity, build, spare_steps
+from runagentd.plan.facts import HostFacts
+from runagentd.plan.model import SandboxPlan
+from runagentd.plan.seccomp import reaper_filter
+from runagentd.plan.syscalls import SyscallTable
+from runagentd.policy.digest import policy_digest
+from runagentd.policy.files import find
+from runagentd.policy.model import Policy
+from runagentd.state import StateDirectory
+from runagentd.supervise import host_folders, libseccomp, snapshot
+from runagentd.supervise.admin_server import AdminServer
+from runagentd.supervise.agent import Agent, FirstStart, Instance, Surroundings
+from runagentd.supervise.cgroup import CgroupHost
+from runagentd.supervise.gateway_link import GatewayLink, peer_uid
+from runagentd.supervise.lifecycle import State
+from runagentd.supervise.load import load
+from runagentd.supervise.mounts import MountMaker
+from runagentd.supervise.pool import SparePool
+from runagentd.supervise.spawn import new_channel
+from runagentd.supervise.store import Deployment, Store
+from runagentd.supervise.zygote import Zygote
+from runagentd.uids import Leases
+from runagentd.wire import admin, control, record
+from runagentd.wire.manifest import LoadProblem, Manifest
+
+_DESCRIBE_SECONDS = 15.0
+_DRAIN_MS = 8_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a supervisor was started."""
+
+    gateway_uid: int
+    loader_uid: int
+    spares: int
+    fresh: bool
+    """forget what was deployed before: the foreman deploys anew"""
+
+
+class Supervisor:
+    """Everything the supervisor owns, and the two doors to it."""
+
+    def __init__(
+        self,
+        *,
+        state: StateDirectory,
+        options: Options,
+        facts: HostFacts,
+        cgroups: CgroupHost,
+        leases: Leases,
+        mounts: MountMaker,
+        syscalls: SyscallTable,
+        control_listener: socket.socket,
+        admin_listener: socket.socket,
+        log: Log,
+    ) -> None:
+        self._log = log
+        self._options = options
+        self._facts = facts
+        self._cgroups = cgroups
+        self._syscalls = syscalls
+        self._state = state
+        self._store = Store(state.agents)
+        self._agents: dict[str, Agent] = {}
+        self._link: GatewayLink | None = None
+        self._said_hello = False
+        self._drained: asyncio.Future[None] | None = None
+        self._programs: dict[str, bytes] = {}
+        self._stopping = asyncio.Event()
+        self._zygote_group = cgroups.create("zygote")
+        self._control_listener = control_listener
+        self._admin = AdminServer(admin_listener, self._answer, log)
+        self._pool = SparePool(
+            size=options.spares,
+            cgroups=cgroups,
+            leases=leases,
+            steps=spare_steps(facts),
+            start_zygote=self._start_zygote,
+            reaper_program=libseccomp.compile(reaper_filter(syscalls)),
+            new_pid_namespace=True,
+            log=log,
+        )
+        self._around = Surroundings(
+            pool=self._pool,
+            mounts=mounts,
+            build=self._build,
+            absent=self._absent,
+            program=self._program,
+            offer=self._offer,
+            gone=self._gone,
+            log=log,
+        )
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Serve until `stop`; nothing of any instance is left afterwards."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        if self._options.fresh:
+            self._store.forget_all()
+        snapshot.discard_unfinished(self._store.incoming())
+        self._pool.refill()
+        for deployment in self._store.deployments():
+            self._restore(deployment)
+        self._control_listener.setblocking(False)
+        loop.add_reader(self._control_listener, self._accept_gateway)
+        self._admin.start()
+        try:
+            await self._stopping.wait()
+            await self._drain()
+        finally:
+            self._admin.close()
+            loop.remove_reader(self._control_listener)
+            await asyncio.gather(*(agent.stop() for agent in self._agents.values()))
+            await self._pool.close()
+            if self._link is not None:
+                self._link.close()
+            await asyncio.to_thread(self._zygote_group.end)
+            self._cgroups.remove()
+
+    def stop(self) -> None:
+        """Drain, then end."""
+        self._stopping.set()
+
+    async def _drain(self) -> None:
+        if self._link is None:
+            return
+        self._drained = asyncio.get_running_loop().create_future()
+        self._link.send(control.Drain(grace_ms=_DRAIN_MS))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_MS / 1000 + 0.5):
+                await self._drained
+
+    def _reap(self) -> None:
+        """Reap what the kernel gave us: the zygote, and the orphans of one that died."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            self._pool.zygote.reaped(ended.si_pid)
+
+    def _start_zygote(self, on_end: Callable[[], None]) -> Zygote:
+        procs = self._zygote_group.procs_fds()
+        try:
+            return Zygote(self._facts, self._state.path / "jail", procs, on_end)
+        finally:
+            for descriptor in procs:
+                os.close(descriptor)
+
+    # ---- plans
+
+    def _build(self, policy: Policy, identity: Identity, folders: AgentFolders) -> SandboxPlan:
+        return build(policy, self._facts, identity, folders, self._syscalls)
+
+    def _absent(self, policy: Policy) -> frozenset[str]:
+        return host_folders.absent(policy, self._state.path)
+
+    def _program(self, plan: SandboxPlan) -> bytes:
+        """The plan's filter as BPF: compiled once per content (building one takes milliseconds)."""
+        digest = plan.filter.digest()
+        if digest not in self._programs:
+            self._programs[digest] = libseccomp.compile(plan.filter)
+        return self._programs[digest]
+
+    # ---- the gateway
+
+    def _accept_gateway(self) -> None:
+        try:
+            connection, _ = self._control_listener.accept()
+        except BlockingIOError:
+            return
+        uid = peer_uid(connection)
+        if uid != self._options.gateway_uid:
+            self._log.warning("a stranger spoke on the gateway socket", uid=uid)
+            connection.close()
+            return
+        if self._link is not None:
+            self._link.close()
+        self._said_hello = False
+        self._link = GatewayLink(connection, on_message=self._from_gateway, on_end=self._gateway_ended, log=self._log)
+
+    def _gateway_ended(self, link: GatewayLink) -> None:
+        if self._link is link:
+            self._link = None
+            self._said_hello = False
+            if self._drained is not None and not self._drained.done():
+                self._drained.set_result(None)
+
+    def _from_gateway(self, link: GatewayLink, message: control.FromGateway) -> None:
+        match message:
+            case control.Hello():
+                if message.version != control.CONTROL_VERSION or self._said_hello:
+                    self._log.error("the gateway speaks another version", version=message.version)
+                    link.close()
+                    return
+                self._said_hello = True
+                for agent in self._agents.values():
+                    self._introduce(agent)
+                link.send(control.AllIntroduced())
+            case control.InstanceReady():
+                if (found := self._find(message.instance)) is not None:
+                    found[0].described(found[1], message.describe)
+            case control.InstanceFailed():
+                if (found := self._find(message.instance)) is not None:
+                    found[0].failed_to_load(found[1], message.report)
+            case control.ReplaceInstance():
+                found = self._find(message.instance)
+                if found is not None and message.cause in (control.Cause.DEADLINE, control.Cause.PROTOCOL):
+                    found[0].kill(message.cause)
+            case control.Drained():
+                if self._drained is not None and not self._drained.done():
+                    self._drained.set_result(None)
+
+    def _find(self, instance: str) -> tuple[Agent, Instance] | None:
+        for agent in self._agents.values():
+            if agent.instance is not None and agent.instance.id == instance:
+                return agent, agent.instance
+        return None
+
+    def _introduce(self, agent: Agent) -> None:
+        if self._link is None or not self._said_hello:
+            return
+        calls = agent.policy.calls
+        self._link.send(
+            control.AgentServed(
+                agent=agent.id,
+                # The environment may hold keys of the agent's: they are the runner's, and nobody else's.
+                manifest=record.encode(dataclasses.replace(agent.deployment.manifest, environment=())),
+                version=agent.deployment.version,
+                policy=agent.policy.name,
+                limits=control.CallLimits(
+                    concurrency=calls.concurrency,
+                    queue=calls.queue,
+                    deadline_ms=calls.deadline,
+                    cancel_grace_ms=calls.cancel_grace,
+                    request_bytes=calls.request_bytes,
+                    result_bytes=calls.result_bytes,
+                    traceback=calls.traceback,
+                    log_line_bytes=calls.log_line_bytes,
+                    log_bytes_per_minute=calls.log_bytes_per_minute,
+                ),
+            )
+        )
+        if agent.state in (State.IMPORTING, State.READY):
+            self._offer(agent)
+
+    def _offer(self, agent: Agent) -> None:
+        """Give the gateway the agent's instance: the channel made at launch, or a new one for a new gateway."""
+        instance = agent.instance
+        if self._link is None or not self._said_hello or instance is None:
+            return
+        launched = instance.launched
+        try:
+            channel = launched.channel if launched.channel is not None else new_channel(launched)
+        except OSError as error:
+            self._log.error("a runner does not take a new channel", agent=agent.id, reason=error)
+            agent.kill(control.Cause.PROTOCOL)
+            return
+        launched.channel = None
+        try:
+            with channel:
+                self._link.send(
+                    control.InstanceOffered(instance=instance.id, agent=agent.id),
+                    (channel.fileno(), launched.stdout, launched.stderr),
+                )
+        except OSError as error:  # no descriptor left to duplicate
+            self._log.error("an instance cannot be offered to the gateway", agent=agent.id, reason=error)
+            agent.kill(control.Cause.OPERATOR)
+
+    def _gone(self, message: control.InstanceGone) -> None:
+        if self._link is not None and self._said_hello:
+            self._link.send(message)
+
+    # ---- the operator
+
+    async def _answer(self, request: admin.Request, descriptors: list[int]) -> admin.Reply:
+        match request:
+            case admin.Deploy():
+                if len(descriptors) != 1:
+                    return admin.Failed(message="a deploy comes with one folder as a descriptor")
+                return await self._deploy(request, descriptors[0])
+            case admin.ListInstances():
+                return self._list()
+            case admin.Restart():
+                agent = self._by_id_or_name(request.agent)
+                if agent is None:
+                    return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
+                agent.restart()
+                return admin.Done()
+
+    def _by_id_or_name(self, text: str) -> Agent | None:
+        if text in self._agents:
+            return self._agents[text]
+        named = [agent for agent in self._agents.values() if agent.deployment.manifest.agent_name == text]
+        return named[0] if len(named) == 1 else None
+
+    async def _deploy(self, request: admin.Deploy, folder: int) -> admin.Reply:
+        try:
+            for choice in request.policies:
+                find(choice.policy)  # a wrong file is said at once, before anything is copied
+            taken = await asyncio.to_thread(snapshot.take, folder, self._store.incoming())
+        except ConfigurationError as error:
+            return _refused(request, error)
+        except HostError as error:
+            return admin.Failed(message=str(error))
+        path = Path(taken.path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            report = await load(descriptor, uid=self._options.loader_uid, gid=self._options.loader_uid)
+        finally:
+            os.close(descriptor)
+        manifest = report.manifest
+        if manifest is None:
+            snapshot.discard(path)
+            located = (dataclasses.replace(p, where=_located(request.folder, p.where)) for p in report.problems)
+            return _not_deployed(request, tuple(located))
+        if manifest.agent_id in self._agents:
+            snapshot.discard(path)
+            problem = LoadProblem(
+                where=f"{request.folder}: agent_id",
+                what=f"{manifest.agent_id!r} is served already",
+                hints=("give each agent an agent_id, or at least a name, of its own",),
+            )
+            return _not_deployed(request, (problem,))
+        chosen = {choice.agent: choice.policy for choice in request.policies}
+        origin = os.readlink(f"/proc/self/fd/{folder}")
+        reason = self._taken(manifest, chosen) or self._store.kept_by_another(manifest.agent_id, origin)
+        if reason:
+            snapshot.discard(path)
+            return _not_deployed(request, (LoadProblem(where=f"{request.folder}: agent_id", what=reason),))
+        hints = (*manifest.hints, *(f"left out of the snapshot: {name}" for name in taken.skipped))
+        spec = chosen.get(manifest.agent_id) or chosen.get(manifest.agent_name) or chosen.get("", "base")
+        policy = find(spec)
+        if manifest.persistent_folders and not policy.files.persistent:
+            what = f"persistent_folders are not kept: policy {policy.name} has files.persistent = false"
+            hints = (*hints, f"{what}; the shipped policy 'persistent' keeps them")
+        deployment = Deployment(manifest=manifest, version=taken.digest, policy=spec)
+        self._store.adopt(path, deployment, origin)
+        try:
+            # A plan that cannot be made is the operator's to hear of now, not a crash loop.
+            folders = AgentFolders(environments=(), persistent=(), absent=self._absent(policy))
+            self._build(policy, Identity(uid=1, instance="0" * 16), folders)
+        except ConfigurationError as error:
+            self._store.forget(manifest.agent_id)
+            return _refused(request, error)
+        agent = self._serve(deployment, policy)
+        return await self._first_start(request, agent, hints)
+
+    def _taken(self, manifest: Manifest, chosen: dict[str, str]) -> str:
+        """Why this folder may not call itself so. Names are chosen by folders; policies, tokens and callers trust them.
+
+        Two agents may share a name as long as nothing is decided by it: a policy that the operator meant for one of
+        them, or a call to an id that is the other's name, would reach the wrong one.
+        """
+        for other in self._agents.values():
+            theirs = other.deployment.manifest
+            if manifest.agent_id == theirs.agent_name or manifest.agent_name == theirs.agent_id:
+                return f"the id of one agent is the name of another: {theirs.agent_name!r} ({theirs.agent_id!r})"
+            if manifest.agent_name == theirs.agent_name and manifest.agent_name in chosen:
+                return f"two agents are named {manifest.agent_name!r}, and --policy names one: use its agent_id"
+        return ""
+
+    async def _first_start(self, request: admin.Deploy, agent: Agent, hints: tuple[str, ...]) -> admin.Reply:
+        first = FirstStart(done=asyncio.get_running_loop().create_future())
+        agent.first_start = first
+        agent.start()
+        ok = False
+        try:
+            async with asyncio.timeout(agent.policy.calls.start_timeout / 1000 + _DESCRIBE_SECONDS):
+                ok = await first.done
+        except TimeoutError:
+            first.detail = "no gateway has described the agent in time"
+        agent.first_start = None
+        problems: tuple[LoadProblem, ...] = ()
+        if not ok:
+            self._agents.pop(agent.id)
+            self._store.forget(agent.id)
+            if self._link is not None and self._said_hello:
+                self._link.send(control.AgentRemoved(agent=agent.id))
+            await agent.stop()
+            problems = (LoadProblem(where=request.folder, what=f"the agent did not start: {first.detail}"),)
+        return admin.Deployed(
+            ok=ok,
+            agent=agent.id,
+            agent_name=agent.deployment.manifest.agent_name,
+            tags=tuple(entrypoint.tag for entrypoint in agent.deployment.manifest.entrypoints),
+            policy=agent.deployment.policy,
+            hints=hints,
+            problems=problems,
+            describe=first.describe,
+            report=first.report,
+        )
+
+    def _restore(self, deployment: Deployment) -> None:
+        try:
+            policy = find(deployment.policy)
+            self._serve(deployment, policy).start()
+        except (ConfigurationError, HostError, OSError) as error:
+            self._log.error("an agent is not served again", agent=deployment.manifest.agent_id, reason=error)
+
+    def _serve(self, deployment: Deployment, policy: Policy) -> Agent:
+        agent = Agent(
+            deployment=deployment,
+            policy=policy,
+            snapshot=self._store.open_snapshot(deployment),
+            persistent=self._store.open_persistent(deployment),
+            around=self._around,
+        )
+        self._agents[agent.id] = agent
+        self._introduce(agent)
+        self._log.info("an agent is served", agent=agent.id, policy=policy.name, digest=policy_digest(policy)[:12])
+        return agent
+
+    def _list(self) -> admin.Instances:
+        return admin.Instances(
+            instances=tuple(_row(agent) for agent in self._agents.values()),
+            daemons=(
+                admin.DaemonRow(name="supervisor", pid=os.getpid()),
+                admin.DaemonRow(name="zygote", pid=self._pool.zygote.pid),
+            ),
+            spares=self._pool.ready,
+        )
+
+
+def _row(agent: Agent) -> admin.InstanceRow:
+    instance = agent.instance
+    group = instance.launched.spare.group if instance is not None else None
+    return admin.InstanceRow(
+        agent=agent.id,
+        agent_name=agent.deployment.manifest.agent_name,
+        instance=instance.id if instance is not None else "",
+        state=agent.state,
+        policy=agent.policy.name,
+        pid=instance.launched.runner_pid if instance is not None else 0,
+        reaper_pid=instance.launched.spare.reaper_pid if instance is not None else 0,
+        uid=instance.uid if instance is not None else 0,
+        started_unix_ms=instance.started_unix_ms if instance is not None else 0,
+        memory_bytes=group.memory_current() if group is not None else 0,
+        memory_max=agent.policy.resources.memory_max,
+        pids=group.pids_current() if group is not None else 0,
+        restarts=agent.restarts,
+        last_cause=agent.last_cause,
+        spawn_started_ns=instance.spawn_started_ns if instance is not None else 0,
+        ready_ns=instance.ready_ns if instance is not None else 0,
+        from_spare=instance.from_spare if instance is not None else False,
+        steps=tuple(
+            admin.StepTime(step=step.verb, microseconds=step.nanoseconds // 1000)
+            for step in (instance.launched.steps if instance is not None else ())
+        ),
+    )
+
+
+def _located(folder: str, where: str) -> str:
+    """Several folders may be served at once: say in which one a file is."""
+    return f"{folder}/{where}" if where else folder
+
+
+def _refused(request: admin.Deploy, error: ConfigurationError) -> admin.Deployed:
+    problems = (LoadProblem(where=p.where, what=p.what, hints=p.hints) for p in error.problems)
+    return _not_deployed(request, tuple(problems))
+
+
+def _not_deployed(request: admin.Deploy, problems: tuple[LoadProblem, ...]) -> admin.Deployed:
+    return admin.Deployed(
+        ok=False, agent="", agent_name="", tags=(), policy="", hints=(), problems=problems, describe=b"", report=b""
+    )

@@ -1,0 +1,191 @@
+"""The supervisor's end of the zygote: start it, ask it for spares, notice when it is gone.
+
+Runs as: the supervisor.
+Reads from strangers: nothing; the zygote and what it forks are ours until an instance's gate opens.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runagentd.plan.facts import HostFacts
+from runagentd.plan.model import AGENT_UID
+from runagentd.wire import launch as wire
+
+_REPLY_SECONDS = 10.0
+_START = "import sys; sys.path.append(sys.argv[1]); from runagentd.launch.base_jail import main; main(sys.argv[2:])"
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+class ZygoteGone(Exception):
+    """The zygote ended, or did not answer in time; a new one will be started."""
+
+
+@dataclass(slots=True)
+class Fork:
+    """What the zygote made: the future reaper and its user namespace, which maps the agent's id to `uid`."""
+
+    reaper_pid: int
+    reaper_pidfd: int
+    user_namespace: int
+
+
+class Zygote:
+    """One zygote process. It joins the cgroups whose cgroup.procs `procs` are open on; `on_end` is called once."""
+
+    def __init__(self, facts: HostFacts, jail: Path, procs: Sequence[int], on_end: Callable[[], None]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        links = [f"{link}={target}" for link, target in facts.runtime_links]
+        command = [
+            facts.interpreter, "-I", "-S", "-E", "-B", "-c",
+            _START, str(_PACKAGE.parent),
+            str(theirs.fileno()), ",".join(map(str, procs)), str(jail), str(_PACKAGE), facts.interpreter,
+            *facts.runtime_paths, "--", *links,
+        ]  # fmt: skip
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                env={},
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),
+                pass_fds=[theirs.fileno(), *procs],
+            )
+        ours.setblocking(False)
+        self._socket = ours
+        self._on_end = on_end
+        self._tokens = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[tuple[int, int, list[int]]]] = {}
+        self._closed = False
+        asyncio.get_running_loop().add_reader(ours, self._receive)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def fork(
+        self,
+        *,
+        steps: int,
+        sock: int,
+        lifeline: int,
+        exit_pipe: int,
+        procs: Sequence[int],
+        uid: int,
+        new_pid_namespace: bool,
+    ) -> Fork:
+        """A new spare. The descriptors stay the caller's. ZygoteGone or OSError where there is none."""
+        token = next(self._tokens)
+        future: asyncio.Future[tuple[int, int, list[int]]] = asyncio.get_running_loop().create_future()
+        request = wire.REQUEST.pack(wire.REQUEST_MAGIC, int(new_pid_namespace), token)
+        descriptors = array.array("i", [steps, sock, lifeline, exit_pipe, *procs])
+        self._waiting[token] = future
+        try:
+            self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+            async with asyncio.timeout(_REPLY_SECONDS):
+                reaper_pid, holder_pid, pidfds = await future
+        except (TimeoutError, BlockingIOError, BrokenPipeError, ConnectionResetError) as error:
+            raise ZygoteGone("the zygote does not answer") from error
+        finally:
+            self._waiting.pop(token, None)
+        reaper_pidfd, holder_pidfd = pidfds
+        try:
+            user_namespace = _map_user_namespace(holder_pid, holder_pidfd, uid)
+        except BaseException:
+            _kill_and_close(reaper_pidfd)
+            raise
+        finally:
+            _kill_and_close(holder_pidfd)
+        return Fork(reaper_pid=reaper_pid, reaper_pidfd=reaper_pidfd, user_namespace=user_namespace)
+
+    def close(self) -> None:
+        """End the zygote; spares and instances that it forked live on."""
+        if self._closed:
+            return
+        self._closed = True
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self._process.kill()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ZygoteGone("the zygote ended"))
+        self._on_end()
+
+    def reaped(self, pid: int) -> bool:
+        """Whether `pid` was the zygote's; called where the supervisor reaps."""
+        if pid != self._process.pid:
+            return False
+        self._process.returncode = 0  # already waited for: Popen must not wait again
+        self.close()
+        return True
+
+    def _receive(self) -> None:
+        try:
+            message, ancillary, _, _ = self._socket.recvmsg(
+                wire.REPLY.size, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            message, ancillary = b"", []
+        if len(message) != wire.REPLY.size:
+            self.close()
+            return
+        descriptors = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(data[: len(data) - len(data) % 4])
+        _, number, token, reaper_pid, holder_pid = wire.REPLY.unpack(message)
+        future = self._waiting.get(token)
+        if future is None or future.done():
+            # Nobody waits any more: what was made must not live on.
+            for descriptor in descriptors:
+                _kill_and_close(descriptor)
+        elif number:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            future.set_exception(OSError(number, f"the zygote could not fork: {os.strerror(number)}"))
+        else:
+            future.set_result((reaper_pid, holder_pid, list(descriptors)))
+
+
+def _kill_and_close(pidfd: int) -> None:
+    """End a process, if it has not ended by itself meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+
+
+def _map_user_namespace(holder_pid: int, holder_pidfd: int, uid: int) -> int:
+    """Map the agent's id to `uid` and to nothing else (user_namespaces(7)); gives the namespace's descriptor."""
+    process = os.open(f"/proc/{holder_pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        maps = {
+            name: os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=process)
+            for name in ("setgroups", "uid_map", "gid_map")
+        }
+        try:
+            # Only now is it sure that these files belong to the holder and not to a later process of its pid.
+            signal.pidfd_send_signal(holder_pidfd, 0)
+            os.write(maps["setgroups"], b"deny")
+            line = f"{AGENT_UID} {uid} 1\n".encode()
+            os.write(maps["uid_map"], line)
+            os.write(maps["gid_map"], line)
+        finally:
+            for descriptor in maps.values():
+                os.close(descriptor)
+        namespace = os.open("ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
+        signal.pidfd_send_signal(holder_pidfd, 0)
+        return namespace
+    finally:
+        os.close(process)

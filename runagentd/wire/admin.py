@@ -1,0 +1,154 @@
+"""What an operator's command says to the supervisor over `admin.sock`: records, one datagram each way.
+
+Runs as: the supervisor and runagentctl (and the foreman). Pure.
+Reads from strangers: no. The socket goes by peer credentials (root only).
+A connection carries one request; a folder travels as a descriptor beside `Deploy`, never as a path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runagentd.wire import record
+from runagentd.wire.manifest import LoadProblem
+
+MESSAGE_BYTES_MAX = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChoice:
+    """The policy for one agent, by its id or name; for all others where `agent` is empty.
+
+    `policy` is a shipped name ("base") or an absolute path.
+    """
+
+    agent: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deploy:
+    """Snapshot the folder whose descriptor comes along, load it, start its first instance under its policy.
+
+    Which agent the folder holds, and so which policy applies, is known only after loading. `folder` is for messages.
+    """
+
+    folder: str
+    policies: tuple[PolicyChoice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """The answer to `Deploy`, once the first instance is ready or has failed."""
+
+    ok: bool
+    agent: str
+    agent_name: str
+    tags: tuple[str, ...]
+    policy: str
+    hints: tuple[str, ...]
+    problems: tuple[LoadProblem, ...]
+    describe: bytes
+    """DESCRIBE of the runner, JSON that an agent wrote: parse it as nobody, never as root."""
+    report: bytes
+    """FAILED of the runner, likewise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListInstances:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """How long one step of a spawn took."""
+
+    step: str
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRow:
+    """One running sandbox, or an agent that has none at the moment (`instance` and `pid` empty)."""
+
+    agent: str
+    agent_name: str
+    instance: str
+    state: str
+    policy: str
+    pid: int
+    """Of the runner, on the host."""
+    reaper_pid: int
+    uid: int
+    started_unix_ms: int
+    memory_bytes: int
+    memory_max: int
+    pids: int
+    restarts: int
+    last_cause: str
+    spawn_started_ns: int
+    """CLOCK_MONOTONIC when the supervisor began this spawn."""
+    ready_ns: int
+    from_spare: bool
+    steps: tuple[StepTime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonRow:
+    """One process of the daemon's own."""
+
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instances:
+    instances: tuple[InstanceRow, ...]
+    daemons: tuple[DaemonRow, ...]
+    spares: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """Kill the instance of an agent and start another at once, without backoff."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The request was refused: one sentence."""
+
+    message: str
+
+
+Request = Deploy | ListInstances | Restart
+Reply = Deployed | Instances | Done | Failed
+
+_REQUESTS: dict[int, type[Request]] = {1: Deploy, 2: ListInstances, 3: Restart}
+_REPLIES: dict[int, type[Reply]] = {65: Deployed, 66: Instances, 67: Done, 68: Failed}
+_NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
+
+
+def pack(message: Request | Reply) -> bytes:
+    """One datagram."""
+    return bytes([_NUMBER[type(message)]]) + record.encode(message)
+
+
+def parse_request(data: bytes) -> Request:
+    """RecordError for anything that is not one request."""
+    if not data or data[0] not in _REQUESTS:
+        raise record.RecordError("not a request")
+    return record.decode(_REQUESTS[data[0]], data[1:], bytes_max=MESSAGE_BYTES_MAX)
+
+
+def parse_reply(data: bytes) -> Reply:
+    """RecordError for anything that is not one reply."""
+    if not data or data[0] not in _REPLIES:
+        raise record.RecordError("not a reply")
+    return record.decode(_REPLIES[data[0]], data[1:], bytes_max=MESSAGE_BYTES_MAX)

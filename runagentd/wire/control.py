@@ -1,0 +1,190 @@
+"""What the gateway and the supervisor say to each other: records on a SOCK_SEQPACKET socket, one datagram each.
+
+Runs as: the supervisor and the gateway. Pure.
+Reads from strangers: the supervisor must take the gateway for captured: what comes from it names an agent or an
+instance and never defines one; the two reports are opaque bytes that the supervisor passes on and does not parse.
+
+A datagram is one byte, the message's number, then its record (`wire.record`). Descriptors travel beside
+`InstanceOffered` only.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeVar
+
+from runagentd.wire import record
+
+MESSAGE_BYTES_MAX = 160 * 1024
+REPORT_BYTES_MAX = 64 * 1024
+CONTROL_VERSION = 1
+
+
+class Cause(enum.StrEnum):
+    """Why an instance ended, or may not start: the one true cause, told to caller, log and metric alike."""
+
+    EXIT = "exit"
+    """the runner ended by itself; a status that it gave is a claim"""
+    SIGNAL = "signal"
+    OUT_OF_MEMORY = "oom"
+    SECCOMP = "seccomp"
+    DEADLINE = "deadline"
+    """a call did not stop within its grace"""
+    PROTOCOL = "protocol"
+    """the instance broke the channel's protocol"""
+    IMPORT = "import"
+    """the agent's code cannot be imported, or an entrypoint is not there"""
+    START_TIMEOUT = "start-timeout"
+    LAUNCH = "launch"
+    """a step of the sandbox was refused: nothing ran"""
+    OPERATOR = "operator"
+    SHUTDOWN = "shutdown"
+
+
+# ---- supervisor to gateway
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLimits:
+    """The part of an agent's policy that the gateway applies."""
+
+    concurrency: int
+    queue: int
+    deadline_ms: int
+    cancel_grace_ms: int
+    request_bytes: int
+    result_bytes: int
+    traceback: bool
+    log_line_bytes: int
+    log_bytes_per_minute: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentServed:
+    """From now on this agent can be called. `manifest` is the record of a `wire.manifest.Manifest`."""
+
+    agent: str
+    manifest: bytes
+    version: str
+    policy: str
+    limits: CallLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllIntroduced:
+    """The answer to `Hello` is complete: an agent that was not named by now does not exist."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRemoved:
+    agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceOffered:
+    """An instance, with three descriptors: its channel, and the read ends of its stdout and stderr."""
+
+    instance: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceGone:
+    """An instance has ended (also one that was never offered). `detail` is for people, free of host details."""
+
+    instance: str
+    agent: str
+    cause: Cause
+    detail: str
+    retry_after_ms: int
+    """When the next one will be started; 0 is now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """Take no more calls, let the open ones end within `grace_ms`, then answer `Drained`."""
+
+    grace_ms: int
+
+
+# ---- gateway to supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceReady:
+    """The runner described its entrypoints; `describe` is its DESCRIBE body, at most 64 KiB, opaque."""
+
+    instance: str
+    describe: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceFailed:
+    """The runner said FAILED; `report` is that frame's body, at most 64 KiB, opaque."""
+
+    instance: str
+    report: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceInstance:
+    """This instance is of no more use: kill it, start another. Only DEADLINE and PROTOCOL are accepted as cause."""
+
+    instance: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained:
+    pass
+
+
+FromSupervisor = AgentServed | AgentRemoved | InstanceOffered | InstanceGone | Drain | AllIntroduced
+FromGateway = Hello | InstanceReady | InstanceFailed | ReplaceInstance | Drained
+
+_FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
+    1: AgentServed,
+    2: AgentRemoved,
+    3: InstanceOffered,
+    4: InstanceGone,
+    5: Drain,
+    6: AllIntroduced,
+}
+_FROM_GATEWAY: dict[int, type[FromGateway]] = {
+    65: Hello,
+    66: InstanceReady,
+    67: InstanceFailed,
+    68: ReplaceInstance,
+    69: Drained,
+}
+_NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
+
+
+_M = TypeVar("_M")
+
+
+def pack(message: FromSupervisor | FromGateway) -> bytes:
+    """One datagram."""
+    return bytes([_NUMBER[type(message)]]) + record.encode(message)
+
+
+def parse_from_supervisor(data: bytes) -> FromSupervisor:
+    """RecordError for anything that is not one message of the supervisor's."""
+    return _parse(_FROM_SUPERVISOR, data)
+
+
+def parse_from_gateway(data: bytes) -> FromGateway:
+    """RecordError for anything that is not one message of the gateway's."""
+    return _parse(_FROM_GATEWAY, data)
+
+
+def _parse(table: dict[int, type[_M]], data: bytes) -> _M:
+    if not data or data[0] not in table:
+        raise record.RecordError("not a message that may come from here")
+    return record.decode(table[data[0]], data[1:], bytes_max=MESSAGE_BYTES_MAX)

@@ -1,0 +1,135 @@
+"""What the supervisor, the zygote, a spare and a reaper say to each other while an instance is made and when it ends.
+
+Runs as: the supervisor, the zygote and its children. Pure, standard library only.
+Reads from strangers: the exit record may have been written by an instance that was taken over: it is 64 bytes of
+fixed form, and what it says of a status is a claim. All else is written before any agent code runs.
+
+    supervisor ──REQUEST + descriptors──► zygote ──REPLY + pidfds──► supervisor
+    supervisor ──IDENTIFY + descriptors──► spare ──LaunchReport──► supervisor
+    supervisor ──ASSIGN + descriptors──► spare ──LaunchReport──► supervisor ──OPEN──► runner
+    reaper ──EXIT record──► supervisor
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+
+REQUEST = struct.Struct("!4sB3xQ16x")
+"""magic, 1 if a new pid namespace is wanted, token. With SPARE_DESCRIPTORS, then one cgroup.procs file each."""
+REQUEST_MAGIC = b"RAZ1"
+SPARE_DESCRIPTORS = ("steps", "socket", "lifeline", "exit")
+
+REPLY = struct.Struct("!4siQii8x")
+"""magic, errno (0: made), token, pid of the reaper, pid of the holder of its user namespace. With both pidfds."""
+REPLY_MAGIC = b"RAR1"
+
+IDENTIFY = b"RAI1" + bytes(28)
+"""The user namespace of a spare, once it is mapped, and its reaper's filter. With IDENTIFY_DESCRIPTORS."""
+IDENTIFY_DESCRIPTORS = ("user_namespace", "reaper_filter")
+
+ASSIGN = b"RAA1" + bytes(28)
+"""A spare becomes an instance. With ASSIGN_DESCRIPTORS, then the plan's mounts in their order."""
+ASSIGN_DESCRIPTORS = (
+    "steps",
+    "filter",
+    "channel",
+    "supply",
+    "stdout",
+    "stderr",
+    "ready",
+    "job",
+)
+
+OPEN = b"O"
+"""The supervisor has looked from outside and lets the agent's code run."""
+READY = b"R"
+"""The agent is imported: one byte on the ready pipe."""
+
+REPORT_BYTES_MAX = 16 * 1024
+JOB_BYTES_MAX = 96 * 1024
+
+
+class Stage(enum.StrEnum):
+    SPARE = "spare"
+    GATE = "gate"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """One step that was carried out: its position, verb, and how long it took."""
+
+    verb: str
+    nanoseconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchReport:
+    """How far a launch came. REFUSED: `verb` was refused by the kernel with `errno`; nothing was run."""
+
+    stage: Stage
+    steps: tuple[StepReport, ...]
+    verb: str
+    errno: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the runner is to do: the manifest's record, and the limits that the runner itself keeps."""
+
+    manifest: bytes
+    concurrency: int
+    result_bytes: int
+    cancel_grace_ms: int
+    traceback: bool
+
+
+EXIT = struct.Struct("!4sBxHiQQQ28x")
+"""magic, kind, reserved, status or signal, user and system CPU in microseconds, peak memory in bytes: 64 bytes."""
+EXIT_MAGIC = b"RAX1"
+
+
+class ExitKind(enum.IntEnum):
+    EXITED = 0
+    SIGNALLED = 1
+    LIFELINE = 2
+    """the supervisor was gone"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitRecord:
+    """How the runner ended, as its reaper saw it."""
+
+    kind: ExitKind
+    status: int
+    user_microseconds: int
+    system_microseconds: int
+    memory_peak: int
+
+
+def pack_exit(record: ExitRecord) -> bytes:
+    """The 64 bytes of an exit record."""
+    return EXIT.pack(
+        EXIT_MAGIC,
+        record.kind,
+        0,
+        record.status,
+        record.user_microseconds,
+        record.system_microseconds,
+        record.memory_peak,
+    )
+
+
+def parse_exit(data: bytes) -> ExitRecord | None:
+    """The record, or None where the bytes are not one: then only the kernel's word counts."""
+    if len(data) != EXIT.size:
+        return None
+    magic, kind, _, status, user, system, peak = EXIT.unpack(data)
+    if magic != EXIT_MAGIC or kind not in ExitKind._value2member_map_:
+        return None
+    return ExitRecord(
+        kind=ExitKind(kind), status=status, user_microseconds=user, system_microseconds=system, memory_peak=peak
+    )

@@ -1,0 +1,104 @@
+"""The manifest: what the throwaway loader makes of an agent's files, and all that others know of them.
+
+Runs as: the loader writes it; the supervisor, the gateway and the runner read it. Pure.
+Reads from strangers: yes. A loader that parsed hostile files may be hostile itself, so the reading side checks again.
+At most 64 KiB as a record (`wire.record`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runagentd.names import NAME_MAX
+
+MANIFEST_BYTES = 64 * 1024
+ENTRYPOINTS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """One output of an extractor: `name` gets the first match of the JSONPath `path`, or null."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrypoint:
+    """A function, named by its tag. `module` is a dotted path within `file` ("run", "app.invoke")."""
+
+    tag: str
+    file: str
+    module: str
+    extractor: tuple[Extraction, ...] = ()
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.tag) <= NAME_MAX:
+            raise ValueError(f"a tag has 1 to {NAME_MAX} characters")
+        check_relative(self.file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """One environment variable of the agent, from `env_vars` and `.env`."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """An agent as its folder describes it."""
+
+    agent_id: str
+    agent_name: str
+    description: str
+    framework: str
+    version: str
+    entrypoints: tuple[Entrypoint, ...]
+    environment: tuple[Variable, ...]
+    persistent_folders: tuple[str, ...]
+    """Folders below the agent's own, relative, without "." or "..".
+
+    They are kept across instances where the policy grants it.
+    """
+    import_paths: tuple[str, ...]
+    """Relative folders to put on sys.path after the agent's own folder: a `.venv`'s site-packages."""
+    hints: tuple[str, ...]
+    """What the loader would tell the author: ignored fields, tag conventions. Never an error."""
+
+    def __post_init__(self) -> None:
+        for label, text in (("id", self.agent_id), ("name", self.agent_name)):
+            if not 1 <= len(text) <= NAME_MAX or not text.isprintable():
+                raise ValueError(f"an agent's {label} has 1 to {NAME_MAX} printable characters")
+        if not 1 <= len(self.entrypoints) <= ENTRYPOINTS_MAX:
+            raise ValueError(f"an agent has 1 to {ENTRYPOINTS_MAX} entrypoints")
+        if len({entrypoint.tag for entrypoint in self.entrypoints}) != len(self.entrypoints):
+            raise ValueError("the tags of an agent are unique")
+        for folder in (*self.persistent_folders, *self.import_paths):
+            check_relative(folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadProblem:
+    """One thing that is wrong with the agent's files: what, where, what now (see `errors.Problem`)."""
+
+    where: str
+    what: str
+    hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """All that a loader says: a manifest, or the problems that prevent one."""
+
+    manifest: Manifest | None
+    problems: tuple[LoadProblem, ...]
+
+
+def check_relative(path: str) -> None:
+    """ValueError unless `path` names something strictly below a folder, in the plainest spelling."""
+    parts = path.split("/")
+    if not path or "\0" in path or len(path) > 1024 or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{path!r:.120} is not a plain relative path")

@@ -1,0 +1,437 @@
+"""What an operator types, and what comes back: real commands against a real daemon, no traceback anywhere."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from tests.system.daemon import ROOT, Daemon, serve
+from tests.system.folders import agent
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+TALKER = """
+    import sys
+    from pathlib import Path
+
+    if Path("kept/crash").exists():
+        raise RuntimeError("there is a file 'crash'")
+
+    print("loaded")
+
+    def say(text: str) -> str:
+        print(text)
+        print("to stderr:", text, file=sys.stderr)
+        return text
+
+    def crash_from_now_on() -> None:
+        import os
+        Path("kept/crash").touch()
+        os._exit(1)
+"""
+
+
+def run(*words: str | Path, state: Path | None = None) -> tuple[int, str, str]:
+    """`runagentctl WORDS`: exit status, stdout, stderr; never a traceback."""
+    state_words = [] if state is None else ["--state-dir", str(state)]
+    command = [sys.executable, "-m", "runagentd.cli.runagentctl", *map(str, words), *state_words]
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback (most recent call last):\n  File" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    place = tmp_path_factory.mktemp("ctl")
+    names = ("talker", "other", "crasher")
+    folders = [agent(place, name, TALKER, "say", "crash_from_now_on", persistent_folders=["kept"]) for name in names]
+    with serve(folders, policies=["talker=compute", "crasher=persistent"]) as running:
+        yield running
+
+
+# ---- ps and restart
+
+
+def test_ps_shows_a_line_for_each_agent(daemon: Daemon) -> None:
+    """State, policy, pid, uid, memory of how much, tasks, restarts."""
+    status, out, err = run("ps", state=daemon.state_dir)
+    assert (status, err) == (0, "")
+    header, *lines = out.splitlines()
+    columns = ["AGENT", "STATE", "POLICY", "PID", "UID", "UP", "MEMORY", "TASKS", "RESTARTS", "LAST END"]
+    assert re.split(r" {2,}", header) == columns
+    rows = {cells[0]: cells for cells in (re.split(r" {2,}", line) for line in lines)}
+    assert sorted(rows) == ["crasher", "other", "talker"]
+    row = daemon.row("talker")
+    assert rows["talker"][1:5] == ["ready", "compute", str(row.pid), str(row.uid)]
+    assert re.fullmatch(r"\d+/1024 MiB", rows["talker"][6])
+    assert rows["other"][2] == "base"
+    assert re.fullmatch(r"\d+/256 MiB", rows["other"][6])
+
+
+def test_ps_as_json_has_the_times_of_each_step(daemon: Daemon) -> None:
+    """For scripts and benchmarks."""
+    status, out, _ = run("ps", "--json", state=daemon.state_dir)
+    listing = json.loads(out)
+    assert (status, sorted(listing)) == (0, ["daemons", "instances", "spares"])
+    assert {row["name"] for row in listing["daemons"]} >= {"supervisor", "zygote"}
+    row = next(row for row in listing["instances"] if row["agent_name"] == "talker")
+    assert row["ready_ns"] > row["spawn_started_ns"] > 0
+    assert {"pivot", "seccomp", "capabilities"} <= {step["step"] for step in row["steps"]}
+
+
+def test_restart_gives_the_agent_another_instance(daemon: Daemon) -> None:
+    """At once, and the others keep theirs."""
+    before, other = daemon.row("talker"), daemon.row("other")
+    assert run("restart", "talker", state=daemon.state_dir) == (0, "talker: restarting\n", "")
+    after = daemon.wait_until_ready("talker", other_than=before.instance, seconds=3)
+    assert (after.restarts, after.last_cause) == (before.restarts + 1, "operator")
+    assert daemon.row("other").instance == other.instance
+    status, out, _ = run("restart", before.agent, "--json", state=daemon.state_dir)
+    assert (status, json.loads(out)) == (0, {"restarted": before.agent})
+    daemon.wait_until_ready("talker", other_than=after.instance)
+
+
+def test_restart_ends_the_delay_of_an_agent_that_keeps_crashing(daemon: Daemon) -> None:
+    """Who has mended an agent does not want to wait for the next try."""
+    assert daemon.call("crasher", "crash_from_now_on")[0] == 502
+    deadline = time.monotonic() + 30
+    while daemon.row("crasher").restarts < 7:  # by now the delay is 3.2 s
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    while (row := daemon.row("crasher")).state != "backoff":
+        time.sleep(0.005)
+    began = time.monotonic()
+    assert run("restart", "crasher", state=daemon.state_dir)[0] == 0
+    while daemon.row("crasher").restarts == row.restarts and daemon.row("crasher").state == "backoff":
+        assert time.monotonic() - began < 2.5
+        time.sleep(0.005)
+
+
+def test_restart_of_an_agent_that_is_not_there_is_one_sentence(daemon: Daemon) -> None:
+    """With where to look."""
+    assert run("restart", "no\x1b[31m", state=daemon.state_dir) == (
+        1,
+        "",
+        "runagentctl: no agent has the id or the unique name 'no\\x1b[31m'\nhint: 'runagentctl ps' lists the agents\n",
+    )
+
+
+# ---- logs
+
+
+def test_logs_shows_what_an_agent_printed(daemon: Daemon) -> None:
+    """Both streams, with the time, without a control character; another agent's lines are not among them."""
+    assert daemon.call("other", "say", {"text": "for other ears"})[0] == 200
+    assert daemon.call("talker", "say", {"text": "red: \x1b[31m"})[0] == 200
+    deadline = time.monotonic() + 5
+    while "to stderr: red" not in (out := run("logs", "talker", state=daemon.state_dir)[1]):
+        assert time.monotonic() < deadline
+    time_form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
+    assert re.search(rf"^{time_form} stdout\| loaded$", out, re.MULTILINE)
+    assert re.search(rf"^{time_form} stdout\| red: \\x1b\[31m$", out, re.MULTILINE)
+    assert re.search(rf"^{time_form} stderr\| to stderr: red: \\x1b\[31m$", out, re.MULTILINE)
+    assert "for other ears" not in out
+
+
+def test_logs_as_json_is_a_line_an_entry(daemon: Daemon) -> None:
+    """Of any instance of the agent's."""
+    status, out, _ = run("logs", "talker", "--json", state=daemon.state_dir)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert rows[0].keys() == {"time", "agent", "instance", "stream", "text"}
+    assert {row["agent"] for row in rows} == {daemon.row("talker").agent}
+
+
+def test_logs_follows_until_ctrl_c(daemon: Daemon) -> None:
+    """New lines come within a second; Ctrl+C is an end without a word."""
+    command = [sys.executable, "-m", "runagentd.cli.runagentctl", "logs", "-f", "other"]
+    process = subprocess.Popen(
+        [*command, "--state-dir", str(daemon.state_dir)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        lines: list[str] = []
+        reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
+        reader.start()
+        _wait_for(lines, "loaded")
+        for number in range(3):
+            assert daemon.call("other", "say", {"text": f"line {number}"})[0] == 200
+            _wait_for(lines, f"stdout| line {number}")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+        reader.join(5)
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _read(stream: IO[str], lines: list[str]) -> None:
+    for line in stream:
+        lines.append(line)
+
+
+def _wait_for(lines: list[str], text: str) -> None:
+    deadline = time.monotonic() + 5
+    while not any(text in line for line in lines):
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.01)
+
+
+def test_logs_of_an_agent_that_is_not_there_is_one_sentence(daemon: Daemon) -> None:
+    """With where to look."""
+    assert run("logs", "nobody", state=daemon.state_dir) == (
+        1,
+        "",
+        "runagentctl: agent 'nobody' has printed nothing, or is not known\nhint: 'runagentctl ps' lists the agents\n",
+    )
+
+
+# ---- token
+
+
+def _claims(token: str) -> Any:
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def test_token_create_prints_a_token_alone(daemon: Daemon) -> None:
+    """So that a script can take it; it opens the agents that it names, and for others there is no such agent."""
+    status, out, err = run(
+        "token", "create", "--subject", "ada", "--agent", "talker", "--ttl", "15m", state=daemon.state_dir
+    )
+    assert (status, err) == (0, "")
+    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", out)
+    claims = _claims(out.strip())
+    state_id = (daemon.state_dir / "id").read_text().strip()
+    assert (claims["sub"], claims["aud"]) == ("ada", f"urn:runagentd:{state_id}")
+    assert claims["exp"] - claims["iat"] == 15 * 60
+    for name, expected in (("talker", 200), ("other", 404)):
+        path = f"/v1/agents/{name}/entrypoints/say:invoke"
+        assert daemon.request("POST", path, body={"text": "hello"}, token=out.strip())[0] == expected
+
+
+def test_token_create_as_json_says_when_it_expires(daemon: Daemon) -> None:
+    """Without --agent it is for all of them."""
+    status, out, _ = run("token", "create", "--subject", "ada", "--ttl", "30s", "--json", state=daemon.state_dir)
+    found = json.loads(out)
+    assert (status, sorted(found)) == (0, ["agents", "expires", "subject", "token"])
+    assert (found["subject"], found["agents"]) == ("ada", None)
+    path = "/v1/agents/other/entrypoints/say:invoke"
+    assert daemon.request("POST", path, body={"text": "hello"}, token=found["token"])[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("ttl", "said"),
+    [
+        ("1y", '--ttl: "1y" is not a duration\nhint: write a number with s, m, h or d: "15m"\n'),
+        ("0s", '--ttl: "0s" is not a duration\nhint: write a number with s, m, h or d: "15m"\n'),
+        ("8d", '--ttl: "8d" is longer than a token may live\nhint: at most "7d"\n'),
+    ],
+)
+def test_a_token_lives_a_week_at_most(daemon: Daemon, ttl: str, said: str) -> None:
+    """Another form is wrong use: status 2."""
+    assert run("token", "create", "--subject", "a", "--ttl", ttl, state=daemon.state_dir) == (2, "", said)
+
+
+# ---- check
+
+
+def test_check_of_a_good_folder_shows_what_would_be_served() -> None:
+    """And leaves nothing running."""
+    status, out, _ = run("check", ROOT / "examples" / "data")
+    assert status == 0
+    assert out.startswith("data: ok\n")
+    assert re.search(r"^  group +\(table: str, by: str, value: str, statistic: Literal\[.*\] = .+\) -> ", out, re.M)
+    status, out, _ = run("check", ROOT / "examples" / "data", "--json")
+    assert (status, json.loads(out)["ok"]) == (0, True)
+    assert json.loads(out)["agents"][0]["tags"] == ["summarise", "group", "quantiles", "mean_of_price"]
+
+
+def test_check_of_a_broken_folder_names_every_problem(tmp_path: Path) -> None:
+    """File, key, value, and what would be right."""
+    folder = agent(tmp_path, "broken", "def run(): pass", "run")
+    configuration = {
+        "agent_name": 7,
+        "agent_architecture": {"entrypoints": [{"file": "../outside.py", "module": "run", "tag": "run"}]},
+    }
+    (folder / "runagent.config.json").write_text(json.dumps(configuration))
+    status, out, err = run("check", folder)
+    assert (status, out) == (1, "")
+    assert "runagent.config.json: agent_name: " in err
+    assert "runagent.config.json: agent_architecture.entrypoints[0].file: " in err
+    assert err.count("hint: ") >= 2
+    status, out, _ = run("check", folder, "--json")
+    assert status == 1
+    assert json.loads(out)["ok"] is False
+    assert len(json.loads(out)["agents"][0]["problems"]) >= 2
+
+
+def test_check_shows_the_agents_own_traceback_marked_as_such(tmp_path: Path) -> None:
+    """Without a terminal's control characters, whatever the agent writes into it."""
+    folder = agent(tmp_path, "rude", "def run(): pass\nraise ValueError('\\x1b[31mred')\n", "run")
+    status, out, err = run("check", folder)
+    assert (status, out) == (1, "")
+    assert "the agent's own traceback:\n  | Traceback (most recent call last):\n" in err
+    assert "  | ValueError: \\x1b[31mred\n" in err
+    assert "\x1b" not in err
+
+
+def test_check_uses_the_policy_that_it_is_given(tmp_path: Path) -> None:
+    """What imports under one need not under another."""
+    folder = agent(tmp_path, "starter", "import subprocess\nsubprocess.run(['/bin/true'])\ndef run(): pass\n", "run")
+    assert run("check", folder)[0] == 1
+    assert run("check", folder, "--policy", "tools")[0] == 0
+
+
+@pytest.mark.parametrize("folder", ["/no/such/folder", "/etc/passwd"])
+def test_check_of_what_is_no_folder_is_one_sentence(folder: str) -> None:
+    """With a hint."""
+    status, out, err = run("check", folder)
+    assert (status, out) == (1, "")
+    assert re.search(rf"^runagent(d|ctl): {folder}: (no such file or directory|not a directory)$", err, re.MULTILINE)
+
+
+# ---- policy and doctor
+
+
+@pytest.mark.parametrize("name", ["base", "compute", "persistent", "tools"])
+def test_policy_explain_names_the_key_that_asked_for_each_step(name: str) -> None:
+    """Also as JSON, for scripts that compare two policies."""
+    status, out, err = run("policy", "explain", name)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"policy {name}\n")
+    assert "resources.memory_max" in out
+    assert "(network.mode" in out or "network.mode" in out
+    status, out, _ = run("policy", "explain", name, "--json")
+    assert (status, sorted(json.loads(out))) == (0, ["keys", "policy", "steps", "syscalls"])
+
+
+def test_policy_check_says_what_is_wider_than_the_default(tmp_path: Path) -> None:
+    """One object with --json; each problem with its key otherwise."""
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text('version = 1\n[resources]\nmemory_max = "512MiB"\n')
+    bad.write_text('version = 1\n[resources]\nmemory_max = "512MBit"\n[network]\nmode = "open"\n')
+    status, out, _ = run("policy", "check", good)
+    assert (status, out.splitlines()[0]) == (0, f"ok: {good} (+ marks what is wider than the default)")
+    assert re.search(r'^\+ resources\.memory_max +"512MiB"', out, re.MULTILINE)
+    status, out, err = run("policy", "check", bad)
+    assert (status, out) == (1, "")
+    assert f'{bad}: resources.memory_max: "512MBit" is not a size' in err.replace('"' + str(bad) + '"', str(bad))
+    assert "network.mode" in err
+    status, out, _ = run("policy", "check", bad, "--json")
+    assert (status, json.loads(out)["ok"], len(json.loads(out)["problems"])) == (1, False, 2)
+
+
+def test_doctor_proves_that_this_machine_can_run_sandboxes() -> None:
+    """A line for each thing that is needed, each shipped policy, and what an agent in a sandbox could not do."""
+    status, out, _ = run("doctor")
+    assert status == 0, out
+    assert out.endswith("this machine can run sandboxes\n")
+    lines = out.splitlines()[:-1]
+    assert all(line.startswith("ok   ") for line in lines)
+    for what in (
+        "kernel",
+        "cgroups",
+        "Landlock",
+        "libseccomp",
+        "policy base",
+        "its process",
+        "it tries to write to /usr",
+    ):
+        assert any(line.startswith(f"ok   {what}: ") for line in lines), what
+    status, out, _ = run("doctor", "--json")
+    assert (status, json.loads(out)["ok"]) == (0, True)
+
+
+# ---- wrong use
+
+
+def test_version() -> None:
+    """Both commands say theirs."""
+    assert re.fullmatch(r"runagentctl \d+\.\d+\.\d+\n", run("--version")[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "runagentd.cli.runagentd", "--version"],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert re.fullmatch(r"runagentd \d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("frobnicate",),
+        ("logs",),
+        ("restart",),
+        ("token",),
+        ("token", "create"),
+        ("policy",),
+        ("policy", "explain"),
+        ("policy", "explain", "no-such-policy"),
+        ("policy", "explain", "/no/such/file.toml"),
+        ("check",),
+        ("check", "examples/data", "--policy", "no-such-policy"),
+        ("check", "examples/data", "--policy", "data=base"),
+        ("ps", "--frobnicate"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_status_2_and_says_how_it_is_used(words: tuple[str, ...]) -> None:
+    """On stderr, with nothing on stdout."""
+    status, out, err = run(*words)
+    assert (status, out) == (2, "")
+    assert err.startswith("usage: runagentctl")
+    assert re.search(r"^runagentctl.*: error: ", err, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "words", [("ps",), ("logs", "x"), ("restart", "x"), ("token", "create", "--subject", "x")], ids=" ".join
+)
+def test_without_a_state_directory_there_is_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """And what to do."""
+    assert run(*words, state=tmp_path / "none") == (
+        1,
+        "",
+        (
+            f"runagentctl: {tmp_path}/none is not a state directory of runagentd\n"
+            "hint: give --state-dir, or start 'runagentd serve' first\n"
+        ),
+    )
+
+
+def test_without_a_running_daemon_there_is_one_sentence(tmp_path: Path) -> None:
+    """The state directory is there, and nobody serves from it; tokens can be made all the same."""
+    folder = agent(tmp_path, "quiet", "def run(): return 1", "run")
+    state = tmp_path / "state"
+    with serve([folder], options=["--state-dir", str(state)]):
+        pass
+    for words in (("ps",), ("restart", "quiet")):
+        assert run(*words, state=state) == (
+            1,
+            "",
+            (
+                f"runagentctl: no daemon answers on {state}/admin.sock\n"
+                "hint: is 'runagentd serve' running with this --state-dir?\n"
+            ),
+        )
+    assert run("token", "create", "--subject", "x", state=state)[0] == 0

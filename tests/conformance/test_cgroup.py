@@ -1,0 +1,186 @@
+"""One suite for every kind of cgroup tree: the real one of this machine, and the fake v2 directory.
+
+The real one needs root. It is v1, hybrid or v2: whatever this machine has.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runagentd.supervise import cgroup
+from runagentd.supervise.cgroup import CgroupHost, Group
+from tests.supervise.cgroup_fake import FakeV2
+
+_MIB = 1024 * 1024
+
+
+@dataclass
+class Tree:
+    """A tree to test, and how a process joins a group of it."""
+
+    host: CgroupHost
+    open: Callable[[str], CgroupHost]
+    join: Callable[[Group, int], None]
+
+
+@pytest.fixture(params=[pytest.param("real", marks=[pytest.mark.root, pytest.mark.kernel]), "fake-v2"])
+def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tree]:
+    if request.param == "real":
+        made = Tree(cgroup.open_host(_state_id()), cgroup.open_host, _join_by_descriptors)
+    else:
+        fake = FakeV2(tmp_path)
+
+        def reopen(state_id: str) -> CgroupHost:
+            return CgroupHost(fake.layout(), state_id, files=fake, is_ours=lambda pid: False)
+
+        def join(group: Group, pid: int) -> None:
+            directory = os.open(fake.own / made.host.name, os.O_RDONLY)
+            fake.write(directory, f"{group.name}/cgroup.procs", str(pid))
+            os.close(directory)
+
+        made = Tree(reopen(_state_id()), reopen, join)
+    yield made
+    made.host.sweep()
+    made.host.remove()
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_new_group_is_empty(tree: Tree) -> None:
+    group = tree.host.create("one")
+    assert (group.populated(), group.pids_current(), group.oom_kills()) == (False, 0, 0)
+
+
+def test_a_process_that_joined_is_counted(tree: Tree, sleeper: subprocess.Popen[bytes]) -> None:
+    group = tree.host.create("one")
+    tree.join(group, sleeper.pid)
+    assert group.populated()
+
+
+def test_kill_ends_what_joined_and_nothing_else(tree: Tree, sleeper: subprocess.Popen[bytes]) -> None:
+    one, two = tree.host.create("one"), tree.host.create("two")
+    with subprocess.Popen(["sleep", "60"]) as other:
+        tree.join(one, sleeper.pid)
+        tree.join(two, other.pid)
+        one.kill()
+        assert sleeper.wait(5) == -9
+        assert other.poll() is None
+        two.kill()
+        assert other.wait(5) == -9
+
+
+def test_a_busy_group_is_not_removed_and_says_so(tree: Tree, sleeper: subprocess.Popen[bytes]) -> None:
+    group = tree.host.create("one")
+    tree.join(group, sleeper.pid)
+    assert group.remove() is False
+    group.kill()
+    sleeper.wait(5)
+    assert _soon(group.remove)
+
+
+def test_a_group_that_is_gone_is_removed_already(tree: Tree) -> None:
+    group = tree.host.create("one")
+    assert group.remove()
+    assert group.remove()
+    assert not group.populated()
+    group.kill()
+
+
+def test_a_name_can_be_used_again_after_its_removal(tree: Tree) -> None:
+    assert tree.host.create("one").remove()
+    tree.host.create("one")
+    with pytest.raises(FileExistsError):
+        tree.host.create("one")
+
+
+def test_limits_are_written_to_a_group_with_processes_too(tree: Tree, sleeper: subprocess.Popen[bytes]) -> None:
+    group = tree.host.create("one")
+    tree.join(group, sleeper.pid)
+    group.write_limits(memory_max=64 * _MIB, pids_max=7, cpu_max=0.5, cpu_weight=50)
+    group.write_limits(memory_max=128 * _MIB, pids_max=9, cpu_max=1.0, cpu_weight=100)
+
+
+def test_a_host_with_groups_is_not_removed(tree: Tree) -> None:
+    group = tree.host.create("one")
+    again = tree.open(tree.host.state_id)
+    assert again.remove() is False
+    assert group.remove()
+
+
+def test_sweeping_ends_what_an_earlier_daemon_left(tree: Tree, sleeper: subprocess.Popen[bytes]) -> None:
+    """The same state id: the same daemon, in a later life."""
+    group = tree.host.create("left-over")
+    tree.join(group, sleeper.pid)
+    again = tree.open(tree.host.state_id)
+    assert again.sweep() == []
+    assert sleeper.wait(5) == -9
+    assert again.groups() == []
+    again.close()
+
+
+def test_sweeping_never_touches_the_groups_of_another_state_directory(
+    tree: Tree, sleeper: subprocess.Popen[bytes]
+) -> None:
+    group = tree.host.create("mine")
+    tree.join(group, sleeper.pid)
+    neighbour = tree.open(_state_id())
+    assert neighbour.sweep() == []
+    assert neighbour.remove()
+    assert sleeper.poll() is None
+    assert group.populated()
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "UPPER", "a\n", "x" * 65])
+def test_only_plain_names_become_directories(tree: Tree, name: str) -> None:
+    with pytest.raises(ValueError, match="is not the name of a group"):
+        tree.host.create(name)
+
+
+def _join_by_descriptors(group: Group, pid: int) -> None:
+    for descriptor in group.procs_fds():
+        os.write(descriptor, str(pid).encode())
+        os.close(descriptor)
+
+
+def _state_id() -> str:
+    return f"7e57{secrets.token_hex(6)}"
+
+
+def _soon(claim: Callable[[], bool]) -> bool:
+    """The kernel takes a moment to let go of a process that has ended."""
+    deadline = time.monotonic() + 5
+    while not claim():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_a_group_holds_a_process_only_once_it_has_joined_every_hierarchy(sleeper: subprocess.Popen[bytes]) -> None:
+    """A runner that is limited in memory and not in tasks would otherwise pass for one in its cgroups."""
+    host = cgroup.open_host(_state_id())
+    group = host.create("one")
+    seen = [group.holds(sleeper.pid)]
+    for descriptor in group.procs_fds():
+        os.write(descriptor, str(sleeper.pid).encode())
+        os.close(descriptor)
+        seen.append(group.holds(sleeper.pid))
+    host.sweep()
+    host.remove()
+    assert seen == [False] * (len(seen) - 1) + [True]

@@ -1,0 +1,409 @@
+"""A supervisor and runners that a test plays itself, and a real gateway on real sockets between them and a client.
+
+The gateway runs on its own event loop in a thread; the test is plain code that says, line by line, who does what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import socket
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import uvloop
+
+from runagentd import signing
+from runagentd.gateway import tokens
+from runagentd.gateway.application import Application
+from runagentd.gateway.output import open_directory
+from runagentd.gateway.server import Server
+from runagentd.log import Form, Level, Log
+from runagentd.wire import channel, control, record
+from runagentd.wire.channel import Frame, RawFrame
+from runagentd.wire.control import Cause, FromGateway
+from runagentd.wire.manifest import Entrypoint, Manifest
+
+STATE_ID = "0123456789abcdef"
+TIMEOUT = 10.0
+
+LIMITS = control.CallLimits(
+    concurrency=1,
+    queue=4,
+    deadline_ms=5000,
+    cancel_grace_ms=300,
+    request_bytes=1024 * 1024,
+    result_bytes=1024 * 1024,
+    traceback=False,
+    log_line_bytes=1024,
+    log_bytes_per_minute=64 * 1024,
+)
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What a client got."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as a value. Any: JSON."""
+        return json.loads(self.body)
+
+
+class FakeRunner:
+    """The sandbox's end of a channel, and of two output pipes."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        self.socket, self.gateway_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(TIMEOUT)
+        self._splitter = channel.Splitter(channel.FROM_GATEWAY)
+        self._frames: list[RawFrame] = []
+        self.stdout_read, self.stdout = os.pipe()
+        self.stderr_read, self.stderr = os.pipe()
+
+    def send(self, type: Frame, call: int = 0, header: dict[str, Any] | None = None, body: bytes = b"") -> None:
+        self.socket.sendall(channel.pack(type, call, b"" if header is None else json.dumps(header).encode(), body))
+
+    def hello(self) -> None:
+        self.send(Frame.HELLO, 0, {"version": 1})
+
+    def ready(self, *tags: str, streams: bool = False) -> None:
+        self.hello()
+        entries = [
+            {
+                "tag": tag,
+                "file": "main.py",
+                "module": "run",
+                "parameters": [{"name": "text", "kind": "positional_or_keyword", "required": True, "type": "str"}],
+                "doc": "Say it.",
+                "streams": streams,
+                "asynchronous": False,
+                "returns": "str",
+            }
+            for tag in tags
+        ]
+        self.send(Frame.DESCRIBE, 0, None, json.dumps({"import_ms": 1.5, "entrypoints": entries}).encode())
+
+    def receive(self) -> RawFrame:
+        while not self._frames:
+            data = self.socket.recv(65536)
+            if not data:
+                raise EOFError("the gateway closed the channel")
+            self._frames += self._splitter.feed(data)
+        return self._frames.pop(0)
+
+    def expect(self, type: Frame) -> RawFrame:
+        frame = self.receive()
+        if frame.type is not type:
+            raise AssertionError(f"{frame!r} is no {type.name}")
+        return frame
+
+    def until(self, type: Frame) -> RawFrame:
+        """The next frame of this type; others before it are passed over."""
+        while (frame := self.receive()).type is not type:
+            pass
+        return frame
+
+    def at_end(self) -> bool:
+        """Whether the gateway has closed the channel."""
+        try:
+            while self.socket.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+        return True
+
+    def result(self, call: int, value: object) -> None:
+        self.send(Frame.RESULT, call, {"type": type_of(value)}, json.dumps(value).encode())
+
+    def chunk(self, call: int, value: object) -> None:
+        self.send(Frame.CHUNK, call, {"type": type_of(value)}, json.dumps(value).encode())
+
+    def end(self, call: int, chunks: int) -> None:
+        self.send(Frame.END, call, {"chunks": chunks})
+
+    def error(self, call: int, kind: str, message: str, body: bytes = b"", /, **more: str) -> None:
+        self.send(Frame.ERROR, call, {"kind": kind, "message": message, **more}, body)
+
+    def close(self) -> None:
+        """End as a process does: everything it had is closed."""
+        self.socket.close()
+        for descriptor in (self.stdout, self.stderr):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.stdout = self.stderr = -1
+
+
+def type_of(value: object) -> str:
+    """RunAgent's name for the type of a JSON value."""
+    names = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
+    return names.get(type(value), "null")
+
+
+class FakeSupervisor:
+    """Listens where the supervisor would; `accept` takes the gateway's connection."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.settimeout(TIMEOUT)
+        self._listener.bind(str(path))
+        self._listener.listen(4)
+        self.connection: socket.socket | None = None
+        self._runners: list[FakeRunner] = []
+
+    def accept(self, *, introduce: bool = True) -> None:
+        self.connection, _ = self._listener.accept()
+        self.connection.settimeout(TIMEOUT)
+        hello = self.receive()
+        if hello != control.Hello(version=1):
+            raise AssertionError(f"{hello!r} is no Hello")
+        if introduce:
+            self.send(control.AllIntroduced())
+
+    def receive(self) -> FromGateway:
+        if self.connection is None:
+            raise AssertionError("no gateway is connected")
+        data = self.connection.recv(control.MESSAGE_BYTES_MAX)
+        if not data:
+            raise EOFError("the gateway has closed the control socket")
+        return control.parse_from_gateway(data)
+
+    def send(self, message: control.FromSupervisor, descriptors: tuple[int, ...] = ()) -> None:
+        if self.connection is None:
+            raise AssertionError("no gateway is connected")
+        socket.send_fds(self.connection, [control.pack(message)], list(descriptors))
+
+    def serve(
+        self,
+        agent: str = "echo-1",
+        name: str = "echo",
+        tags: tuple[str, ...] = ("say",),
+        limits: control.CallLimits = LIMITS,
+    ) -> None:
+        manifest = Manifest(
+            agent_id=agent,
+            agent_name=name,
+            description="says it again",
+            framework="default",
+            version="1.2.3",
+            entrypoints=tuple(Entrypoint(tag=tag, file="main.py", module="run") for tag in tags),
+            environment=(),
+            persistent_folders=(),
+            import_paths=(),
+            hints=(),
+        )
+        self.send(
+            control.AgentServed(
+                agent=agent, manifest=record.encode(manifest), version="d" * 64, policy="base", limits=limits
+            )
+        )
+
+    def offer(self, agent: str = "echo-1", instance: str = "00000000000000a1") -> FakeRunner:
+        runner = FakeRunner(instance)
+        ends = (runner.gateway_end.fileno(), runner.stdout_read, runner.stderr_read)
+        self.send(control.InstanceOffered(instance=instance, agent=agent), ends)
+        runner.gateway_end.close()
+        os.close(runner.stdout_read)
+        os.close(runner.stderr_read)
+        self._runners.append(runner)
+        return runner
+
+    def gone(
+        self,
+        cause: Cause,
+        detail: str = "",
+        *,
+        agent: str = "echo-1",
+        instance: str = "00000000000000a1",
+        retry_after_ms: int = 0,
+    ) -> None:
+        self.send(
+            control.InstanceGone(
+                instance=instance, agent=agent, cause=cause, detail=detail, retry_after_ms=retry_after_ms
+            )
+        )
+
+    def drop(self) -> None:
+        """Break the connection, as a supervisor that dies does."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def close(self) -> None:
+        self.drop()
+        self._listener.close()
+        for runner in self._runners:
+            runner.close()
+
+
+@dataclass
+class Gateway:
+    """A gateway in a thread. Use as a context."""
+
+    folder: Path
+    log_lines: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Gateway:
+        self.key = signing.create_or_open(str(self.folder / "keys"))
+        self.supervisor = FakeSupervisor(self.folder / "control.sock")
+        data = self.folder / "data"
+        data.mkdir()
+        self._data = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+        self._control = os.open(self.folder / "control.sock", os.O_PATH)
+        self._http = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port: int = self._http.getsockname()[1]
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        if not self._started.wait(TIMEOUT):
+            raise TimeoutError("the gateway did not start")
+        self.supervisor.accept()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(TIMEOUT)
+        self.supervisor.close()
+        os.close(self._control)
+        os.close(self._data)
+
+    def _run(self) -> None:
+        uvloop.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        keys = tokens.parse_keys((self.folder / "keys" / "public.json").read_bytes())
+        audience = signing.audience(STATE_ID)
+        verifier = tokens.Verifier(keys, issuer=audience, audience=audience, clock=time.time)
+        log = Log(_Lines(self.log_lines), source="gateway", form=Form.JSON, level=Level.DEBUG)  # type: ignore[arg-type] # write and flush are all that Log uses
+        self.application = Application(
+            verifier=verifier, control=self._control, logs=open_directory(self._data), log=log, version="0.1.0"
+        )
+        self.server = Server(self.application.answer)
+        listener = await self._loop.create_server(self.server, sock=self._http)
+        link = self._loop.create_task(self.application.link.run())
+        self._started.set()
+        await self._stop.wait()
+        link.cancel()
+        listener.close()
+        await self.server.shutdown(0.1)
+        self.application.announcements.close()
+        await asyncio.sleep(0.01)  # for the transports to close
+
+    # ---- what a test asks
+
+    def token(self, *agents: str, ttl: int = 60, subject: str = "tester") -> str:
+        audience = signing.audience(STATE_ID)
+        return signing.mint(
+            self.key,
+            issuer=audience,
+            audience=audience,
+            subject=subject,
+            agents=list(agents) or None,
+            ttl_seconds=ttl,
+        )
+
+    def send(
+        self, method: str, path: str, body: bytes | None = None, *, token: str | None = "", **headers: str
+    ) -> http.client.HTTPConnection:
+        """Send a request and leave the answer unread. The token is a good one where none is given."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token is not None:
+            fields["Authorization"] = f"Bearer {token or self.token()}"
+        connection.request(method, path, body, fields)
+        return connection
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, *, token: str | None = "", **headers: str
+    ) -> HttpAnswer:
+        """Send a request and read the whole answer."""
+        return answer(self.send(method, path, body, token=token, **headers))
+
+    def records(self) -> list[dict[str, Any]]:
+        """The call records so far. Any: JSON."""
+        return [row for row in map(json.loads, self.log_lines) if row["event"] == "call"]
+
+    def inside(self, question: Callable[[], Any]) -> Any:
+        """What `question` gives when it is asked on the gateway's own loop. Any: its answer."""
+        result: list[Any] = []
+        done = threading.Event()
+
+        def ask() -> None:
+            result.append(question())
+            done.set()
+
+        self._loop.call_soon_threadsafe(ask)
+        if not done.wait(TIMEOUT):
+            raise TimeoutError("the gateway's loop does not turn")
+        return result[0]
+
+    def wait_until(self, claim: Callable[[], bool]) -> None:
+        """Wait until a claim about the gateway is true, asked on its loop."""
+        end = time.monotonic() + TIMEOUT
+        while not self.inside(claim):
+            if time.monotonic() > end:
+                raise TimeoutError("the claim did not become true")
+            time.sleep(0.002)
+
+    def ready(self, *tags: str, limits: control.CallLimits = LIMITS, streams: bool = False) -> FakeRunner:
+        """One agent, "echo", with one instance that is ready."""
+        tags = tags or ("say",)
+        self.supervisor.serve(tags=tags, limits=limits)
+        runner = self.supervisor.offer()
+        runner.ready(*tags, streams=streams)
+        said = self.supervisor.receive()
+        if not isinstance(said, control.InstanceReady):
+            raise AssertionError(f"{said!r} is no InstanceReady")
+        return runner
+
+
+class _Lines:
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def write(self, text: str) -> int:
+        self._lines.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+def answer(connection: http.client.HTTPConnection) -> HttpAnswer:
+    """Read the whole answer to a request that was sent."""
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return HttpAnswer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+
+
+def abort(connection: http.client.HTTPConnection) -> None:
+    """Go away without a goodbye: RST (SO_LINGER 0, socket(7))."""
+    if connection.sock is not None:
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sock.close()
+    connection.close()
+
+
+def running() -> Iterator[Gateway]:
+    """For a pytest fixture: a gateway with its supervisor connected, in a short folder (unix(7): 108 bytes)."""
+    with tempfile.TemporaryDirectory(prefix="gw") as folder, Gateway(Path(folder)) as gateway:
+        yield gateway

@@ -1,0 +1,265 @@
+"""Good tokens give principals; everything else is refused with a reason."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runagentd import signing
+from runagentd.errors import AUTHENTICATION, ConfigurationError, Refusal
+from runagentd.gateway import tokens
+
+HERE = "urn:runagentd:here"
+NOW = 1_800_000_000.0
+
+
+class Clock:
+    """A clock that stands where it is put."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Issuer:
+    """A key, a verifier that trusts it, and a clock for both."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.key = signing.create_or_open(str(folder / "keys"))
+        keys = tokens.parse_keys((folder / "keys" / "public.json").read_bytes())
+        self.verifier = tokens.Verifier(keys, issuer=HERE, audience=HERE, clock=self.clock)
+
+    def claims(self, **changes: object) -> dict[str, Any]:
+        """Any: JSON."""
+        good = {
+            "iss": HERE,
+            "aud": HERE,
+            "sub": "alice",
+            "client_id": "alice",
+            "iat": int(NOW),
+            "exp": int(NOW) + 60,
+            "jti": "j1",
+            "scope": "agents:invoke:echo/*",
+        }
+        return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+    def token(self, header: Mapping[str, object] | None = None, /, **changes: object) -> str:
+        fields = {"typ": "at+jwt", "kid": self.key.key_id, **(header or {})}
+        return jwt.encode(self.claims(**changes), self.key.private, algorithm="EdDSA", headers=fields)
+
+    def refusal(self, token: str | None) -> str:
+        with pytest.raises(Refusal) as refused:
+            self.verifier.principal(token)
+        assert refused.value.kind is AUTHENTICATION
+        return refused.value.message
+
+
+@pytest.fixture
+def issuer(tmp_path: Path) -> Issuer:
+    return Issuer(tmp_path)
+
+
+def part(value: object) -> str:
+    text = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+
+def test_a_good_token_says_who_calls_and_what_they_may_call(issuer: Issuer) -> None:
+    """Names in a scope are percent-encoded; scopes of another kind are passed over."""
+    token = issuer.token(
+        scope="openid agents:invoke:echo/* agents:invoke:my%20agent%2F1/* agents:read agents:invoke:x/y"
+    )
+    principal = issuer.verifier.principal(token)
+    assert (principal.subject, principal.client, principal.token_id) == ("alice", "alice", "j1")
+    assert principal.agents == frozenset({"echo", "my agent/1"})
+    assert issuer.verifier.principal(issuer.token(scope="agents:invoke:*/*")).agents is None
+    assert issuer.verifier.principal(issuer.token(scope="")).agents == frozenset()
+    assert issuer.verifier.principal(issuer.token(scope="agents:invoke:%2A/*")).agents == frozenset({"*"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iss": "urn:runagentd:there"}, "the token's issuer is another one"),
+        ({"aud": "urn:runagentd:there"}, "the token is meant for another installation"),
+        ({"aud": [HERE, "urn:runagentd:there"]}, "the token is meant for another installation"),
+        ({"aud": []}, "the token is meant for another installation"),
+        ({"exp": int(NOW) - 30}, "the token has expired"),
+        ({"exp": int(NOW) + 7 * 24 * 3600 + 1}, "the token lives longer than 7 days"),
+        ({"iat": int(NOW) + 31, "exp": int(NOW) + 60}, "the token is not valid yet"),
+        ({"nbf": int(NOW) + 31}, "the token is not valid yet"),
+        ({"sub": ""}, "the token's claim 'sub' is empty, too long or not printable"),
+        ({"sub": "a\nb"}, "the token's claim 'sub' is empty, too long or not printable"),
+        ({"jti": "x" * 256}, "the token's claim 'jti' is empty, too long or not printable"),
+        *(
+            ({name: None}, "the token lacks a claim, or one has the wrong type")
+            for name in ("iss", "aud", "sub", "client_id", "iat", "exp", "jti", "scope")
+        ),
+        ({"exp": "1800000060"}, "the token lacks a claim, or one has the wrong type"),
+        ({"exp": 1800000060.5}, "the token lacks a claim, or one has the wrong type"),
+        ({"exp": True}, "the token lacks a claim, or one has the wrong type"),
+        ({"scope": ["agents:invoke:*/*"]}, "the token lacks a claim, or one has the wrong type"),
+        ({"exp": 10**400, "iat": 10**400 - 1}, "the token is not valid yet"),
+    ],
+)
+def test_each_claim_is_checked(issuer: Issuer, changes: dict[str, object], message: str) -> None:
+    """RFC 9068, section 4, and the bounds of our own."""
+    assert issuer.refusal(issuer.token(None, **changes)) == message
+
+
+def test_clocks_may_differ_by_half_a_minute_and_a_lifetime_may_not(issuer: Issuer) -> None:
+    """Skew is for the moment, not for the length."""
+    assert issuer.verifier.principal(issuer.token(exp=int(NOW) - 29)).subject == "alice"
+    assert issuer.verifier.principal(issuer.token(iat=int(NOW) + 29, nbf=int(NOW) + 30)).subject == "alice"
+    assert issuer.verifier.principal(issuer.token(exp=int(NOW) + 7 * 24 * 3600)).subject == "alice"
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"typ": "JWT"}, "the token's type is not at+jwt"),
+        ({"kid": "another"}, "the token names a key that is not known here"),
+        ({"kid": "../../etc/passwd"}, "the token names a key that is not known here"),
+        ({"kid": "x" * 200}, "the token names a key that is not known here"),
+        ({"crit": ["exp"]}, "the token's header has 'crit'"),
+        ({"crit": []}, "the token's header has 'crit'"),
+    ],
+)
+def test_each_header_is_checked(issuer: Issuer, header: dict[str, object], message: str) -> None:
+    """RFC 8725, section 3."""
+    assert issuer.refusal(issuer.token(header)) == message
+
+
+def test_headers_that_name_a_key_elsewhere_are_not_believed(issuer: Issuer) -> None:
+    """jku, x5u and jwk change nothing: neither do they help a bad token nor harm a good one."""
+    other = Ed25519PrivateKey.generate()
+    raw = other.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": part(raw)}
+    header = {"typ": "at+jwt", "kid": issuer.key.key_id, "jku": "http://127.0.0.1/keys", "jwk": jwk}
+    forged = jwt.encode(issuer.claims(), other, algorithm="EdDSA", headers=header)
+    assert issuer.refusal(forged) == "the token's signature is not valid"
+    assert issuer.verifier.principal(issuer.token({"jku": "http://127.0.0.1/keys", "jwk": jwk})).subject == "alice"
+
+
+def test_no_other_algorithm_is_taken(issuer: Issuer) -> None:
+    """Not none, not a symmetric one with the public key as secret, not another curve."""
+    key_id = issuer.key.key_id
+    public = issuer.key.private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    header = {"typ": "at+jwt", "kid": key_id}
+    claims = issuer.claims()
+    for token in (
+        f"{part({'alg': 'none', **header})}.{part(claims)}.",
+        f"{part({'alg': 'none', **header})}.{part(claims)}.AA",
+        jwt.encode(claims, public, algorithm="HS256", headers=header),
+        jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256", headers=header),
+    ):
+        assert issuer.refusal(token) in ("the token's algorithm is not EdDSA", "the token is not a signed JWT")
+
+
+def test_a_token_that_was_changed_anywhere_is_refused(issuer: Issuer) -> None:
+    """Each character of the signed part counts."""
+    token = issuer.token()
+    for position in range(0, len(token), 7):
+        changed = token[:position] + ("A" if token[position] != "A" else "B") + token[position + 1 :]
+        issuer.refusal(changed)
+
+
+@given(st.one_of(st.text(max_size=60), st.from_regex(r"[A-Za-z0-9_-]{1,40}\.[A-Za-z0-9_-]{1,40}\.[A-Za-z0-9_-]{1,40}")))
+def test_any_text_is_refused_and_never_raises_anything_else(text: str) -> None:
+    """Whatever PyJWT, cryptography and msgspec think of it."""
+    key = Ed25519PrivateKey.generate().public_key()
+    verifier = tokens.Verifier({"k": key}, issuer=HERE, audience=HERE, clock=Clock())
+    with pytest.raises(Refusal):
+        verifier.principal(text)
+
+
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        (b"\xff", {}),
+        (b"[]", {}),
+        (b"[" * 3000, {}),
+        ({"alg": "EdDSA", "typ": "at+jwt", "kid": 7}, {}),
+        ({"alg": ["EdDSA"], "typ": "at+jwt", "kid": "k"}, {}),
+    ],
+)
+def test_odd_headers_are_refused(issuer: Issuer, header: object, payload: object) -> None:
+    """As headers that cannot be read."""
+    expected = "the token's header cannot be read, or lacks alg, typ or kid"
+    assert issuer.refusal(f"{part(header)}.{part(payload)}.AAAA") == expected
+
+
+def test_missing_and_huge_tokens_are_refused_without_a_look(issuer: Issuer) -> None:
+    """8 KiB is the limit."""
+    assert issuer.refusal(None) == issuer.refusal("") == "no token was sent"
+    assert issuer.refusal("a" * 8193) == "the token is longer than 8 KiB"
+
+
+def test_a_verified_token_is_remembered_for_a_minute_and_not_beyond_its_end(issuer: Issuer) -> None:
+    """What is remembered ends with the token."""
+    token = issuer.token(exp=int(NOW) + 10)
+    issuer.verifier.principal(token)
+    issuer.clock.now = NOW + 39
+    assert issuer.verifier.principal(token).subject == "alice"
+    issuer.clock.now = NOW + 40
+    assert issuer.refusal(token) == "the token has expired"
+    assert not issuer.verifier._verified
+
+
+def test_the_memory_of_verified_tokens_is_bounded(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go first."""
+    monkeypatch.setattr(tokens, "CACHE_ENTRIES", 3)
+    for number in range(6):
+        issuer.verifier.principal(issuer.token(jti=f"j{number}"))
+    assert [principal.token_id for _, principal in issuer.verifier._verified.values()] == ["j3", "j4", "j5"]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "this is not a JWK Set with Ed25519 keys"),
+        (b'{"keys":[]}', "there is no Ed25519 key in it"),
+        (b'{"keys":[{"kty":"oct","kid":"a","alg":"HS256"}]}', "there is no Ed25519 key in it"),
+        (
+            b'{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"a","x":"AAAA"}]}',
+            "this is not a JWK Set with Ed25519 keys",
+        ),
+        (
+            b'{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"a","x":"!!"}]}',
+            "this is not a JWK Set with Ed25519 keys",
+        ),
+    ],
+)
+def test_a_file_without_good_keys_is_refused(data: bytes, problem: str) -> None:
+    """Symmetric keys are never taken."""
+    with pytest.raises(ConfigurationError) as raised:
+        tokens.parse_keys(data)
+    assert str(raised.value) == f"the file of public keys: {problem}"
+
+
+def test_minted_tokens_are_good_tokens(tmp_path: Path) -> None:
+    """What runagentctl makes, the gateway takes."""
+    issuer = Issuer(tmp_path)
+    token = signing.mint(
+        issuer.key, issuer=HERE, audience=HERE, subject="bob", agents=["my agent/ü", "*"], ttl_seconds=30, now=NOW
+    )
+    principal = issuer.verifier.principal(token)
+    assert (principal.subject, principal.agents) == ("bob", frozenset({"my agent/ü", "*"}))
+    everything = signing.mint(issuer.key, issuer=HERE, audience=HERE, subject="b", agents=None, ttl_seconds=1, now=NOW)
+    assert issuer.verifier.principal(everything).agents is None
+    assert time.time() > 0

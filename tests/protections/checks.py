@@ -1,0 +1,210 @@
+"""What is observed of a weakened agent: attempts inside, two siblings at once, and looks from the host.
+
+Runs as: root, in the test process.
+Reads from strangers: what our own probes answer, and /proc.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runagentd import kernel
+from runagentd.plan.explain import lines
+from runagentd.policy.files import find
+from tests.plan.test_build import GOLDEN, plan_of
+from tests.protections.trial import Outcome, Refused, Trial
+from tests.protections.weakenings import WEAKENINGS
+from tests.system.daemon import ROOT
+
+Check = Callable[[Trial, frozenset[str], str], Outcome]
+"""Start what is needed without these protections, under this policy, and observe; Refused where it does not start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Test:
+    """A check with the name that the table shows."""
+
+    name: str
+    check: Check
+
+
+def attempt(name: str) -> Test:
+    """An attempt of the escape suite, or one of `probes`."""
+
+    def check(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+        with trial.agent(drops, policy) as agent:
+            return agent.attempt(name)
+
+    return Test(name=name, check=check)
+
+
+def siblings(name: str) -> Test:
+    """One agent leaves something, another looks for it."""
+
+    def check(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+        with trial.agent(drops, policy) as one, trial.agent(drops, policy) as other:
+            planted = one.ask("plant", name=name)
+            looked = other.ask("look", name=name)
+            return Outcome(word=looked.word, detail=f"{planted.detail}; {looked.detail}", held=looked.held)
+
+    return Test(name=f"siblings: {name}", check=check)
+
+
+def _zygote(trial: Trial) -> int:
+    return next(one.pid for one in trial.daemon.listing().daemons if one.name == "zygote")
+
+
+def own_namespace(kind: str) -> Test:
+    """Whether the runner shares a namespace with the zygote that it was forked from (namespaces(7))."""
+
+    def check(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+        with trial.agent(drops, policy) as agent:
+            zygote, runner = (os.readlink(f"/proc/{pid}/ns/{kind}") for pid in (_zygote(trial), agent.row.pid))
+        word = "shared" if zygote == runner else "own"
+        return Outcome(word=word, detail=f"{runner}, the zygote's is {zygote}", held=word == "own")
+
+    return Test(name=f"every instance has its own {kind} namespace", check=check)
+
+
+def _reaper_as_its_runner(field: str) -> Check:
+    def check(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+        with trial.agent(drops, policy) as agent:
+            row = agent.row
+            found = kernel.status_fields(row.reaper_pid)[field]
+            expected = kernel.status_fields(row.pid)[field]
+        word = "the runner's" if found == expected else found.split("\t")[0] or "(none)"
+        return Outcome(word=word, detail=f"the runner's is {expected or '(none)'}", held=found == expected)
+
+    return check
+
+
+def reaper(field: str) -> Test:
+    """Whether pid 1 is as confined as its runner, by one field of /proc/PID/status."""
+    return Test(name=f"{field} of the reaper is its runner's", check=_reaper_as_its_runner(field))
+
+
+def _reaper_in_the_user_namespace(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    with trial.agent(drops, policy) as agent:
+        row = agent.row
+        one, other = (os.readlink(f"/proc/{pid}/ns/user") for pid in (row.reaper_pid, row.pid))
+    return Outcome(word="the runner's" if one == other else "another", detail=f"{one}, {other}", held=one == other)
+
+
+REAPER_IN_USER_NAMESPACE = Test(
+    name="the reaper is in the user namespace of its runner", check=_reaper_in_the_user_namespace
+)
+
+
+def _reaper_descriptors(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    with trial.agent(drops, policy) as agent:
+        folder = f"/proc/{agent.row.reaper_pid}/fd"
+        found = [os.readlink(f"{folder}/{name}").partition(":")[0] for name in sorted(os.listdir(folder), key=int)]
+    return Outcome(word=f"{len(found)}", detail=", ".join(found), held=len(found) == 3)
+
+
+REAPER_DESCRIPTORS = Test(
+    name="the reaper holds its lifeline, its exit pipe and its signals alone", check=_reaper_descriptors
+)
+
+
+def _zygote_capabilities(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    # SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_ADMIN: capability.h.
+    five = "00000000002011c0"
+    found = {kernel.status_fields(_zygote(trial))[field] for field in ("CapPrm", "CapEff", "CapBnd")}
+    return Outcome(word="five" if found == {five} else "more", detail=str(found), held=found == {five})
+
+
+def _zygote_descriptors(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    folder = f"/proc/{_zygote(trial)}/fd"
+    places = [os.readlink(f"{folder}/{number}") for number in os.listdir(folder) if int(number) > 2]
+    found = [place for place in places if place.startswith("/")]
+    return Outcome(word="files" if found else "none", detail=", ".join(found), held=not found)
+
+
+def _zygote_jail(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    with open(f"/proc/{_zygote(trial)}/mountinfo") as file:
+        mounts = {line.split()[4]: line.split()[5].split(",") for line in file}
+    writable = {point for point, options in mounts.items() if "ro" not in options} - {"/proc"}
+    writable -= {"/dev/null", "/dev/urandom"}
+    return Outcome(word="writable" if writable else "read-only", detail=", ".join(writable), held=not writable)
+
+
+ZYGOTE_CAPABILITIES = Test(name="the zygote has five capabilities", check=_zygote_capabilities)
+ZYGOTE_DESCRIPTORS = Test(name="the zygote holds no file of the host's", check=_zygote_descriptors)
+ZYGOTE_JAIL = Test(name="the zygote can write to no mount but /proc", check=_zygote_jail)
+
+_MOUNT = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from runagentd import kernel
+kernel.setns(os.open(f"/proc/{sys.argv[2]}/ns/mnt", os.O_RDONLY), kernel.CLONE_NEWNS)
+kernel.mount("late", sys.argv[3], "tmpfs", 0, "size=64k,mode=0755")
+with open(sys.argv[3] + "/file", "w") as file:
+    file.write("came later")
+"""
+
+
+def _late_mount(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    """The host mounts something below the bait while the agent runs; then the agent looks."""
+    foreman, late = str(trial.daemon.process.pid), str(trial.place.bait / "late")
+    with trial.agent(drops, policy) as agent:
+        subprocess.run([sys.executable, "-I", "-c", _MOUNT, str(ROOT), foreman, late], check=True, timeout=20)
+        return agent.attempt("see_a_mount_that_came_later")
+
+
+LATE_MOUNT = Test(name="see_a_mount_that_came_later", check=_late_mount)
+
+
+def _code_before_the_look(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    """The look takes its time and notes whether the process already calls itself what a probe does."""
+    try:
+        with trial.agent(drops | {"bait: slow look"}, policy):
+            raise AssertionError("a look that finds something must refuse the launch")
+    except Refused as refused:
+        text = str(refused)
+    held = "code of the agent did not run before the look" in text
+    return Outcome(word="did not run" if held else "ran", detail=text, held=held)
+
+
+CODE_BEFORE_THE_LOOK = Test(
+    name="no code of the agent's runs before the look from outside", check=_code_before_the_look
+)
+
+
+def _same_random_numbers(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    with trial.agent(drops, policy) as one, trial.agent(drops, policy) as other:
+        drawn = [trial.call(agent.id, "draw", {})[1] for agent in (one, other)]
+    same = sorted(key for key in drawn[0] if drawn[0][key] == drawn[1].get(key))
+    return Outcome(word="the same" if same else "different", detail=f"{', '.join(same) or 'none'} equal", held=not same)
+
+
+SAME_RANDOM_NUMBERS = Test(name="two agents never draw the same random numbers", check=_same_random_numbers)
+
+
+def limit(name: str, number: int) -> Test:
+    """An attempt that only an rlimit stops; where no limit could be inherited at all, the golden plan of base."""
+    inside = attempt(name)
+
+    def check(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+        if resource.prlimit(trial.daemon.process.pid, number)[1] != 0:
+            return inside.check(trial, drops, policy)
+        return _golden(drops)
+
+    return Test(name=f"{name}, or the golden plan where the host's own limit is 0", check=check)
+
+
+def _golden(drops: frozenset[str]) -> Outcome:
+    """Whether the limits of a plan without `drops` are still those of tests/plans/base.txt."""
+    plan = plan_of(find("base"))
+    for drop in drops:
+        plan = dataclasses.replace(plan, steps=WEAKENINGS[drop].steps(plan.steps))
+    reviewed = [line.split()[1:] for line in (GOLDEN / "base.txt").read_text().splitlines() if " rlimit " in line]
+    found = [line.split()[1:] for line in lines((), plan) if " rlimit " in line]
+    missing = [" ".join(words) for words in reviewed if words not in found]
+    return Outcome(word="as reviewed" if not missing else "a visible diff", detail="; ".join(missing), held=not missing)

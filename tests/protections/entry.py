@@ -1,0 +1,40 @@
+"""The agent of `make protections`: it tries what it is told to try, and says what it observed.
+
+Runs as: inside a served agent, as the agent; copied there as main.py.
+Reads from strangers: nothing.
+"""
+
+from __future__ import annotations
+
+from tests.escape.attempts import siblings
+from tests.escape.attempts.everything import ATTEMPTS
+from tests.escape.attempts.frame import Observation, observe, observe_here
+from tests.protections.probes import PROBES, mark
+
+mark()
+
+
+def attempt(name: str) -> dict[str, object]:
+    """One attempt of the escape suite or one probe: what happened, and what may happen."""
+    one = PROBES.get(name) or ATTEMPTS[name]
+    return _answer(observe_here(one.run) if one.in_runner else observe(one.run), one.expect)
+
+
+def plant(name: str) -> dict[str, object]:
+    """The first half of an attempt of two siblings."""
+    return _answer(observe_here(siblings.PAIRS[name].plant), ("open",))
+
+
+def look(name: str) -> dict[str, object]:
+    """The second half."""
+    pair = siblings.PAIRS[name]
+    return _answer(observe_here(pair.look), pair.expect)
+
+
+def draw() -> dict[str, str]:
+    """Random numbers."""
+    return siblings.draw()
+
+
+def _answer(observed: Observation, expect: tuple[str, ...]) -> dict[str, object]:
+    return {"word": observed.word, "detail": observed.detail, "expect": list(expect)}

@@ -1,0 +1,77 @@
+"""The look from outside: what of /proc/PID must be as planned before any agent code runs."""
+
+from __future__ import annotations
+
+import os
+
+from runagentd.plan.model import Expectation
+from runagentd.supervise import verify
+from runagentd.supervise.verify import _limit_differences, _mount_differences, _status_differences
+
+MOUNTINFO = """\
+100 66 0:49 / / ro,nosuid,nodev,noexec,relatime - tmpfs root ro,size=1024k
+81 100 254:0 /usr/lib /usr/lib ro,nosuid,nodev,relatime - ext4 /dev/vda rw
+"""
+EXPECTED = (("/", "ro,nosuid,nodev,noexec"), ("/usr/lib", "ro,nosuid,nodev"))
+
+
+def test_mounts_as_planned_are_fine() -> None:
+    """More options than planned, such as relatime, are none of our business."""
+    assert _mount_differences(MOUNTINFO, EXPECTED) == []
+
+
+def test_a_mount_too_many_a_missing_one_and_a_double_one_are_found() -> None:
+    """The set of mounts is exactly the plan's."""
+    extra = MOUNTINFO + "82 100 254:0 / /host ro,nosuid,nodev - ext4 /dev/vda rw\n"
+    assert _mount_differences(extra, EXPECTED) == ["the mounts are not those of the plan: /host"]
+    assert "the mounts are not those of the plan: /usr/lib" in _mount_differences(MOUNTINFO.splitlines()[0], EXPECTED)
+    double = MOUNTINFO + MOUNTINFO.splitlines()[1] + "\n"
+    assert _mount_differences(double, EXPECTED) == ["the mounts are not those of the plan: one is there twice"]
+
+
+def test_a_writable_mount_that_should_not_be_is_found() -> None:
+    """Each option of the plan must be there."""
+    loose = MOUNTINFO.replace("/usr/lib ro,nosuid,nodev", "/usr/lib rw,nosuid,nodev")
+    assert _mount_differences(loose, EXPECTED) == ["the mount at /usr/lib lacks ro"]
+
+
+def test_a_mount_that_propagates_is_found() -> None:
+    """A shared mount would let a later host mount appear inside."""
+    shared = MOUNTINFO.replace("relatime - ext4", "relatime shared:1 - ext4")
+    assert _mount_differences(shared, EXPECTED) == ["the mount at /usr/lib propagates"]
+
+
+def test_a_capability_that_was_left_is_found() -> None:
+    """Every field of the plan is compared literally."""
+    expected = Expectation(status=(("CapEff", "0" * 16), ("NoNewPrivs", "1")), mounts=(), limits=())
+    status = {"CapEff": "0000000000000001", "NoNewPrivs": "1"}
+    assert _status_differences("the runner", status, expected) == [
+        "CapEff of the runner is '0000000000000001', expected '0000000000000000'"
+    ]
+
+
+def test_a_process_that_is_not_in_a_namespace_of_its_own_is_found() -> None:
+    """This very process is no runner."""
+    nothing = Expectation(status=(), mounts=(), limits=())
+    ours = verify.namespaces(os.getpid())
+    found = verify.differences(
+        os.getpid(), os.getppid(), nothing, apart_from=ours, in_cgroups=lambda pid: pid != os.getppid()
+    )
+    assert "it is not in its cgroups" in found
+    assert "it is not pid 2 of a pid namespace of its own" in found
+    assert sum(line.startswith("it shares its net namespace") for line in found) == 1
+    assert sum("with the daemon" in line for line in found) == 7
+
+
+def test_a_tmpfs_of_another_size_is_found() -> None:
+    """The options of the file system count, too."""
+    assert _mount_differences(MOUNTINFO, (("/", "ro,size=1024k"), ("/usr/lib", "ro"))) == []
+    found = _mount_differences(MOUNTINFO, (("/", "ro,size=2048k"), ("/usr/lib", "ro")))
+    assert found == ["the mount at / lacks size=2048k"]
+
+
+def test_a_limit_that_was_not_set_is_found() -> None:
+    """Soft and hard limit must both be the plan's."""
+    limits = "Limit                Soft Limit  Hard Limit  Units\nMax open files       256         1024        files\n"
+    assert _limit_differences(limits, (("Max open files", "256"),)) == ["Max open files is 256 and 1024, expected 256"]
+    assert _limit_differences(limits, (("Max nice priority", "0"),)) == ["Max nice priority is missing, expected 0"]

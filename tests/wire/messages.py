@@ -1,0 +1,145 @@
+"""One sample of every record that processes exchange, shared by the tests of forms and by the fuzzers.
+
+messages.txt beside it holds their bytes, so that a change of form is a visible diff. After a change that is meant:
+`python -m tests.wire.messages > tests/wire/messages.txt`, and read what changed.
+"""
+
+from __future__ import annotations
+
+from runagentd.wire import admin, control, launch, manifest, record
+
+LIMITS = control.CallLimits(
+    concurrency=1,
+    queue=16,
+    deadline_ms=300_000,
+    cancel_grace_ms=250,
+    request_bytes=1_048_576,
+    result_bytes=8_388_608,
+    traceback=False,
+    log_line_bytes=16_384,
+    log_bytes_per_minute=1_048_576,
+)
+
+FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
+    control.AgentServed(agent="a", manifest=b"M", version="v1", policy="base", limits=LIMITS),
+    control.AgentRemoved(agent="a"),
+    control.InstanceOffered(instance="00000000000000a1", agent="a"),
+    control.InstanceGone(
+        instance="00000000000000a1",
+        agent="a",
+        cause=control.Cause.OUT_OF_MEMORY,
+        detail="used 256 MiB",
+        retry_after_ms=100,
+    ),
+    control.Drain(grace_ms=10_000),
+    control.AllIntroduced(),
+)
+
+FROM_GATEWAY: tuple[control.FromGateway, ...] = (
+    control.Hello(version=1),
+    control.InstanceReady(instance="00000000000000a1", describe=b"{}"),
+    control.InstanceFailed(instance="00000000000000a1", report=b"{}"),
+    control.ReplaceInstance(instance="00000000000000a1", cause=control.Cause.PROTOCOL),
+    control.Drained(),
+)
+
+PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("create it",))
+
+REQUESTS: tuple[admin.Request, ...] = (
+    admin.Deploy(folder="/srv/chat", policies=(admin.PolicyChoice(agent="", policy="base"),)),
+    admin.ListInstances(),
+    admin.Restart(agent="a"),
+)
+
+REPLIES: tuple[admin.Reply, ...] = (
+    admin.Deployed(
+        ok=False,
+        agent="a",
+        agent_name="chat",
+        tags=("chat",),
+        policy="base",
+        hints=("h",),
+        problems=(PROBLEM,),
+        describe=b"",
+        report=b"{}",
+    ),
+    admin.Instances(
+        instances=(
+            admin.InstanceRow(
+                agent="a",
+                agent_name="chat",
+                instance="00000000000000a1",
+                state="ready",
+                policy="base",
+                pid=1001,
+                reaper_pid=1000,
+                uid=1879048192,
+                started_unix_ms=1,
+                memory_bytes=2,
+                memory_max=3,
+                pids=4,
+                restarts=5,
+                last_cause="oom",
+                spawn_started_ns=6,
+                ready_ns=7,
+                from_spare=True,
+                steps=(admin.StepTime(step="mount", microseconds=8),),
+            ),
+        ),
+        daemons=(admin.DaemonRow(name="gateway", pid=9),),
+        spares=1,
+    ),
+    admin.Done(),
+    admin.Failed(message="no such agent"),
+)
+
+MANIFEST = manifest.Manifest(
+    agent_id="00000000-0000-4000-8000-000000000001",
+    agent_name="chat",
+    description="",
+    framework="default",
+    version="1.0.0",
+    entrypoints=(
+        manifest.Entrypoint(
+            tag="chat",
+            file="run.py",
+            module="app.invoke",
+            extractor=(manifest.Extraction(name="text", path="$.text"),),
+        ),
+    ),
+    environment=(manifest.Variable(name="MODE", value="test"),),
+    persistent_folders=("storage",),
+    import_paths=(".venv/lib/python3.11/site-packages",),
+    hints=("auth_settings is ignored",),
+)
+
+LOAD_REPORT = manifest.LoadReport(manifest=MANIFEST, problems=(PROBLEM,))
+
+LAUNCH_REPORT = launch.LaunchReport(
+    stage=launch.Stage.REFUSED,
+    steps=(launch.StepReport(verb="bind", nanoseconds=1200),),
+    verb="tmpfs",
+    errno=1,
+    message="operation not permitted",
+)
+
+JOB = launch.Job(manifest=b"M", concurrency=1, result_bytes=2, cancel_grace_ms=3, traceback=True)
+
+EXIT = launch.ExitRecord(
+    kind=launch.ExitKind.SIGNALLED, status=9, user_microseconds=1, system_microseconds=2, memory_peak=3
+)
+
+
+def forms() -> str:
+    """A line for each sample: its class and its bytes."""
+    named = [
+        *((type(m).__name__, control.pack(m)) for m in (*FROM_SUPERVISOR, *FROM_GATEWAY)),
+        *((type(m).__name__, admin.pack(m)) for m in (*REQUESTS, *REPLIES)),
+        *((type(m).__name__, record.encode(m)) for m in (MANIFEST, LOAD_REPORT, LAUNCH_REPORT, JOB)),
+        ("ExitRecord", launch.pack_exit(EXIT)),
+    ]
+    return "".join(f"{name} {data!r}\n" for name, data in named)
+
+
+if __name__ == "__main__":
+    print(forms(), end="")
