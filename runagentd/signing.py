@@ -161,12 +161,16 @@ def mint(
     subject: str,
     agents: Sequence[str] | None,
     ttl_seconds: int,
+    scopes: Sequence[str] = (),
     now: float | None = None,
 ) -> str:
-    """An access token (RFC 9068) that lets `subject` call `agents` for `ttl_seconds`; None is all of them."""
+    """An access token (RFC 9068) that lets `subject` call `agents` for `ttl_seconds`; None is all of them.
+
+    `scopes` are granted, too, such as `role:NAME`; with them, `agents` may be empty.
+    """
     if not 1 <= ttl_seconds <= LIFETIME_SECONDS_MAX:
         raise ConfigurationError(Problem("--ttl", "a token lives for at least 1 second and at most 7 days"))
-    if agents is not None and not agents:
+    if agents is not None and not agents and not scopes:
         raise ConfigurationError(Problem("--agent", "name at least one agent"))
     if not 1 <= len(subject) <= 255 or not subject.isprintable():
         raise ConfigurationError(Problem("--subject", "a subject has 1 to 255 printable characters"))
@@ -179,6 +183,6 @@ def mint(
         "iat": issued,
         "exp": issued + ttl_seconds,
         "jti": secrets.token_urlsafe(16),
-        "scope": scope(agents),
+        "scope": " ".join([*([scope(agents)] if agents != [] else []), *scopes]),
     }
     return jwt.encode(claims, key.private, algorithm="EdDSA", headers={"typ": "at+jwt", "kid": key.key_id})

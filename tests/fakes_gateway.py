@@ -25,6 +25,7 @@ import uvloop
 from runagentd import signing
 from runagentd.gateway import tokens
 from runagentd.gateway.application import Application
+from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.output import open_directory
 from runagentd.gateway.server import Server
 from runagentd.log import Form, Level, Log
@@ -32,6 +33,7 @@ from runagentd.wire import channel, control, record
 from runagentd.wire.channel import Frame, RawFrame
 from runagentd.wire.control import Cause, FromGateway
 from runagentd.wire.manifest import Entrypoint, Manifest
+from runagentd.wire.settings import Settings
 
 STATE_ID = "0123456789abcdef"
 TIMEOUT = 10.0
@@ -256,6 +258,7 @@ class Gateway:
 
     folder: Path
     log_lines: list[str] = field(default_factory=list)
+    settings: Settings = field(default_factory=Settings)
 
     def __enter__(self) -> Gateway:
         self.key = signing.create_or_open(str(self.folder / "keys"))
@@ -291,10 +294,16 @@ class Gateway:
         self._stop = asyncio.Event()
         keys = tokens.parse_keys((self.folder / "keys" / "public.json").read_bytes())
         audience = signing.audience(STATE_ID)
-        verifier = tokens.Verifier(keys, issuer=audience, audience=audience, clock=time.time)
+        verifier = tokens.Verifier(keys, issuer=audience, audience=audience)
         log = Log(_Lines(self.log_lines), source="gateway", form=Form.JSON, level=Level.DEBUG)  # type: ignore[arg-type] # write and flush are all that Log uses
+        configuration = Configuration(self.settings, {})
         self.application = Application(
-            verifier=verifier, control=self._control, logs=open_directory(self._data), log=log, version="0.1.0"
+            configuration=configuration,
+            verifier=verifier,
+            control=self._control,
+            logs=open_directory(self._data),
+            log=log,
+            version="0.1.0",
         )
         self.server = Server(self.application.answer)
         listener = await self._loop.create_server(self.server, sock=self._http)

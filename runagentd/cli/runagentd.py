@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from runagentd import state
+from runagentd.config import load
 from runagentd.errors import HostError
 from runagentd.foreman import scope
 from runagentd.foreman.serve import ServeOptions, serve
@@ -38,6 +39,7 @@ def main() -> int:
         metavar="[AGENT=]NAME|FILE",
         help="policy of one agent, or of all others (default: base); may be repeated",
     )
+    command.add_argument("--config", type=Path, metavar="FILE", help=f"default: {load.DEFAULT} where it is there")
     command.add_argument("--state-dir", type=Path, default=Path(state.DEFAULT), help="default: %(default)s")
     command.add_argument("--ready-file", type=Path, help="written once all is up: JSON with url, token and agents")
     command.add_argument(
@@ -62,8 +64,16 @@ def main() -> int:
             log_format=arguments.log_format,
             verbose=arguments.verbose,
             spares=arguments.spares,
+            config=_config(arguments.config),
         )
     )
+
+
+def _config(named: Path | None) -> Path | None:
+    if named is not None:
+        return named.absolute()
+    usual = Path(load.DEFAULT)
+    return usual if usual.exists() else None
 
 
 def policy_choice(text: str) -> PolicyChoice:

@@ -26,6 +26,8 @@ class Daemon:
     command: Callable[[bool], Sequence[str]]
     """told whether this is the first start"""
     descriptors: dict[str, int]
+    before_start: Callable[[], None] | None = None
+    """called before each start; may change `descriptors`"""
     pid: int = 0
     starts: int = 0
     failures: int = 0
@@ -33,6 +35,8 @@ class Daemon:
     restart_at: float = field(default=0.0)
 
     def start(self) -> None:
+        if self.before_start is not None:
+            self.before_start()
         self.pid = spawn(self.command(self.starts == 0), self.descriptors)
         self.starts += 1
         self.started = time.monotonic()

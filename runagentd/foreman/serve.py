@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import sys
 import time
 from collections.abc import Sequence
@@ -20,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runagentd import kernel, signing, state
-from runagentd.errors import HostError
+from runagentd.errors import ConfigurationError, HostError
 from runagentd.foreman import admin_client, announce
 from runagentd.foreman.daemons import Daemon
+from runagentd.foreman.settings_link import SettingsLink
 from runagentd.log import Form, Level, Log
 from runagentd.uids import Leases
 from runagentd.wire import admin
@@ -31,6 +33,9 @@ _DEPLOY_SECONDS = 60.0
 _STOP_SECONDS = 9.0
 _GATEWAY_STOP_SECONDS = 0.5
 _TOKEN_SECONDS = 24 * 3600
+_SIGNAL = struct.Struct("=I4xiI")  # signalfd(2): ssi_signo, ssi_errno, ssi_code, ssi_pid
+_SIGNAL_BYTES = 128
+_SI_KERNEL = 0x80  # sigaction(2)
 _MAIN = "import sys; sys.path.insert(0, %r); from runagentd.%s.__main__ import main; sys.exit(main())"
 
 
@@ -47,6 +52,7 @@ class ServeOptions:
     log_format: str
     verbose: bool
     spares: int
+    config: Path | None = None
     check_only: bool = False
     as_json: bool = False
 
@@ -73,9 +79,13 @@ class Foreman:
         self._http = _bind(options.host, options.port)
         self._control = _listen(directory.control_socket, owner=self._gateway_uid)
         self._admin = _listen(directory.admin_socket, owner=0)
+        self._settings = SettingsLink(options.config, log)
         self._supervisor = Daemon("supervisor", self._supervisor_command, self._supervisor_descriptors())
-        self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors())
+        self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors(), self._renew_settings)
         self._daemons = (self._supervisor, self._gateway)
+
+    def _renew_settings(self) -> None:
+        self._gateway.descriptors["settings"] = self._settings.renew()
 
     @property
     def url(self) -> str:
@@ -159,12 +169,16 @@ class Foreman:
 
     def _mind_signals(self) -> None:
         try:
-            number = int.from_bytes(os.read(self._signals, 128)[:4], sys.byteorder)
+            number, code, sender = _SIGNAL.unpack_from(os.read(self._signals, _SIGNAL_BYTES))
         except BlockingIOError:
             return
-        if number != signal.SIGCHLD:
+        if number == signal.SIGCHLD:
+            self._reap()
+        elif number == signal.SIGHUP and code != _SI_KERNEL and sender != os.getsid(0):
+            self._settings.reload()
+        else:
+            # Also a terminal's hangup, which the kernel sends, or a shell that ends and leads our session.
             raise Interrupted
-        self._reap()
 
     def _reap(self) -> None:
         while True:
@@ -249,6 +263,9 @@ def serve(options: ServeOptions) -> int:
         signing_key = signing.create_or_open(str(directory.keys))
         log = Log(sys.stderr, source="foreman", form=Form(options.log_format), level=Level.INFO)
         foreman = Foreman(options, directory, log)
+    except ConfigurationError as error:
+        print(f"runagentd: {error}", file=sys.stderr)
+        return 2
     except HostError as error:
         print(f"runagentd: {error}", file=sys.stderr)
         return 1

@@ -3,7 +3,8 @@
 Runs as: its own uid, with no capability; root until `_confine`, which reads nothing but its own files.
 Reads from strangers: the network and instances, once confined.
 Started as `python -m runagentd.gateway`, with LISTEN_FDS for `http` (listening), `lifeline` (its end is ours),
-`control` (O_PATH, the supervisor's socket), `keys` (public keys, JWK Set), `data` (a directory of our uid, for logs).
+`control` (O_PATH, the supervisor's socket), `keys` (public keys, JWK Set), `data` (a directory of our uid, for logs),
+`settings` (SOCK_SEQPACKET, see `wire.settings`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ import uvloop
 from runagentd import inherited, kernel, log
 from runagentd.errors import ConfigurationError, Problem
 from runagentd.gateway import output, tokens
-from runagentd.gateway.application import Application, wall_clock
+from runagentd.gateway.application import Application
+from runagentd.gateway.configuration import Configuration, receive
 from runagentd.gateway.server import CONNECTIONS_MAX, Server
+from runagentd.wire.record import RecordError
 
 DRAIN_SECONDS = 8.0
 """After SIGTERM; the foreman allows ten in all."""
@@ -49,13 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         http = socket.socket(fileno=passed["http"])
         # pread(2): whoever started us holds the same open file, and gives it to the next gateway, too.
         keys = tokens.parse_keys(os.pread(passed["keys"], tokens.KEYS_BYTES_MAX, 0))
-        verifier = tokens.Verifier(keys, issuer=options.issuer, audience=options.audience, clock=wall_clock)
+        verifier = tokens.Verifier(keys, issuer=options.issuer, audience=options.audience)
         version = _version()
+        settings_link = socket.socket(fileno=passed["settings"])
+        configuration = receive(settings_link)
+        if configuration is None:
+            raise ConfigurationError(Problem("settings", "the foreman sent none"))
+        settings_link.setblocking(False)
         _confine(options.uid, options.gid)
         logs = output.open_directory(passed["data"])
         for name in ("keys", "data"):
             os.close(passed[name])
-    except (ConfigurationError, OSError) as error:
+    except (ConfigurationError, OSError, RecordError) as error:
         journal.error("the gateway cannot start", problem=str(error))
         return 2
     # What is loaded by now lives for ever: the collector need not look at it again.
@@ -67,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lifeline=passed["lifeline"],
             control=passed["control"],
             logs=logs,
+            settings_link=settings_link,
+            configuration=configuration,
             verifier=verifier,
             journal=journal,
             version=version,
@@ -90,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _descriptors() -> dict[str, int]:
     passed = inherited.descriptors(os.environ)
-    missing = [name for name in ("http", "lifeline", "control", "keys", "data") if name not in passed]
+    missing = [name for name in ("http", "lifeline", "control", "keys", "data", "settings") if name not in passed]
     if missing:
         hint = "the gateway is started by 'runagentd serve', or by systemd"
         raise ConfigurationError(
@@ -138,12 +148,16 @@ async def _serve(
     lifeline: int,
     control: int,
     logs: int | None,
+    settings_link: socket.socket,
+    configuration: Configuration,
     verifier: tokens.Verifier,
     journal: log.Log,
     version: str,
 ) -> None:
     loop = asyncio.get_running_loop()
-    application = Application(verifier=verifier, control=control, logs=logs, log=journal, version=version)
+    application = Application(
+        configuration=configuration, verifier=verifier, control=control, logs=logs, log=journal, version=version
+    )
     server = Server(application.answer, connections_max=_raise_descriptor_limit())
     over = asyncio.Event()
 
@@ -156,7 +170,19 @@ async def _serve(
         loop.remove_reader(lifeline)
         over.set()
 
+    def settings_changed() -> None:
+        try:
+            changed = receive(settings_link)
+        except (RecordError, OSError) as error:
+            journal.error("new settings cannot be read; those before stay", problem=str(error))
+            return
+        if changed is None:
+            loop.remove_reader(settings_link)  # the foreman is gone, and the lifeline says so, too
+        else:
+            application.configure(changed)
+
     loop.add_reader(lifeline, foreman_gone)
+    loop.add_reader(settings_link, settings_changed)
     loop.add_signal_handler(signal.SIGTERM, application.announcements.drain, DRAIN_SECONDS)
     # Ctrl+C goes to every process of a terminal's group; the foreman decides what it means.
     loop.add_signal_handler(signal.SIGINT, lambda: None)

@@ -250,10 +250,15 @@ class Directory:
     def __init__(self) -> None:
         self._by_id: dict[str, Agent] = {}
         self._by_name: dict[str, Agent] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
 
     def find(self, identity: str) -> Agent | None:
         """The agent of this id, or of this name where no other has it."""
         return self._by_id.get(identity) or self._by_name.get(identity)
+
+    def names(self, agent: Agent) -> tuple[str, ...]:
+        """What a scope may call it: its id, and its name where no other has it."""
+        return self._names.get(agent.id, (agent.id,))
 
     def find_id(self, agent_id: str) -> Agent | None:
         """The agent of this id."""
@@ -277,3 +282,7 @@ class Directory:
     def _index(self) -> None:
         names = [agent.name for agent in self._by_id.values()]
         self._by_name = {agent.name: agent for agent in self._by_id.values() if names.count(agent.name) == 1}
+        self._names = {
+            agent.id: (agent.id, agent.name) if self._by_name.get(agent.name) is agent else (agent.id,)
+            for agent in self._by_id.values()
+        }

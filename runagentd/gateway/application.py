@@ -12,11 +12,13 @@ from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
+from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
 from runagentd.gateway.doors.native import NativeDoor, check_method
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.doors.runagent import RunAgentDoor
 from runagentd.gateway.exchange import Exchange, Reply
+from runagentd.gateway.identity import Identity
 from runagentd.gateway.output import Output
 from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
@@ -29,16 +31,38 @@ from runagentd.wire.control import FromGateway
 class Application:
     """Owns every long-lived part. `control` and `logs` are descriptors (see `__main__`)."""
 
-    def __init__(self, *, verifier: Verifier, control: int, logs: int | None, log: Log, version: str) -> None:
+    def __init__(
+        self,
+        *,
+        configuration: Configuration,
+        verifier: Verifier,
+        control: int,
+        logs: int | None,
+        log: Log,
+        version: str,
+    ) -> None:
         self._log = log
         self.directory = Directory()
         self.announcements = Announcements(self.directory, Output(logs, log), log, send=self._send)
         self.link = SupervisorLink(control, self.announcements, log)
+        self._configuration = configuration
+        self.identity = Identity((verifier,), roles=configuration.roles, clock=wall_clock)
         pipeline = Pipeline(
-            verifier=verifier, directory=self.directory, announcements=self.announcements, log=log, sink=self._record
+            identity=self.identity,
+            directory=self.directory,
+            announcements=self.announcements,
+            log=log,
+            sink=self._record,
         )
         self._native = NativeDoor(pipeline)
         self._runagent = RunAgentDoor(pipeline, started=time.monotonic(), version=version)
+
+    def configure(self, configuration: Configuration) -> None:
+        """Take over other settings; calls that are under way go on as they began."""
+        self._configuration.close()
+        self._configuration = configuration
+        self.identity.set_roles(configuration.roles)
+        self._log.info("the settings have changed")
 
     def _send(self, message: FromGateway) -> None:
         self.link.send(message)

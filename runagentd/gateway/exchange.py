@@ -60,6 +60,10 @@ class Exchange(Protocol):
     def peer(self) -> str:
         """The address of the other side."""
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The client's certificate in DER, where mutual TLS verified one."""
+
     def header(self, name: str) -> str | None:
         """The value of a header field; names are case-insensitive."""
 

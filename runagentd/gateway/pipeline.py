@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
 from runagentd import errors
@@ -20,13 +21,21 @@ from runagentd.errors import Refusal
 from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.calls import Asked, Call, Mode
+from runagentd.gateway.identity import Credentials, Identity, Principal
 from runagentd.gateway.requests import CallRecord, Request
-from runagentd.gateway.tokens import Principal, Verifier
 from runagentd.gateway.values import Value
 from runagentd.log import Log
 
 OPEN_REQUESTS_MAX = 2048
 """Calls in this process at one time, over all agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An agent as one caller sees it: the tags that exist for them."""
+
+    agent: Agent
+    tags: frozenset[str]
 
 
 class Pipeline:
@@ -35,13 +44,13 @@ class Pipeline:
     def __init__(
         self,
         *,
-        verifier: Verifier,
+        identity: Identity,
         directory: Directory,
         announcements: Announcements,
         log: Log,
         sink: Callable[[CallRecord], None],
     ) -> None:
-        self._verifier = verifier
+        self._identity = identity
         self._directory = directory
         self._announcements = announcements
         self._log = log
@@ -55,7 +64,7 @@ class Pipeline:
     async def run(self, request: Request, running: Running) -> Call:
         """All stages up to the channel, in their order; `Refusal` from any of them."""
         self.admit(request)
-        principal = running.principal = self.authenticate(request)
+        principal = running.principal = await self.authenticate(request)
         await self._announcements.know_agents()
         agent = running.agent = self.authorize(principal, request.agent)
         asked = await self.decode(request, agent, running)
@@ -70,38 +79,53 @@ class Pipeline:
         if self._open > OPEN_REQUESTS_MAX:
             raise Refusal(errors.OVERLOADED, "the daemon has too many open calls", retry_after=1)
 
-    def authenticate(self, request: Request) -> Principal:
+    async def authenticate(self, request: Request) -> Principal:
         """Who calls."""
-        return self.principal(request.token)
+        return await self.principal(request.credentials)
 
-    def principal(self, token: str | None) -> Principal:
-        """Who a token stands for."""
-        return self._verifier.principal(token)
+    async def principal(self, credentials: Credentials) -> Principal:
+        """Whose credentials these are."""
+        return await self._identity.principal(credentials)
 
-    async def visible(self, token: str | None, identity: str) -> Agent:
+    async def visible(self, credentials: Credentials, identity: str) -> View:
         """The agent of this id or name, for questions that are no calls."""
-        principal = self.principal(token)
+        principal = await self.principal(credentials)
         await self._announcements.know_agents()
-        return self.authorize(principal, identity)
+        agent = self._directory.find(identity)
+        if agent is None or not self._sees(principal, agent):
+            raise _no_agent(identity)
+        return self._view(principal, agent)
 
-    async def visible_all(self, token: str | None) -> list[Agent]:
-        """Every agent that a token may call."""
-        principal = self.principal(token)
+    async def visible_all(self, credentials: Credentials) -> list[View]:
+        """Every agent that the caller may know of."""
+        principal = await self.principal(credentials)
         await self._announcements.know_agents()
-        return [agent for agent in self._directory.all() if self.allowed(principal, agent)]
+        return [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent)]
 
     def authorize(self, principal: Principal, identity: str) -> Agent:
-        """The agent, where the caller may call it. One that exists but is not theirs looks exactly like none."""
+        """The agent, where the caller may call it. One that exists but is not theirs looks exactly like none.
+
+        Which of its entrypoints they may call is asked in `decode`, once a body has named one.
+        """
         agent = self._directory.find(identity)
-        if agent is None or not self.allowed(principal, agent):
-            raise Refusal(errors.AGENT_NOT_FOUND, f"there is no agent {identity!r} that this token may call")
+        if agent is None or not self._sees(principal, agent):
+            raise _no_agent(identity)
+        if not principal.grants.sees(self._directory.names(agent)):
+            raise Refusal(
+                errors.PERMISSION,
+                f"this token may look at agent {identity!r} and not call it",
+                headers={"WWW-Authenticate": 'Bearer realm="runagentd", error="insufficient_scope"'},
+            )
         return agent
 
-    def allowed(self, principal: Principal, agent: Agent) -> bool:
-        """Whether a token names this agent, by its id or by a name that is unique."""
-        if principal.agents is None or agent.id in principal.agents:
-            return True
-        return agent.name in principal.agents and self._directory.find(agent.name) is agent
+    def _sees(self, principal: Principal, agent: Agent) -> bool:
+        return principal.grants.sees(self._directory.names(agent)) or principal.grants.has("agents:read")
+
+    def _view(self, principal: Principal, agent: Agent) -> View:
+        if principal.grants.has("agents:read"):
+            return View(agent, frozenset(agent.entrypoints))
+        names = self._directory.names(agent)
+        return View(agent, frozenset(tag for tag in agent.entrypoints if principal.grants.may_invoke(names, tag)))
 
     async def decode(self, request: Request, agent: Agent, running: Running) -> Asked:
         """The body, read and checked to be arguments; the deadline, which a caller can only bring nearer."""
@@ -112,7 +136,7 @@ class Pipeline:
             )
         decoded = await request.decode(agent.limits.request_bytes)
         running.tag = decoded.tag
-        if decoded.tag not in agent.entrypoints:
+        if decoded.tag not in agent.entrypoints or not self._may_invoke(running.principal, agent, decoded.tag):
             # "not found" is what RunAgent's clients look for in the text of a stream's error.
             raise Refusal(errors.NOT_FOUND, f"entrypoint {decoded.tag!r} not found in agent {agent.name!r}")
         limit = agent.limits.deadline_ms
@@ -126,6 +150,9 @@ class Pipeline:
             principal=running.principal.digest if running.principal is not None else "",
             traceparent=request.traceparent,
         )
+
+    def _may_invoke(self, principal: Principal | None, agent: Agent, tag: str) -> bool:
+        return principal is not None and principal.grants.may_invoke(self._directory.names(agent), tag)
 
     def route(self, asked: Asked, agent: Agent, running: Running) -> Call:
         """On its way to a runner, or in the agent's queue."""
@@ -156,6 +183,10 @@ class Pipeline:
         return Refusal(errors.SERVER, errors.SERVER.title)
 
 
+def _no_agent(identity: str) -> Refusal:
+    return Refusal(errors.AGENT_NOT_FOUND, f"there is no agent {identity!r} that this token may call")
+
+
 class Running:
     """One request's way through the pipeline: `async with` gives it, and its end is recorded once."""
 
@@ -165,6 +196,7 @@ class Running:
         "agent",
         "call",
         "chunks",
+        "headers",
         "principal",
         "refusal",
         "request",
@@ -183,6 +215,8 @@ class Running:
         self.refusal: Refusal | None = None
         self.chunks = 0
         self.result_bytes = 0
+        self.headers: dict[str, str] = {}
+        """fields that stages add to the answer, also to a refusal"""
 
     async def __aenter__(self) -> Running:
         self._pipeline.entered()
@@ -228,6 +262,7 @@ class Running:
 
     def _refused(self, refusal: Refusal) -> Refusal:
         self.refusal = refusal
+        refusal.headers = {**self.headers, **refusal.headers}
         self.record()
         return refusal
 

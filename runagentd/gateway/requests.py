@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from runagentd.gateway.calls import Mode
+from runagentd.gateway.identity import Credentials
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}")
@@ -43,7 +44,7 @@ class Request(msgspec.Struct, frozen=True):
     id: str
     door: str
     peer: str
-    token: str | None
+    credentials: Credentials
     agent: str
     arrived: float
     declared_bytes: int | None

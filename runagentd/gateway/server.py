@@ -308,6 +308,10 @@ class PlainExchange:
     def peer(self) -> str:
         return str(self._peername[0]) if isinstance(self._peername, tuple) else ""
 
+    @property
+    def certificate(self) -> bytes | None:
+        return None
+
     def header(self, name: str) -> str | None:
         return self._request.fields.get(name.lower())
 
@@ -348,6 +352,10 @@ class HttpExchange:
     @property
     def peer(self) -> str:
         return self._request.remote or ""
+
+    @property
+    def certificate(self) -> bytes | None:
+        return None
 
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)

@@ -1,4 +1,4 @@
-"""Tokens into principals: who calls, and which agents they may call.
+"""JWTs into principals: who calls, and what they may do.
 
 Runs as: the gateway.
 Reads from strangers: yes, the token. Anything that is not a good token raises `Refusal`, and never another exception.
@@ -9,42 +9,24 @@ audience, no header that names a key elsewhere is believed, and a lifetime that 
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
-import urllib.parse
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from runagentd.errors import AUTHENTICATION, ConfigurationError, Problem, Refusal
+from runagentd.errors import ConfigurationError, Problem
+from runagentd.gateway.grants import Role, grants
+from runagentd.gateway.identity import Credentials, Principal, digest, refused
 
-TOKEN_BYTES_MAX = 8 * 1024
 LIFETIME_SECONDS_MAX = 7 * 24 * 3600
 SKEW_SECONDS = 30
-CACHE_SECONDS = 60.0
-CACHE_ENTRIES = 4096
 KEYS_BYTES_MAX = 64 * 1024
 
 _KEY_ID = re.compile(r"[A-Za-z0-9_.~-]{1,128}")
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_SCOPE = re.compile(r"agents:invoke:([^/ ]+)/\*")
 _TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068, section 4: both spellings, in any case
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
-    """Who calls. `agents` are ids or unique names; None is every agent."""
-
-    subject: str
-    client: str
-    token_id: str
-    agents: frozenset[str] | None
-    expires: float
-    digest: str
-    """An opaque name of issuer and subject: all that a runner is told about the caller."""
 
 
 class _Header(msgspec.Struct):
@@ -103,53 +85,40 @@ def _from_base64url(text: str) -> bytes:
 
 
 class Verifier:
-    """Checks tokens against the keys of one issuer, and remembers those it has checked for up to a minute.
+    """An `Authenticator` for the JWTs of one issuer, this daemon itself."""
 
-    `clock` gives seconds since the epoch. The memory is what keeps a call fast: a signature costs over 100 µs,
-    a look at the memory about one.
-    """
-
-    def __init__(
-        self, keys: dict[str, Ed25519PublicKey], *, issuer: str, audience: str, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, keys: dict[str, Ed25519PublicKey], *, issuer: str, audience: str) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
-        self._clock = clock
         self._header_decoder = msgspec.json.Decoder(_Header)
         self._claims_decoder = msgspec.json.Decoder(_Claims)
         self._jws = jwt.PyJWS(algorithms=["EdDSA"])
-        # By digest and not by token: what is in memory cannot be sent to us (a core dump, a debugger).
-        self._verified: dict[bytes, tuple[float, Principal]] = {}
 
-    def principal(self, token: str | None) -> Principal:
-        """Who this token stands for; `Refusal` AUTHENTICATION where it is missing or not good."""
-        if token is None or token == "":
-            raise refused("no token was sent")
-        if len(token) > TOKEN_BYTES_MAX:
-            raise refused("the token is longer than 8 KiB")
-        now = self._clock()
-        key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        entry = self._verified.get(key)
-        if entry is not None:
-            until, principal = entry
-            if now < until:
-                return principal
-            del self._verified[key]
-        principal = self._verify(token, now)
-        while len(self._verified) >= CACHE_ENTRIES:
-            # Dictionaries keep the order of insertion, so the first is the oldest; all live a minute at most.
-            del self._verified[next(iter(self._verified))]
-        self._verified[key] = (min(principal.expires, now + CACHE_SECONDS), principal)
-        return principal
+    def takes(self, credentials: Credentials) -> bool:
+        return credentials.token is not None and _COMPACT.fullmatch(credentials.token) is not None
 
-    def _verify(self, token: str, now: float) -> Principal:
-        if not _COMPACT.fullmatch(token):
-            raise refused("the token is not a signed JWT")
+    async def verify(self, credentials: Credentials, roles: Mapping[str, Role], now: float) -> Principal:
+        """Whose token this is; `Refusal` AUTHENTICATION where it is not good."""
+        token = credentials.token or ""
+        claims = self._claims(token)
+        self._check(claims, now)
+        return Principal(
+            subject=claims.sub,
+            client=claims.client_id,
+            token_id=claims.jti,
+            issuer=claims.iss,
+            issued=float(claims.iat),
+            expires=float(claims.exp + SKEW_SECONDS),
+            digest=digest(claims.iss, claims.sub),
+            grants=grants(claims.scope.split(" "), roles),
+        )
+
+    def _claims(self, token: str) -> _Claims:
         key = self._key(token)
         try:
             payload = self._jws.decode_complete(token, key, algorithms=["EdDSA"])["payload"]
-            claims = self._claims_decoder.decode(payload)
+            return self._claims_decoder.decode(payload)
         except jwt.InvalidSignatureError as error:
             raise refused("the token's signature is not valid") from error
         except msgspec.ValidationError as error:
@@ -158,7 +127,6 @@ class Verifier:
         # written down anywhere: every way to fail is a refusal.
         except Exception as error:
             raise refused("the token cannot be read") from error
-        return self._check(claims, now)
 
     def _key(self, token: str) -> Ed25519PublicKey:
         try:
@@ -177,7 +145,7 @@ class Verifier:
             raise refused("the token names a key that is not known here")
         return key
 
-    def _check(self, claims: _Claims, now: float) -> Principal:
+    def _check(self, claims: _Claims, now: float) -> None:
         audience = claims.aud if isinstance(claims.aud, str) else claims.aud[0] if len(claims.aud) == 1 else ""
         if claims.iss != self._issuer:
             raise refused("the token's issuer is another one")
@@ -193,32 +161,3 @@ class Verifier:
         for name, text in texts.items():
             if not 1 <= len(text) <= 255 or not text.isprintable():
                 raise refused(f"the token's claim '{name}' is empty, too long or not printable")
-        identity = hashlib.sha256(f"{claims.iss}\0{claims.sub}".encode("utf-8", "surrogatepass")).hexdigest()
-        return Principal(
-            subject=claims.sub,
-            client=claims.client_id,
-            token_id=claims.jti,
-            agents=_agents(claims.scope),
-            expires=float(claims.exp + SKEW_SECONDS),
-            digest=identity[:32],
-        )
-
-
-def _agents(scope: str) -> frozenset[str] | None:
-    """The agents that a scope lets call; scopes of another kind are passed over."""
-    named: set[str] = set()
-    for item in scope.split(" "):
-        match = _SCOPE.fullmatch(item)
-        if match is None:
-            continue
-        if match[1] == "*":
-            return None
-        named.add(urllib.parse.unquote(match[1]))
-    return frozenset(named)
-
-
-def refused(message: str) -> Refusal:
-    """The one form of "who are you?". RFC 6750, section 3: the scheme, and the error where a token was sent."""
-    sent = message != "no token was sent"
-    challenge = 'Bearer realm="runagentd"' + (', error="invalid_token"' if sent else "")
-    return Refusal(AUTHENTICATION, message, headers={"WWW-Authenticate": challenge})

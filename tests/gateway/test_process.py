@@ -20,6 +20,8 @@ import pytest
 
 from runagentd import inherited, kernel, signing
 from runagentd.gateway import __main__ as process
+from runagentd.wire import record
+from runagentd.wire.settings import Settings
 from tests.fakes_gateway import STATE_ID, FakeSupervisor
 
 UID = 1_879_048_000
@@ -63,7 +65,13 @@ def start(folder: Path, uid: int = UID) -> tuple[int, int, int, str]:
     os.chown(folder / "control.sock", uid, uid)
     http_socket = socket.create_server(("127.0.0.1", 0))
     reading, writing = os.pipe()
+    settings, foreman_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    content = kernel.sealed_memfd("settings", record.encode(Settings()))
+    socket.send_fds(foreman_end, [b"settings"], [content])
+    os.close(content)
+    foreman_end.close()
     passed = {
+        "settings": settings.detach(),
         "http": http_socket.fileno(),
         "lifeline": reading,
         "control": os.open(folder / "control.sock", os.O_PATH),
@@ -87,7 +95,7 @@ def start(folder: Path, uid: int = UID) -> tuple[int, int, int, str]:
             os._exit(127)
     port: int = http_socket.getsockname()[1]
     http_socket.close()
-    for descriptor in (log, reading, *list(passed.values())[2:]):
+    for descriptor in (log, reading, *(passed[name] for name in ("settings", "control", "keys", "data"))):
         os.close(descriptor)
     token = signing.mint(key, issuer=audience, audience=audience, subject="t", agents=None, ttl_seconds=60)
     return pid, port, writing, token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -16,6 +17,7 @@ from runagentd import signing
 from runagentd.cli import token_commands
 from runagentd.errors import ConfigurationError
 from runagentd.gateway import tokens
+from runagentd.gateway.identity import Credentials, Identity
 
 
 def test_the_key_is_made_once_and_nobody_else_can_read_it(tmp_path: Path) -> None:
@@ -86,8 +88,10 @@ def test_token_create_prints_the_token_alone(tmp_path: Path, capsys: pytest.Capt
     assert (status, printed.err, printed.out.count("\n")) == (0, "", 1)
     public = tokens.parse_keys((tmp_path / "keys" / "public.json").read_bytes())
     here = "urn:runagentd:abc"
-    principal = tokens.Verifier(public, issuer=here, audience=here, clock=time.time).principal(printed.out.strip())
-    assert (principal.subject, principal.agents) == ("alice", frozenset({"chat"}))
+    identity = Identity((tokens.Verifier(public, issuer=here, audience=here),), roles={}, clock=time.time)
+    principal = asyncio.run(identity.principal(Credentials(printed.out.strip())))
+    assert principal.subject == "alice"
+    assert [principal.grants.may_invoke((agent,), "t") for agent in ("chat", "chats")] == [True, False]
 
 
 def test_token_create_can_print_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

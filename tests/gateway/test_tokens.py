@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 from runagentd import signing
 from runagentd.errors import AUTHENTICATION, ConfigurationError, Refusal
-from runagentd.gateway import tokens
+from runagentd.gateway import identity, tokens
+from runagentd.gateway.grants import Grants
+from runagentd.gateway.identity import Credentials, Identity, Principal
 
 HERE = "urn:runagentd:here"
 NOW = 1_800_000_000.0
@@ -42,7 +44,8 @@ class Issuer:
         self.clock = Clock()
         self.key = signing.create_or_open(str(folder / "keys"))
         keys = tokens.parse_keys((folder / "keys" / "public.json").read_bytes())
-        self.verifier = tokens.Verifier(keys, issuer=HERE, audience=HERE, clock=self.clock)
+        self.verifier = tokens.Verifier(keys, issuer=HERE, audience=HERE)
+        self.identity = Identity((self.verifier,), roles={}, clock=self.clock)
 
     def claims(self, **changes: object) -> dict[str, Any]:
         """Any: JSON."""
@@ -62,9 +65,12 @@ class Issuer:
         fields = {"typ": "at+jwt", "kid": self.key.key_id, **(header or {})}
         return jwt.encode(self.claims(**changes), self.key.private, algorithm="EdDSA", headers=fields)
 
+    def principal(self, token: str | None) -> Principal:
+        return asyncio.run(self.identity.principal(Credentials(token)))
+
     def refusal(self, token: str | None) -> str:
         with pytest.raises(Refusal) as refused:
-            self.verifier.principal(token)
+            self.principal(token)
         assert refused.value.kind is AUTHENTICATION
         return refused.value.message
 
@@ -84,12 +90,18 @@ def test_a_good_token_says_who_calls_and_what_they_may_call(issuer: Issuer) -> N
     token = issuer.token(
         scope="openid agents:invoke:echo/* agents:invoke:my%20agent%2F1/* agents:read agents:invoke:x/y"
     )
-    principal = issuer.verifier.principal(token)
+    principal = issuer.principal(token)
     assert (principal.subject, principal.client, principal.token_id) == ("alice", "alice", "j1")
-    assert principal.agents == frozenset({"echo", "my agent/1"})
-    assert issuer.verifier.principal(issuer.token(scope="agents:invoke:*/*")).agents is None
-    assert issuer.verifier.principal(issuer.token(scope="")).agents == frozenset()
-    assert issuer.verifier.principal(issuer.token(scope="agents:invoke:%2A/*")).agents == frozenset({"*"})
+    assert principal.grants.plain == frozenset({"agents:read"})
+    assert [principal.grants.may_invoke((agent,), "any") for agent in ("echo", "my agent/1", "x")] == [
+        True,
+        True,
+        False,
+    ]
+    assert principal.grants.may_invoke(("x",), "y")
+    assert issuer.principal(issuer.token(scope="agents:invoke:*/*")).grants.may_invoke(("any",), "tag")
+    assert issuer.principal(issuer.token(scope="")).grants == Grants()
+    assert not issuer.principal(issuer.token(scope="agents:invoke:%2A/*")).grants.may_invoke(("any",), "tag")
 
 
 @pytest.mark.parametrize(
@@ -124,9 +136,9 @@ def test_each_claim_is_checked(issuer: Issuer, changes: dict[str, object], messa
 
 def test_clocks_may_differ_by_half_a_minute_and_a_lifetime_may_not(issuer: Issuer) -> None:
     """Skew is for the moment, not for the length."""
-    assert issuer.verifier.principal(issuer.token(exp=int(NOW) - 29)).subject == "alice"
-    assert issuer.verifier.principal(issuer.token(iat=int(NOW) + 29, nbf=int(NOW) + 30)).subject == "alice"
-    assert issuer.verifier.principal(issuer.token(exp=int(NOW) + 7 * 24 * 3600)).subject == "alice"
+    assert issuer.principal(issuer.token(exp=int(NOW) - 29)).subject == "alice"
+    assert issuer.principal(issuer.token(iat=int(NOW) + 29, nbf=int(NOW) + 30)).subject == "alice"
+    assert issuer.principal(issuer.token(exp=int(NOW) + 7 * 24 * 3600)).subject == "alice"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +165,7 @@ def test_headers_that_name_a_key_elsewhere_are_not_believed(issuer: Issuer) -> N
     header = {"typ": "at+jwt", "kid": issuer.key.key_id, "jku": "http://127.0.0.1/keys", "jwk": jwk}
     forged = jwt.encode(issuer.claims(), other, algorithm="EdDSA", headers=header)
     assert issuer.refusal(forged) == "the token's signature is not valid"
-    assert issuer.verifier.principal(issuer.token({"jku": "http://127.0.0.1/keys", "jwk": jwk})).subject == "alice"
+    assert issuer.principal(issuer.token({"jku": "http://127.0.0.1/keys", "jwk": jwk})).subject == "alice"
 
 
 def test_no_other_algorithm_is_taken(issuer: Issuer) -> None:
@@ -183,9 +195,9 @@ def test_a_token_that_was_changed_anywhere_is_refused(issuer: Issuer) -> None:
 def test_any_text_is_refused_and_never_raises_anything_else(text: str) -> None:
     """Whatever PyJWT, cryptography and msgspec think of it."""
     key = Ed25519PrivateKey.generate().public_key()
-    verifier = tokens.Verifier({"k": key}, issuer=HERE, audience=HERE, clock=Clock())
+    verifier = tokens.Verifier({"k": key}, issuer=HERE, audience=HERE)
     with pytest.raises(Refusal):
-        verifier.principal(text)
+        asyncio.run(Identity((verifier,), roles={}, clock=Clock()).principal(Credentials(text)))
 
 
 @pytest.mark.parametrize(
@@ -213,20 +225,20 @@ def test_missing_and_huge_tokens_are_refused_without_a_look(issuer: Issuer) -> N
 def test_a_verified_token_is_remembered_for_a_minute_and_not_beyond_its_end(issuer: Issuer) -> None:
     """What is remembered ends with the token."""
     token = issuer.token(exp=int(NOW) + 10)
-    issuer.verifier.principal(token)
+    issuer.principal(token)
     issuer.clock.now = NOW + 39
-    assert issuer.verifier.principal(token).subject == "alice"
+    assert issuer.principal(token).subject == "alice"
     issuer.clock.now = NOW + 40
     assert issuer.refusal(token) == "the token has expired"
-    assert not issuer.verifier._verified
+    assert not issuer.identity._known
 
 
 def test_the_memory_of_verified_tokens_is_bounded(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first."""
-    monkeypatch.setattr(tokens, "CACHE_ENTRIES", 3)
+    monkeypatch.setattr(identity, "CACHE_ENTRIES", 3)
     for number in range(6):
-        issuer.verifier.principal(issuer.token(jti=f"j{number}"))
-    assert [principal.token_id for _, principal in issuer.verifier._verified.values()] == ["j3", "j4", "j5"]
+        issuer.principal(issuer.token(jti=f"j{number}"))
+    assert [principal.token_id for _, principal in issuer.identity._known.values()] == ["j3", "j4", "j5"]
 
 
 @pytest.mark.parametrize(
@@ -258,8 +270,9 @@ def test_minted_tokens_are_good_tokens(tmp_path: Path) -> None:
     token = signing.mint(
         issuer.key, issuer=HERE, audience=HERE, subject="bob", agents=["my agent/ü", "*"], ttl_seconds=30, now=NOW
     )
-    principal = issuer.verifier.principal(token)
-    assert (principal.subject, principal.agents) == ("bob", frozenset({"my agent/ü", "*"}))
+    principal = issuer.principal(token)
+    assert principal.subject == "bob"
+    names = ("my agent/ü", "*", "another")
+    assert [principal.grants.may_invoke((name,), "t") for name in names] == [True, True, False]
     everything = signing.mint(issuer.key, issuer=HERE, audience=HERE, subject="b", agents=None, ttl_seconds=1, now=NOW)
-    assert issuer.verifier.principal(everything).agents is None
-    assert time.time() > 0
+    assert issuer.principal(everything).grants.may_invoke(("any",), "tag")

@@ -18,7 +18,8 @@ from runagentd.gateway.calls import Mode
 from runagentd.gateway.doors import sse
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.exchange import Exchange, Reply
-from runagentd.gateway.pipeline import Pipeline
+from runagentd.gateway.identity import Credentials
+from runagentd.gateway.pipeline import Pipeline, View
 from runagentd.gateway.requests import Decoded, Request, traceparent
 from runagentd.gateway.values import is_json_object
 
@@ -45,11 +46,11 @@ class NativeDoor:
                     return await self._invoke(exchange, agent, action[: -len(INVOKE)])
                 case ("agents",):
                     check_method(exchange, "GET")
-                    agents = await self._pipeline.visible_all(bearer(exchange))
-                    return Reply(200, _ENCODE({"agents": [summary(agent) for agent in agents]}))
+                    agents = await self._pipeline.visible_all(credentials(exchange))
+                    return Reply(200, _ENCODE({"agents": [summary(view) for view in agents]}))
                 case ("agents", agent):
                     check_method(exchange, "GET")
-                    return show(await self._pipeline.visible(bearer(exchange), agent))
+                    return show(await self._pipeline.visible(credentials(exchange), agent))
             raise Refusal(errors.NOT_FOUND, "there is nothing at this path")
         except Refusal as refusal:
             return problem(refusal, exchange.id)
@@ -70,7 +71,7 @@ class NativeDoor:
             id=exchange.id,
             door="native",
             peer=exchange.peer,
-            token=bearer(exchange),
+            credentials=credentials(exchange),
             agent=agent,
             arrived=exchange.arrived,
             declared_bytes=exchange.declared_bytes,
@@ -82,7 +83,7 @@ class NativeDoor:
             if streaming:
                 return await sse.respond(exchange, running)
             value = await running.next()
-        return Reply(200, value.body if value is not None else b"null")
+        return Reply(200, value.body if value is not None else b"null", headers=running.headers)
 
 
 # ---- what a request says
@@ -104,6 +105,11 @@ def bearer(exchange: Exchange) -> str | None:
         return None
     scheme, _, token = field.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def credentials(exchange: Exchange) -> Credentials:
+    """What the client shows of itself."""
+    return Credentials(bearer(exchange), exchange.certificate)
 
 
 def _accepts_events(accept: str | None) -> bool:
@@ -145,13 +151,14 @@ def kwargs_of(content_type: str | None, content_encoding: str | None, body: byte
 # ---- what agents look like
 
 
-def show(agent: Agent) -> Reply:
+def show(view: View) -> Reply:
     """All about one agent."""
-    return Reply(200, _ENCODE({**summary(agent), "entrypoints": entrypoints(agent), "limits": limits(agent)}))
+    return Reply(200, _ENCODE({**summary(view), "entrypoints": entrypoints(view), "limits": limits(view.agent)}))
 
 
-def summary(agent: Agent) -> dict[str, object]:
+def summary(view: View) -> dict[str, object]:
     """One agent in a list."""
+    agent = view.agent
     return {
         "id": agent.id,
         "name": agent.name,
@@ -161,15 +168,18 @@ def summary(agent: Agent) -> dict[str, object]:
         "digest": agent.version,
         "policy": agent.policy,
         "state": agent.state(),
-        "tags": list(agent.entrypoints),
+        "tags": [tag for tag in agent.entrypoints if tag in view.tags],
     }
 
 
-def entrypoints(agent: Agent) -> list[dict[str, object]]:
+def entrypoints(view: View) -> list[dict[str, object]]:
     """What can be called, with what the runner has found out about it; before the first start only the tags."""
+    agent = view.agent
     described = {entry.tag: entry for entry in agent.description.entrypoints} if agent.description is not None else {}
     rows: list[dict[str, object]] = []
     for tag, entrypoint in agent.entrypoints.items():
+        if tag not in view.tags:
+            continue
         found = described.get(tag)
         row: dict[str, object] = {"tag": tag, "description": entrypoint.description}
         if found is not None:

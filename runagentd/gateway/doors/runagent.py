@@ -18,13 +18,13 @@ import msgspec
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway.agents import Agent
 from runagentd.gateway.calls import Mode
 from runagentd.gateway.doors import envelope
 from runagentd.gateway.doors.native import bearer, check_method
 from runagentd.gateway.exchange import Exchange, Reply, WebSocket
+from runagentd.gateway.identity import Credentials
 from runagentd.gateway.paths import query_value
-from runagentd.gateway.pipeline import Pipeline, Running
+from runagentd.gateway.pipeline import Pipeline, Running, View
 from runagentd.gateway.requests import Decoded, Request, traceparent
 from runagentd.gateway.values import is_utf8
 
@@ -113,8 +113,8 @@ class RunAgentDoor:
 
     async def _architecture(self, exchange: Exchange, identity: str) -> Reply:
         """What most of RunAgent's clients ask before anything else: it lists every tag."""
-        agent = await self._pipeline.visible(_token(exchange), identity)
-        data = _ENCODE({"agent_id": identity, "entrypoints": _entrypoints(agent)})
+        view = await self._pipeline.visible(_credentials(exchange), identity)
+        data = _ENCODE({"agent_id": identity, "entrypoints": _entrypoints(view)})
         return Reply(200, envelope.success(data, "Agent architecture retrieved successfully", exchange.id))
 
     # ---- one result
@@ -135,7 +135,7 @@ class RunAgentDoor:
             value = await running.next()
         if value is None:
             raise Refusal(errors.SERVER, errors.SERVER.title)
-        return Reply(200, envelope.success(envelope.typed(value), DONE, exchange.id))
+        return Reply(200, envelope.success(envelope.typed(value), DONE, exchange.id), headers=running.headers)
 
     # ---- a stream
 
@@ -250,10 +250,12 @@ def _milliseconds(seconds: float | None) -> int | None:
     return max(1, int(min(seconds, 1e6) * 1000))
 
 
-def _token(exchange: Exchange) -> str | None:
+def _credentials(exchange: Exchange) -> Credentials:
     """Some clients send the token in the query, over HTTP and above all over WebSocket."""
     token = bearer(exchange)
-    return token if token is not None or not exchange.query else query_value(exchange.query, "token")
+    if token is None and exchange.query:
+        token = query_value(exchange.query, "token")
+    return Credentials(token, exchange.certificate)
 
 
 def _request(
@@ -263,7 +265,7 @@ def _request(
         id=exchange.id,
         door="runagent",
         peer=exchange.peer,
-        token=_token(exchange),
+        credentials=_credentials(exchange),
         agent=identity,
         arrived=exchange.arrived,
         declared_bytes=declared_bytes,
@@ -272,7 +274,7 @@ def _request(
     )
 
 
-def _entrypoints(agent: Agent) -> list[dict[str, object]]:
+def _entrypoints(view: View) -> list[dict[str, object]]:
     return [
         {
             "file": entrypoint.file,
@@ -280,7 +282,8 @@ def _entrypoints(agent: Agent) -> list[dict[str, object]]:
             "tag": entrypoint.tag,
             "extractor": {extraction.name: extraction.path for extraction in entrypoint.extractor},
         }
-        for entrypoint in agent.entrypoints.values()
+        for entrypoint in view.agent.entrypoints.values()
+        if entrypoint.tag in view.tags
     ]
 
 

@@ -39,11 +39,11 @@ async def respond(exchange: Exchange, running: Running) -> Reply | None:
                 value = await running.next(patience=HEARTBEAT_SECONDS)
             except TimeoutError:
                 if stream is None:
-                    stream = await _open(exchange)
+                    stream = await _open(exchange, running.headers)
                 await stream.send(b": still running\n\n")
                 continue
             if stream is None:
-                stream = await _open(exchange)
+                stream = await _open(exchange, running.headers)
             if value is None:
                 await stream.send(b'id: %d\nevent: done\ndata: {"chunks":%d}\n\n' % (sent + 1, sent))
                 return None
@@ -58,8 +58,8 @@ async def respond(exchange: Exchange, running: Running) -> Reply | None:
         return None
 
 
-async def _open(exchange: Exchange) -> Stream:
-    stream = await exchange.open_stream(200, _HEADERS)
+async def _open(exchange: Exchange, headers: dict[str, str]) -> Stream:
+    stream = await exchange.open_stream(200, {**_HEADERS, **headers})
     await stream.send(b'retry: 3000\nid: 0\nevent: start\ndata: {"request_id":"%b"}\n\n' % exchange.id.encode("ascii"))
     return stream
 

@@ -1,0 +1,42 @@
+"""`[roles.NAME]`: named sets of scopes.
+
+Runs as: the foreman and runagentctl. Pure.
+Reads from strangers: nothing; the file is the operator's.
+
+    [roles.support]
+    allow = ["agents:invoke:support-*/*"]
+    deny  = ["agents:invoke:support-billing/refund"]
+"""
+
+from __future__ import annotations
+
+import re
+
+from runagentd.config.table import Table
+from runagentd.wire.settings import RoleSettings
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+SCOPE = re.compile(
+    r"agents:invoke:[^/ *]*\*?/[^/ *]*\*?"
+    r"|agents:read|agents:deploy|policies:write|keys:admin|audit:read|metrics:read"
+)
+SCOPE_HINT = (
+    "write 'agents:invoke:AGENT/TAG' (a '*' may end AGENT and TAG; names are percent-encoded), or one of agents:read, "
+    "agents:deploy, policies:write, keys:admin, audit:read, metrics:read"
+)
+
+
+def read(table: Table) -> tuple[RoleSettings, ...]:
+    """Every role; scopes that would allow nothing are problems here, where a person can still mend them."""
+    roles = []
+    for name, role in table.named_tables().items():
+        if not _NAME.fullmatch(name):
+            table.problem(name, "a role's name has 1 to 64 letters, digits, '.', '_' or '-'")
+        found = RoleSettings(name=name, allow=role.texts("allow"), deny=role.texts("deny"))
+        for key, scopes in (("allow", found.allow), ("deny", found.deny)):
+            for scope in scopes:
+                if not SCOPE.fullmatch(scope):
+                    role.problem(key, f"{scope!r} is not a scope", SCOPE_HINT)
+        role.finish()
+        roles.append(found)
+    return tuple(roles)

@@ -1,0 +1,136 @@
+"""Who calls: from what a client shows (a token, a key, a certificate) to a `Principal`, remembered for a while.
+
+Runs as: the gateway.
+Reads from strangers: yes, what clients show. Anything that is not good raises `Refusal`, and never another exception.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from runagentd.errors import AUTHENTICATION, Refusal
+from runagentd.gateway.grants import Grants, Role
+
+CACHE_SECONDS = 60.0
+CACHE_ENTRIES = 4096
+TOKEN_BYTES_MAX = 8 * 1024
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What a client shows of itself."""
+
+    token: str | None
+    """of the Authorization field, or of the query where a door allows it; a JWT, or an API key"""
+    certificate: bytes | None = None
+    """DER, verified in the TLS handshake against the configured authorities; None without mutual TLS"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who calls, and what they may do."""
+
+    subject: str
+    client: str
+    token_id: str
+    """the jti of a token, the id of an API key, the SHA-256 of a certificate: what can be revoked"""
+    issuer: str
+    issued: float
+    expires: float
+    """both in seconds since the epoch; nothing is believed after `expires`"""
+    digest: str
+    """an opaque name of issuer and subject: all that a runner is told about the caller"""
+    grants: Grants
+    tenant: str | None = None
+    """the value of the claim that the configuration names for it"""
+
+
+def digest(issuer: str, subject: str) -> str:
+    """The opaque name of a principal: 32 hexadecimal digits."""
+    return hashlib.sha256(f"{issuer}\0{subject}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Authenticator(Protocol):
+    """One kind of credentials."""
+
+    def takes(self, credentials: Credentials) -> bool:
+        """Whether they look like this kind."""
+
+    async def verify(self, credentials: Credentials, roles: Mapping[str, Role], now: float) -> Principal:
+        """Whose they are; `Refusal` AUTHENTICATION where they are not good."""
+
+
+class Identity:
+    """Asks the first authenticator that takes the credentials, and remembers its answer for up to a minute.
+
+    The memory is what keeps a call fast: a signature costs over 100 µs, a look at the memory about one.
+    `clock` gives seconds since the epoch.
+    """
+
+    def __init__(
+        self, authenticators: tuple[Authenticator, ...], *, roles: Mapping[str, Role], clock: Callable[[], float]
+    ) -> None:
+        self._authenticators = authenticators
+        self._roles = roles
+        self._clock = clock
+        # By digest and not by token: what is in memory cannot be sent to us (a core dump, a debugger).
+        self._known: dict[bytes, tuple[float, Principal]] = {}
+        self._epoch = 0
+
+    async def principal(self, credentials: Credentials) -> Principal:
+        """Whose credentials these are; `Refusal` AUTHENTICATION where they are missing or not good."""
+        token, certificate = credentials.token, credentials.certificate
+        if token is not None:
+            if len(token) > TOKEN_BYTES_MAX:
+                raise refused("the token is longer than 8 KiB")
+            key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        elif certificate is not None:
+            key = b"certificate" + hashlib.sha256(certificate).digest()
+        else:
+            raise refused(NOTHING_SENT)
+        now = self._clock()
+        entry = self._known.get(key)
+        if entry is not None:
+            until, principal = entry
+            if now < until:
+                return principal
+            del self._known[key]
+        epoch = self._epoch
+        principal = await self._verify(credentials, now)
+        if epoch == self._epoch:
+            while len(self._known) >= CACHE_ENTRIES:
+                # Dictionaries keep the order of insertion, so the first is the oldest; all live a minute at most.
+                del self._known[next(iter(self._known))]
+            self._known[key] = (min(principal.expires, now + CACHE_SECONDS), principal)
+        return principal
+
+    async def _verify(self, credentials: Credentials, now: float) -> Principal:
+        if credentials.token == "":
+            raise refused(NOTHING_SENT)
+        for authenticator in self._authenticators:
+            if authenticator.takes(credentials):
+                return await authenticator.verify(credentials, self._roles, now)
+        raise refused("the token is not a signed JWT")
+
+    def set_roles(self, roles: Mapping[str, Role]) -> None:
+        """Other roles from now on."""
+        self._roles = roles
+        self.forget()
+
+    def forget(self) -> None:
+        """A new epoch: keys, roles or revocations have changed, so nothing that was found before is believed."""
+        self._epoch += 1
+        self._known.clear()
+
+
+NOTHING_SENT = "no token was sent"
+
+
+def refused(message: str) -> Refusal:
+    """The one form of "who are you?". RFC 6750, section 3: the scheme, and the error where a token was sent."""
+    challenge = 'Bearer realm="runagentd"' + (', error="invalid_token"' if message != NOTHING_SENT else "")
+    return Refusal(AUTHENTICATION, message, headers={"WWW-Authenticate": challenge})

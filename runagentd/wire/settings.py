@@ -1,0 +1,33 @@
+"""What the operator's configuration asks of the gateway: made by the foreman from runagentd.toml, sent as a record.
+
+Runs as: the foreman writes it, the gateway reads it. Pure.
+Reads from strangers: nothing; the file is the operator's. The gateway parses no TOML.
+
+The foreman sends it over a SOCK_SEQPACKET pair, of which it keeps its end: once for each gateway that it starts, and
+again whenever the configuration is read anew (SIGHUP). One datagram holds the names of the descriptors that travel with
+it, separated by spaces; `settings` is always the first, a sealed memfd with the record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SETTINGS_BYTES_MAX = 1024 * 1024
+DESCRIPTORS_MAX = 8
+DATAGRAM_BYTES_MAX = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleSettings:
+    """A named set of scopes (`[roles.NAME]`); see `gateway.grants`."""
+
+    name: str
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of it; the defaults are those of a daemon without a configuration file."""
+
+    roles: tuple[RoleSettings, ...] = ()
