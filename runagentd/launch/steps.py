@@ -29,7 +29,7 @@ class Launch:
     """What the steps of one launch work on: descriptors by name, the mounts in the plan's order."""
 
     descriptors: dict[str, int]
-    cgroup_procs: list[int] = field(default_factory=list)
+    cgroup_entrances: list[int] = field(default_factory=list)
     mounts: list[int] = field(default_factory=list)
     returned: list[int] = field(default_factory=list)
     """what steps made for the supervisor (a filter's listener, a socket bound in here); sent with the next report"""
@@ -78,15 +78,20 @@ def _below(path: str) -> str:
 def join_cgroups(launch: Launch) -> None:
     # Writing "0" moves the writer. First thing of all, so that everything after it is counted; then closed, since
     # whoever holds such a descriptor can move itself (cgroups(7)).
-    for descriptor in launch.cgroup_procs:
+    # A v2 cgroup is not among them: this process was born in it.
+    for descriptor in launch.cgroup_entrances:
         os.write(descriptor, b"0")
         os.close(descriptor)
-    launch.cgroup_procs.clear()
+    launch.cgroup_entrances.clear()
 
 
 def oom_score(launch: Launch, adjustment: str) -> None:
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(adjustment)
+    # Not open(): its layers touch a hundred pages that this process shares with the zygote, and copying them is slow.
+    descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, adjustment.encode("ascii"))
+    finally:
+        os.close(descriptor)
 
 
 _NAMESPACES = {

@@ -81,19 +81,22 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
             descriptors.frombytes(data[: len(data) - len(data) % 4])
     if len(message) != wire.REQUEST.size or flags & socket.MSG_CTRUNC:
         raise ZygoteUnfit("the supervisor sent something that is not a request")
-    magic, new_pid_namespace, token = wire.REQUEST.unpack(message)
-    if magic != wire.REQUEST_MAGIC or len(descriptors) < len(wire.SPARE_DESCRIPTORS):
+    magic, new_pid_namespace, has_v2, token = wire.REQUEST.unpack(message)
+    if magic != wire.REQUEST_MAGIC or len(descriptors) < len(wire.SPARE_DESCRIPTORS) + has_v2:
         raise ZygoteUnfit("the supervisor sent something that is not a request")
     if len(os.listdir("/proc/self/task")) != 1:
         raise ZygoteUnfit("the zygote has more than one thread")
     pidfds: list[int] = []
     try:
+        # The spare first: it goes on by itself while the holder is made.
+        reaper, reaper_pidfd = _fork_spare(descriptors, own_pid_namespace, bool(new_pid_namespace), bool(has_v2))
+        pidfds.append(reaper_pidfd)
         holder, holder_pidfd = _hold_user_namespace(descriptors[2])
         pidfds.append(holder_pidfd)
-        reaper, reaper_pidfd = _fork_spare(descriptors, own_pid_namespace, bool(new_pid_namespace))
-        pidfds.insert(0, reaper_pidfd)
         reply = wire.REPLY.pack(wire.REPLY_MAGIC, 0, token, reaper, holder)
     except OSError as error:
+        for pidfd in pidfds:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         reply = wire.REPLY.pack(wire.REPLY_MAGIC, error.errno or 1, token, 0, 0)
     connection.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", pidfds))])
     for descriptor in (*pidfds, *descriptors):
@@ -102,25 +105,45 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
         raise ZygoteUnfit("the zygote's descriptors changed")
 
 
-def _fork_spare(descriptors: array.array[int], own_pid_namespace: int, new_pid_namespace: bool) -> tuple[int, int]:
-    """Fork the future reaper; gives its pid and pidfd. unshare(2) moves the next child only, setns(2) undoes it."""
+def _fork_spare(
+    descriptors: array.array[int], own_pid_namespace: int, new_pid_namespace: bool, has_v2: bool
+) -> tuple[int, int]:
+    """Fork the future reaper, in its v2 cgroup where there is one; gives its pid and pidfd."""
+    named = len(wire.SPARE_DESCRIPTORS)
+    v2, entrances = list(descriptors[named : named + has_v2]), list(descriptors[named + has_v2 :])
+    if v2 and kernel.thread_id_address():
+        flags = kernel.CLONE_NEWPID if new_pid_namespace else 0
+        pid, pidfd = kernel.fork_into(flags=flags, cgroup=v2[0])
+    else:
+        entrances += [os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory) for directory in v2]
+        pid, pidfd = _fork(own_pid_namespace, new_pid_namespace)
+        if pid:
+            for descriptor in entrances[len(entrances) - len(v2) :]:
+                os.close(descriptor)
+    if pid == 0:
+        for directory in v2:
+            os.close(directory)
+        spare.run(
+            steps.Launch(
+                descriptors=dict(zip(wire.SPARE_DESCRIPTORS, descriptors[:named], strict=True)),
+                cgroup_entrances=entrances,
+            )
+        )
+    return pid, pidfd
+
+
+def _fork(own_pid_namespace: int, new_pid_namespace: bool) -> tuple[int, int]:
+    """fork(2), and a pidfd in the parent. unshare(2) moves the next child only, setns(2) undoes it."""
+    pid = -1
     if new_pid_namespace:
         kernel.unshare(kernel.CLONE_NEWPID)
     try:
         pid = os.fork()
-        if pid == 0:
-            named = len(wire.SPARE_DESCRIPTORS)
-            spare.run(
-                steps.Launch(
-                    descriptors=dict(zip(wire.SPARE_DESCRIPTORS, descriptors[:named], strict=True)),
-                    cgroup_procs=list(descriptors[named:]),
-                )
-            )
     finally:
-        if new_pid_namespace:
+        if new_pid_namespace and pid:
             kernel.setns(own_pid_namespace, kernel.CLONE_NEWPID)
     # Before anybody could have reaped it: we are its parent and have not waited.
-    return pid, os.pidfd_open(pid)
+    return pid, os.pidfd_open(pid) if pid else -1
 
 
 def _hold_user_namespace(lifeline: int) -> tuple[int, int]:

@@ -203,6 +203,27 @@ class Group:
         else:
             self._write(place, "memory.swappiness", "0")
 
+    def entrances(self) -> tuple[list[int], int | None]:
+        """The files to join by, open for writing, and the v2 directory to be born in; None where no v2 is mounted.
+
+        A process of one thread that writes "0" to each file has joined all v1 hierarchies. The file is `tasks`: the
+        kernel takes the writer alone and need not wait for a grace period of all processors, as it does for whole
+        processes (`cgroup.procs`, 5 to 7 ms on a machine at rest).
+        """
+        files: list[int] = []
+        directory = None
+        try:
+            for place in self._places:
+                if place.hierarchy.version == 2:
+                    directory = os.open(self.name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.directory)
+                else:
+                    files.append(os.open(f"{self.name}/tasks", os.O_WRONLY | os.O_CLOEXEC, dir_fd=place.directory))
+        except BaseException:
+            for descriptor in files:
+                os.close(descriptor)
+            raise
+        return files, directory
+
     def procs_fds(self) -> list[int]:
         """cgroup.procs of each hierarchy, open for writing: a process that writes "0" to each has joined."""
         opened: list[int] = []

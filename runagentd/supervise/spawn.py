@@ -99,12 +99,13 @@ async def make_spare(
     lifeline_read, lifeline_write = os.pipe()
     exit_read, exit_write = os.pipe()
     given = [kernel.sealed_memfd("steps", tokens(steps)), theirs.detach(), lifeline_read, exit_write]
-    procs: list[int] = []
+    entrances: list[int] = []
+    v2_directory = None
     try:
-        procs = group.procs_fds()
+        entrances, v2_directory = group.entrances()
         fork = await zygote.fork(
-            steps=given[0], sock=given[1], lifeline=given[2], exit_pipe=given[3], procs=procs, uid=uid,
-            new_pid_namespace=new_pid_namespace,
+            steps=given[0], sock=given[1], lifeline=given[2], exit_pipe=given[3], entrances=entrances,
+            v2_directory=v2_directory, uid=uid, new_pid_namespace=new_pid_namespace,
         )  # fmt: skip
     except BaseException:
         ours.close()
@@ -112,7 +113,7 @@ async def make_spare(
         os.close(exit_read)
         raise
     finally:
-        for descriptor in (*given, *procs):
+        for descriptor in (*given, *entrances, *([] if v2_directory is None else [v2_directory])):
             os.close(descriptor)
     spare = Spare(
         uid=uid, group=group, reaper_pid=fork.reaper_pid, reaper_pidfd=fork.reaper_pidfd,

@@ -80,15 +80,17 @@ class Zygote:
         sock: int,
         lifeline: int,
         exit_pipe: int,
-        procs: Sequence[int],
+        entrances: Sequence[int],
+        v2_directory: int | None,
         uid: int,
         new_pid_namespace: bool,
     ) -> Fork:
         """A new spare. The descriptors stay the caller's. ZygoteGone or OSError where there is none."""
         token = next(self._tokens)
         future: asyncio.Future[tuple[int, int, list[int]]] = asyncio.get_running_loop().create_future()
-        request = wire.REQUEST.pack(wire.REQUEST_MAGIC, int(new_pid_namespace), token)
-        descriptors = array.array("i", [steps, sock, lifeline, exit_pipe, *procs])
+        v2 = [] if v2_directory is None else [v2_directory]
+        request = wire.REQUEST.pack(wire.REQUEST_MAGIC, int(new_pid_namespace), len(v2), token)
+        descriptors = array.array("i", [steps, sock, lifeline, exit_pipe, *v2, *entrances])
         self._waiting[token] = future
         try:
             self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])

@@ -16,8 +16,11 @@ import enum
 import struct
 from dataclasses import dataclass
 
-REQUEST = struct.Struct("!4sB3xQ16x")
-"""magic, 1 if a new pid namespace is wanted, token. With SPARE_DESCRIPTORS, then one cgroup.procs file each."""
+REQUEST = struct.Struct("!4sBB2xQ16x")
+"""magic, 1 if a new pid namespace is wanted, 1 if there is a v2 cgroup to be born in, token.
+
+With SPARE_DESCRIPTORS, then the v2 cgroup's directory where there is one, then the `tasks` file of each v1 cgroup.
+"""
 REQUEST_MAGIC = b"RAZ1"
 SPARE_DESCRIPTORS = ("steps", "socket", "lifeline", "exit")
 

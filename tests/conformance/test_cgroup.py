@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ class Tree:
     host: CgroupHost
     open: Callable[[str], CgroupHost]
     join: Callable[[Group, int], None]
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(params=[pytest.param("real", marks=[pytest.mark.root, pytest.mark.kernel]), "fake-v2"])
@@ -184,3 +189,49 @@ def test_a_group_holds_a_process_only_once_it_has_joined_every_hierarchy(sleeper
     host.sweep()
     host.remove()
     assert seen == [False] * (len(seen) - 1) + [True]
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_a_process_that_is_born_in_its_group_and_enters_the_others_has_joined_all() -> None:
+    """The way of a spare: no move of a whole process, for which the kernel would wait for every processor."""
+    host = cgroup.open_host(_state_id())
+    group = host.create("one")
+    code = f"""
+        import os, sys, threading
+        sys.path.insert(0, {str(ROOT)!r})
+        from runagentd import kernel
+        *entrances, v2 = [int(number) if number != "-" else None for number in sys.argv[1:]]
+        pid, pidfd = (os.fork(), -1) if v2 is None else kernel.fork_into(flags=0, cgroup=v2)
+        if pid == 0:
+            for entrance in entrances:
+                os.write(entrance, b"0")
+            thread = threading.Thread(target=os.getpid)
+            thread.start()
+            thread.join()
+            print(os.getpid(), flush=True)
+            sys.stdin.read()
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    """
+    entrances, v2 = group.entrances()
+    passed = [*entrances, *([] if v2 is None else [v2])]
+    words = [*map(str, entrances), "-" if v2 is None else str(v2)]
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", textwrap.dedent(code), *words],
+        pass_fds=passed,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        held = group.holds(child), group.holds(process.pid)
+        process.stdin.close()
+        ended = process.stdout.read()
+    for descriptor in passed:
+        os.close(descriptor)
+    host.sweep()
+    host.remove()
+    assert (held, ended) == ((True, False), "7\n")
