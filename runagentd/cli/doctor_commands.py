@@ -20,6 +20,7 @@ from runagentd.cli.explain_commands import EXAMPLE
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.plan.build import AgentFolders, build
 from runagentd.plan.facts import HostFacts
+from runagentd.plan.seccomp import filter_for
 from runagentd.plan.syscalls import shipped_table
 from runagentd.policy.files import find, shipped_names
 from runagentd.supervise import libseccomp
@@ -128,7 +129,8 @@ def _policy(name: str, facts: HostFacts) -> Finding:
     what = f"policy {name}"
     try:
         folders = AgentFolders(environments=(), persistent=(), absent=frozenset())
-        plan = build(find(name), facts, EXAMPLE, folders, shipped_table())
+        policy = find(name)
+        plan = build(policy, facts, EXAMPLE, folders, filter_for(policy, shipped_table()))
     except (ConfigurationError, HostError) as error:
         return Finding(what=what, ok=False, detail=str(error).replace("\n", "; "))
     limits = plan.limits

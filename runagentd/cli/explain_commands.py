@@ -11,6 +11,7 @@ import json
 
 from runagentd.plan.build import AgentFolders, Identity, build, spare_steps
 from runagentd.plan.explain import lines
+from runagentd.plan.seccomp import filter_for
 from runagentd.plan.syscalls import shipped_table
 from runagentd.policy.files import find
 from runagentd.policy.render import rows
@@ -25,7 +26,7 @@ def explain(spec: str, *, as_json: bool) -> int:
     policy = find(spec)
     facts = gather()
     folders = AgentFolders(environments=(), persistent=(), absent=frozenset())
-    plan = build(policy, facts, EXAMPLE, folders, shipped_table())
+    plan = build(policy, facts, EXAMPLE, folders, filter_for(policy, shipped_table()))
     if as_json:
         effective = [{"key": key, "value": value, "origin": origin} for key, value, origin, _ in rows(policy)]
         steps = [dataclasses.asdict(step) for step in (*spare_steps(facts), *plan.steps)]

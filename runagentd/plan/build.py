@@ -22,8 +22,7 @@ from runagentd.plan.model import (
     Step,
     Verb,
 )
-from runagentd.plan.seccomp import filter_for
-from runagentd.plan.syscalls import SyscallTable
+from runagentd.plan.seccomp import SyscallFilter
 from runagentd.policy.model import Policy, Runtime
 
 _MIB = 1024 * 1024
@@ -82,12 +81,12 @@ def spare_steps(facts: HostFacts) -> tuple[Step, ...]:
 
 
 def build(
-    policy: Policy, facts: HostFacts, identity: Identity, folders: AgentFolders, syscalls: SyscallTable
+    policy: Policy, facts: HostFacts, identity: Identity, folders: AgentFolders, filter: SyscallFilter
 ) -> SandboxPlan:
-    """The plan of one instance.
+    """The plan of one instance. `filter` is the policy's own, of `seccomp.filter_for`: it is made once and for many.
 
-    Raises ConfigurationError where the policy names syscall groups that do not exist, and HostError where this kernel
-    cannot do what every plan needs. That the policy agrees with itself was checked when it was loaded.
+    Raises HostError where this kernel cannot do what every plan needs. That the policy agrees with itself was checked
+    when it was loaded.
     """
     _check(facts)
     mounts = _mounts(policy, facts, folders)
@@ -106,7 +105,7 @@ def build(
             cpu_max=policy.resources.cpu_max,
             cpu_weight=policy.resources.cpu_weight,
         ),
-        filter=filter_for(policy, syscalls),
+        filter=filter,
         expected=_expectation(policy, identity, mounts),
     )
 
@@ -266,9 +265,25 @@ def _landlock(policy: Policy, facts: HostFacts) -> tuple[str, ...]:
     return (str(filesystem), str(network), str(scoped), *(f"{access} {path}" for access, path in rules))
 
 
+def expected_status(uid: int) -> tuple[tuple[str, str], ...]:
+    """What /proc/PID/status must say of a runner and of a reaper, whatever the policy."""
+    ids, nothing = "\t".join([str(uid)] * 4), "0" * 16
+    return (
+        ("Uid", ids),
+        ("Gid", ids),
+        ("Groups", ""),
+        ("CapInh", nothing),
+        ("CapPrm", nothing),
+        ("CapEff", nothing),
+        ("CapBnd", nothing),
+        ("CapAmb", nothing),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+        ("Threads", "1"),
+    )
+
+
 def _expectation(policy: Policy, identity: Identity, mounts: tuple[Mount, ...]) -> Expectation:
-    ids = "\t".join([str(identity.uid)] * 4)
-    nothing = "0" * 16
     files, owner = policy.files, f"uid={identity.uid},gid={identity.uid}"
     expected = [("/", f"ro,nosuid,nodev,noexec,size=1024k,nr_inodes={_ROOT_INODES}")]
     for mount in mounts:
@@ -284,19 +299,7 @@ def _expectation(policy: Policy, identity: Identity, mounts: tuple[Mount, ...]) 
     ]
     limits = {**_FIXED_LIMITS, "NOFILE": policy.process.nofile, "FSIZE": policy.process.fsize}
     return Expectation(
-        status=(
-            ("Uid", ids),
-            ("Gid", ids),
-            ("Groups", ""),
-            ("CapInh", nothing),
-            ("CapPrm", nothing),
-            ("CapEff", nothing),
-            ("CapBnd", nothing),
-            ("CapAmb", nothing),
-            ("NoNewPrivs", "1"),
-            ("Seccomp", "2"),
-            ("Threads", "1"),
-        ),
+        status=expected_status(identity.uid),
         mounts=tuple(expected),
         limits=tuple((_NAMES_OF_LIMITS[name], str(value)) for name, value in sorted(limits.items())),
     )

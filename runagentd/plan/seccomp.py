@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import errno
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,15 +88,6 @@ class SyscallFilter:
     newest: Newest
     rules: tuple[Rule, ...]
     absences: tuple[Absence, ...] = ()
-
-    def digest(self) -> str:
-        """Names what the filter does, not how it is described: the key of a cache of compiled programs."""
-        rules = [
-            (rule.call, rule.number, rule.optional, _meaning(rule.action), [_bits(one) for one in rule.conditions])
-            for rule in self.rules
-        ]
-        meaning = (1, _meaning(self.default), self.newest.number, rules)
-        return hashlib.sha256(repr(meaning).encode()).hexdigest()
 
     def describe(self) -> list[str]:
         """The filter in words, one line a decision."""
@@ -219,14 +209,6 @@ def _checked(filter: SyscallFilter) -> SyscallFilter:
     if complaints:
         raise ConfigurationError(*(Problem("syscalls.toml", complaint) for complaint in complaints))
     return filter
-
-
-def _meaning(action: Action) -> tuple[str, int]:
-    return action.verdict.value, action.errno
-
-
-def _bits(condition: Condition) -> tuple[int, int, int]:
-    return condition.argument, condition.mask, condition.value
 
 
 def _by_call(rules: Iterable[Rule]) -> dict[str, list[Rule]]:

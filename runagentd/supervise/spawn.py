@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from runagentd import kernel
+from runagentd.plan.build import expected_status
 from runagentd.plan.model import SandboxPlan, Step, tokens
 from runagentd.supervise import verify
 from runagentd.supervise.cgroup import Group
@@ -50,6 +51,8 @@ class Spare:
     exit_pipe: int
     apart_from: frozenset[str]
     """the namespaces of the supervisor and the zygote, of which it may have none"""
+    namespaces: frozenset[str] = frozenset()
+    """those of its reaper"""
     steps: tuple[wire.StepReport, ...] = ()
 
     def close(self) -> None:
@@ -92,7 +95,6 @@ async def make_spare(
     zygote: Zygote, *, uid: int, group: Group, steps: Sequence[Step], reaper_program: bytes, new_pid_namespace: bool
 ) -> Spare:
     """A spare in `group`. On any failure what was forked is dead; the group and the uid stay the caller's."""
-    apart_from = verify.namespaces(os.getpid()) | verify.namespaces(zygote.pid)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     ours.setblocking(False)
@@ -118,7 +120,7 @@ async def make_spare(
     spare = Spare(
         uid=uid, group=group, reaper_pid=fork.reaper_pid, reaper_pidfd=fork.reaper_pidfd,
         user_namespace=fork.user_namespace, sock=ours, lifeline=lifeline_write, exit_pipe=exit_read,
-        apart_from=apart_from,
+        apart_from=zygote.apart_from,
     )  # fmt: skip
     program = kernel.sealed_memfd("reaper-filter", reaper_program)
     try:
@@ -127,6 +129,7 @@ async def make_spare(
         report, _, returned = await _report(ours, _SPARE_SECONDS)
         _close_all(returned)
         _require(report, wire.Stage.SPARE)
+        _look_at_reaper(spare)
     except BaseException:
         kill(spare)
         spare.close()
@@ -135,6 +138,21 @@ async def make_spare(
         os.close(program)
     spare.steps = report.steps
     return spare
+
+
+def _look_at_reaper(spare: Spare) -> None:
+    """LaunchRefused where it is not as it must be. Now and not at the gate: from here on it cannot change itself."""
+    try:
+        spare.namespaces = verify.namespaces(spare.reaper_pid)
+        found = verify.reaper_differences(
+            spare.reaper_pid, expected_status(spare.uid), apart_from=spare.apart_from, in_cgroups=spare.group.holds
+        )
+    except OSError as error:
+        raise LaunchRefused("the reaper ended as soon as it was made") from error
+    if found:
+        raise LaunchRefused("the look from outside found: " + "; ".join(found))
+    # After the look: were the reaper gone, the pid that was looked at could be another process's by now.
+    signal.pidfd_send_signal(spare.reaper_pidfd, 0)
 
 
 async def assign(spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], program: bytes, job: wire.Job) -> Launched:
@@ -192,6 +210,7 @@ async def assign(spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], prog
                 spare.reaper_pid,
                 plan.expected,
                 apart_from=spare.apart_from,
+                reapers_namespaces=spare.namespaces,
                 in_cgroups=spare.group.holds,
             )
         except OSError as error:

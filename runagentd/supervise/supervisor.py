@@ -23,7 +23,7 @@ from runagentd.log import Log
 from runagentd.plan.build import AgentFolders, Identity, build, spare_steps
 from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import SandboxPlan
-from runagentd.plan.seccomp import reaper_filter
+from runagentd.plan.seccomp import SyscallFilter, filter_for, reaper_filter
 from runagentd.plan.syscalls import SyscallTable
 from runagentd.policy.digest import policy_digest
 from runagentd.policy.files import find
@@ -88,7 +88,8 @@ class Supervisor:
         self._link: GatewayLink | None = None
         self._said_hello = False
         self._drained: asyncio.Future[None] | None = None
-        self._programs: dict[str, bytes] = {}
+        self._filters: dict[Policy, SyscallFilter] = {}
+        self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
         self._stopping = asyncio.Event()
         self._zygote_group = cgroups.create("zygote")
         self._control_listener = control_listener
@@ -177,17 +178,21 @@ class Supervisor:
     # ---- plans
 
     def _build(self, policy: Policy, identity: Identity, folders: AgentFolders) -> SandboxPlan:
-        return build(policy, self._facts, identity, folders, self._syscalls)
+        filter = self._filters.get(policy)
+        if filter is None:
+            filter = self._filters[policy] = filter_for(policy, self._syscalls)
+        return build(policy, self._facts, identity, folders, filter)
 
     def _absent(self, policy: Policy) -> frozenset[str]:
         return host_folders.absent(policy, self._state.path)
 
     def _program(self, plan: SandboxPlan) -> bytes:
-        """The plan's filter as BPF: compiled once per content (building one takes milliseconds)."""
-        digest = plan.filter.digest()
-        if digest not in self._programs:
-            self._programs[digest] = libseccomp.compile(plan.filter)
-        return self._programs[digest]
+        """The plan's filter as BPF, compiled once: building one takes milliseconds, and comparing two nearly one."""
+        known = self._programs.get(id(plan.filter))
+        if known is None:
+            # With the filter, so that no other object can ever have its id.
+            known = self._programs[id(plan.filter)] = (plan.filter, libseccomp.compile(plan.filter))
+        return known[1]
 
     # ---- the gateway
 

@@ -8,7 +8,7 @@ What the launch says of itself is not enough: a step that silently did nothing w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from runagentd import kernel
 from runagentd.plan.model import Expectation
@@ -21,33 +21,49 @@ def namespaces(pid: int) -> frozenset[str]:
     return frozenset(os.readlink(f"/proc/{pid}/ns/{name}") for name in _NAMESPACES)
 
 
+def reaper_differences(
+    pid: int, status: Iterable[tuple[str, str]], *, apart_from: frozenset[str], in_cgroups: Callable[[int], bool]
+) -> list[str]:
+    """What /proc says of a spare's reaper that is not as planned: one line each. It cannot change itself any more.
+
+    `status` are fields of /proc/PID/status; `apart_from` are the namespaces of the supervisor and the zygote, of which
+    the instance may have none. Raises OSError where the process is gone.
+    """
+    found = _status_differences("the reaper", kernel.status_fields(pid), status)
+    inside = _shared(namespaces(pid), apart_from)
+    found += [f"the reaper shares its {name} namespace with the daemon" for name in inside]
+    if not in_cgroups(pid):
+        found.append("the reaper is not in its cgroups")
+    return found
+
+
 def differences(
     pid: int,
     reaper_pid: int,
     expected: Expectation,
     *,
     apart_from: frozenset[str],
+    reapers_namespaces: frozenset[str],
     in_cgroups: Callable[[int], bool],
 ) -> list[str]:
     """What /proc says of process `pid` that the plan does not: one line each, none if all is as planned.
 
-    `apart_from` are the namespaces of the supervisor and the zygote, of which the instance may have none.
+    The reaper was looked at when the spare was made (`reaper_differences`), its namespaces were noted then.
     Raises OSError where the process is gone.
     """
     status = kernel.status_fields(pid)
-    found = _status_differences("the runner", status, expected)
-    found += _status_differences("the reaper", kernel.status_fields(reaper_pid), expected)
+    found = _status_differences("the runner", status, expected.status)
     if status.get("PPid") != str(reaper_pid):
         found.append("its parent is not the instance's reaper")
     own = kernel.status_fields()["NSpid"].split()
     inside = status.get("NSpid", "").split()
     if len(inside) != len(own) + 1 or inside[-1] != "2":
         found.append("it is not pid 2 of a pid namespace of its own")
-    shared = sorted(name.partition(":")[0] for name in namespaces(pid) & apart_from)
-    found += [f"it shares its {name} namespace with the daemon" for name in shared]
-    if not in_cgroups(pid) or not in_cgroups(reaper_pid):
+    its = namespaces(pid)
+    found += [f"it shares its {name} namespace with the daemon" for name in _shared(its, apart_from)]
+    if not in_cgroups(pid):
         found.append("it is not in its cgroups")
-    if namespaces(pid) != namespaces(reaper_pid):
+    if its != reapers_namespaces:
         found.append("its namespaces are not those of its reaper")
     with open(f"/proc/{pid}/limits", encoding="ascii") as file:
         found += _limit_differences(file.read(), expected.limits)
@@ -56,10 +72,14 @@ def differences(
     return found
 
 
-def _status_differences(who: str, status: dict[str, str], expected: Expectation) -> list[str]:
+def _shared(its: frozenset[str], apart_from: frozenset[str]) -> list[str]:
+    return sorted(name.partition(":")[0] for name in its & apart_from)
+
+
+def _status_differences(who: str, status: dict[str, str], expected: Iterable[tuple[str, str]]) -> list[str]:
     return [
         f"{key} of {who} is {status.get(key)!r}, expected {value!r}"
-        for key, value in expected.status
+        for key, value in expected
         if status.get(key) != value
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import AGENT_UID
+from runagentd.supervise import verify
 from runagentd.wire import launch as wire
 
 _REPLY_SECONDS = 10.0
@@ -72,6 +74,11 @@ class Zygote:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @functools.cached_property
+    def apart_from(self) -> frozenset[str]:
+        """The namespaces of the zygote, which it has for good, and of the supervisor."""
+        return verify.namespaces(os.getpid()) | verify.namespaces(self.pid)
 
     async def fork(
         self,

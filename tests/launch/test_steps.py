@@ -14,6 +14,7 @@ from runagentd import kernel
 from runagentd.launch import steps
 from runagentd.plan.build import AgentFolders, Identity, build, spare_steps
 from runagentd.plan.model import Step, Verb, tokens
+from runagentd.plan.seccomp import filter_for
 from runagentd.plan.syscalls import shipped_table
 from runagentd.policy.files import find
 from tests.fakes import RecordingKernel
@@ -42,9 +43,10 @@ def test_every_verb_of_a_plan_has_a_function() -> None:
 def test_the_uid_goes_after_the_groups_and_before_the_capabilities(calls: list[str]) -> None:
     """Only a process with CAP_SETGID may empty its groups, and only one with CAP_SETUID change its uid."""
     launch = steps.Launch(descriptors={"user_namespace": 42})
+    base = find("base")
     plan = build(
-        find("base"), DEBIAN, Identity(uid=1879113728, instance="0" * 16),
-        AgentFolders(environments=(), persistent=(), absent=frozenset()), shipped_table(),
+        base, DEBIAN, Identity(uid=1879113728, instance="0" * 16),
+        AgentFolders(environments=(), persistent=(), absent=frozenset()), filter_for(base, shipped_table()),
     )  # fmt: skip
     wanted = {"clear-groups", "user-namespace", "identity", "capabilities", "no-new-privs", "not-dumpable"}
     for verb, *arguments in steps.parse(tokens(plan.steps)):

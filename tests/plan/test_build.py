@@ -12,6 +12,7 @@ from runagentd.errors import HostError
 from runagentd.plan.build import AgentFolders, Identity, build, spare_steps
 from runagentd.plan.explain import lines
 from runagentd.plan.model import MountKind, SandboxPlan, tokens
+from runagentd.plan.seccomp import filter_for
 from runagentd.plan.syscalls import shipped_table
 from runagentd.policy.files import find, shipped_names
 from runagentd.policy.model import HostFolder, Policy
@@ -23,7 +24,7 @@ NO_FOLDERS = AgentFolders(environments=(), persistent=(), absent=frozenset())
 
 
 def plan_of(policy: Policy, folders: AgentFolders = NO_FOLDERS) -> SandboxPlan:
-    return build(policy, DEBIAN, WHO, folders, shipped_table())
+    return build(policy, DEBIAN, WHO, folders, filter_for(policy, shipped_table()))
 
 
 @pytest.mark.parametrize("name", shipped_names())
@@ -88,8 +89,9 @@ def test_an_absent_optional_folder_is_left_out_and_every_host_folder_is_read_onl
 
 def test_a_kernel_without_landlock_is_refused() -> None:
     """There is no sandbox without its second layer."""
+    base = find("base")
     with pytest.raises(HostError, match="no Landlock"):
-        build(find("base"), dataclasses.replace(DEBIAN, landlock_abi=0), WHO, NO_FOLDERS, shipped_table())
+        build(base, dataclasses.replace(DEBIAN, landlock_abi=0), WHO, NO_FOLDERS, filter_for(base, shipped_table()))
 
 
 def test_exec_is_granted_by_landlock_and_seccomp_together_or_not_at_all() -> None:

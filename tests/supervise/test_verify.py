@@ -43,7 +43,7 @@ def test_a_mount_that_propagates_is_found() -> None:
 
 def test_a_capability_that_was_left_is_found() -> None:
     """Every field of the plan is compared literally."""
-    expected = Expectation(status=(("CapEff", "0" * 16), ("NoNewPrivs", "1")), mounts=(), limits=())
+    expected = (("CapEff", "0" * 16), ("NoNewPrivs", "1"))
     status = {"CapEff": "0000000000000001", "NoNewPrivs": "1"}
     assert _status_differences("the runner", status, expected) == [
         "CapEff of the runner is '0000000000000001', expected '0000000000000000'"
@@ -55,12 +55,28 @@ def test_a_process_that_is_not_in_a_namespace_of_its_own_is_found() -> None:
     nothing = Expectation(status=(), mounts=(), limits=())
     ours = verify.namespaces(os.getpid())
     found = verify.differences(
-        os.getpid(), os.getppid(), nothing, apart_from=ours, in_cgroups=lambda pid: pid != os.getppid()
+        os.getpid(),
+        os.getppid(),
+        nothing,
+        apart_from=ours,
+        reapers_namespaces=frozenset({"net:[1]"}),
+        in_cgroups=lambda pid: pid != os.getpid(),
     )
+    assert "its namespaces are not those of its reaper" in found
     assert "it is not in its cgroups" in found
     assert "it is not pid 2 of a pid namespace of its own" in found
     assert sum(line.startswith("it shares its net namespace") for line in found) == 1
     assert sum("with the daemon" in line for line in found) == 7
+
+
+def test_a_reaper_that_is_not_as_planned_is_found_when_its_spare_is_made() -> None:
+    """This very process has privileges, our namespaces, and is in no cgroup of an instance."""
+    ours = verify.namespaces(os.getpid())
+    status = (("Threads", "1000"),)
+    found = verify.reaper_differences(os.getpid(), status, apart_from=ours, in_cgroups=lambda pid: False)
+    assert found[0].startswith("Threads of the reaper is ")
+    assert "the reaper is not in its cgroups" in found
+    assert sum(line.startswith("the reaper shares its ") for line in found) == 7
 
 
 def test_a_tmpfs_of_another_size_is_found() -> None:
