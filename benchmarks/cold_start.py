@@ -69,7 +69,7 @@ def measure(*, runs: int, progress: Callable[[str], None]) -> Runs:
     bubblewrap: list[int] = []
     from_spare: list[ColdStart] = []
     on_demand: list[ColdStart] = []
-    in_advance = len(spare_steps(gather()))
+    in_advance = len(spare_steps(gather(), in_advance=True))
     with daemon(spares=1) as with_spare, daemon(spares=0) as without:
         for number in range(-_WARM_UP, runs):
             one = _bubblewrap()

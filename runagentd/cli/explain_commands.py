@@ -29,7 +29,7 @@ def explain(spec: str, *, as_json: bool) -> int:
     plan = build(policy, facts, EXAMPLE, folders, filter_for(policy, shipped_table()))
     if as_json:
         effective = [{"key": key, "value": value, "origin": origin} for key, value, origin, _ in rows(policy)]
-        steps = [dataclasses.asdict(step) for step in (*spare_steps(facts), *plan.steps)]
+        steps = [dataclasses.asdict(step) for step in (*spare_steps(facts, in_advance=True), *plan.steps)]
         print(
             json.dumps(
                 {"policy": policy.name, "keys": effective, "steps": steps, "syscalls": plan.filter.describe()}, indent=2
@@ -42,6 +42,6 @@ def explain(spec: str, *, as_json: bool) -> int:
     for key, value, origin in table:
         print(f"  {key:{widths[0]}}  {value:{widths[1]}}  ({origin})")
     print()
-    for line in lines(spare_steps(facts), plan):
+    for line in lines(spare_steps(facts, in_advance=True), plan):
         print(line)
     return 0

@@ -17,6 +17,7 @@ from typing import NoReturn
 from runagentd import kernel
 from runagentd.launch import reaper, steps
 from runagentd.runner import main as runner
+from runagentd.runner import rehearsal
 from runagentd.runner.handover import Handover, Limits
 from runagentd.wire import launch as wire
 from runagentd.wire import record
@@ -58,6 +59,8 @@ class _Progress:
                     self._pass_gate()
                 elif verb == "reaper":
                     self._split(*arguments)
+                elif verb == "rehearse":
+                    rehearsal.rehearse()
                 else:
                     steps.STEPS[verb](self._launch, *arguments)
                 self._done.append(wire.StepReport(verb=verb, nanoseconds=time.monotonic_ns() - before))

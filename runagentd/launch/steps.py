@@ -340,4 +340,4 @@ STEPS: dict[str, Function] = {
     "landlock": landlock,
     "seccomp": seccomp,
 }
-"""All verbs but `reaper` and `gate`, which change who goes on and are the business of launch.spare."""
+"""All verbs but `reaper` and `gate`, which change who goes on, and `rehearse`: these are launch.spare's business."""

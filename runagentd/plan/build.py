@@ -58,8 +58,11 @@ class AgentFolders:
     """optional folders of the policy's files.read that this host does not have"""
 
 
-def spare_steps(facts: HostFacts) -> tuple[Step, ...]:
-    """The part of a launch that knows no policy: the slow part, done before anybody waits for it."""
+def spare_steps(facts: HostFacts, *, in_advance: bool) -> tuple[Step, ...]:
+    """The part of a launch that knows no policy: the slow part, done before anybody waits for it.
+
+    `in_advance` says that nobody does: there is time to go through a start once.
+    """
     return (
         # First of all: what follows is counted against the instance.
         Step(verb=Verb.JOIN_CGROUPS, origin="resources"),
@@ -76,6 +79,8 @@ def spare_steps(facts: HostFacts) -> tuple[Step, ...]:
         Step(verb=Verb.LOOPBACK, origin="network.mode"),
         # Pid 1 and the runner part here. The fork and the first random bytes are slow, and know no policy.
         Step(verb=Verb.REAPER, arguments=(str(AGENT_UID), str(facts.last_capability))),
+        *([Step(verb=Verb.REHEARSE, origin="spares")] if in_advance else []),
+        # After the rehearsal: whatever that did to the state of a generator is gone.
         Step(verb=Verb.RESEED),
     )
 

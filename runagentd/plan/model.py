@@ -30,6 +30,7 @@ class Verb(enum.StrEnum):
     HOSTNAME = "hostname"
     LOOPBACK = "loopback"
     REAPER = "reaper"
+    REHEARSE = "rehearse"
     RESEED = "reseed"
 
     # An instance: steps 4 to 12.

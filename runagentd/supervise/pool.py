@@ -43,6 +43,7 @@ class SparePool:
         cgroups: CgroupHost,
         leases: Leases,
         steps: tuple[Step, ...],
+        steps_in_advance: tuple[Step, ...],
         start_zygote: Callable[[Callable[[], None]], Zygote],
         reaper_program: bytes,
         new_pid_namespace: bool,
@@ -53,6 +54,7 @@ class SparePool:
         self._cgroups = cgroups
         self._leases = leases
         self._steps = steps
+        self._steps_in_advance = steps_in_advance
         self._start_zygote = start_zygote
         self._reaper_program = reaper_program
         self._new_pid_namespace = new_pid_namespace
@@ -82,7 +84,7 @@ class SparePool:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(spare.reaper_pidfd, 0)
                 return spare, True
-        return await self._make(), False
+        return await self._make(self._steps), False
 
     def refill_soon(self) -> None:
         """Refill in a moment: the instance that took a spare shall not share the processors with the next one's."""
@@ -126,7 +128,7 @@ class SparePool:
     async def _refill(self) -> None:
         while len(self._spares) < self._size and not self._closed:
             try:
-                spare = await self._make()
+                spare = await self._make(self._steps_in_advance)
             except (ZygoteGone, spawn.LaunchRefused, OSError) as error:
                 self._log.warning("no spare could be made", reason=error)
                 await asyncio.sleep(_NEW_ZYGOTE_SECONDS)
@@ -134,7 +136,7 @@ class SparePool:
             self._spares.append(spare)
             asyncio.get_running_loop().add_reader(spare.reaper_pidfd, self._spare_ended, spare)
 
-    async def _make(self) -> spawn.Spare:
+    async def _make(self, steps: tuple[Step, ...]) -> spawn.Spare:
         async with self._at_once:
             uid = self._leases.lease()
             group = None
@@ -144,7 +146,7 @@ class SparePool:
                     self._zygote,
                     uid=uid,
                     group=group,
-                    steps=self._steps,
+                    steps=steps,
                     reaper_program=self._reaper_program,
                     new_pid_namespace=self._new_pid_namespace,
                 )

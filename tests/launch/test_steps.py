@@ -36,8 +36,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_every_verb_of_a_plan_has_a_function() -> None:
-    """The table of the launcher and the verbs of plans are the same set; reaper and gate belong to launch.spare."""
-    assert set(steps.STEPS) == {str(verb) for verb in Verb} - {"reaper", "gate"}
+    """The table of the launcher and the verbs of plans are the same set; three belong to launch.spare."""
+    assert set(steps.STEPS) == {str(verb) for verb in Verb} - {"reaper", "rehearse", "gate"}
 
 
 def test_the_uid_goes_after_the_groups_and_before_the_capabilities(calls: list[str]) -> None:
@@ -72,7 +72,7 @@ def test_the_old_root_is_gone_before_the_working_directory_is_chosen(calls: list
 def test_each_namespace_of_a_spare_is_its_own_step(calls: list[str]) -> None:
     """One refusal then names the namespace that this host does not give."""
     launch = steps.Launch(descriptors={})
-    for verb, *arguments in steps.parse(tokens(spare_steps(DEBIAN))):
+    for verb, *arguments in steps.parse(tokens(spare_steps(DEBIAN, in_advance=True))):
         if verb == "unshare":
             steps.STEPS[verb](launch, *arguments)
     assert calls == [

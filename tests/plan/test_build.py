@@ -30,7 +30,7 @@ def plan_of(policy: Policy, folders: AgentFolders = NO_FOLDERS) -> SandboxPlan:
 @pytest.mark.parametrize("name", shipped_names())
 def test_the_sandbox_of_each_shipped_policy_is_the_one_that_was_reviewed(name: str) -> None:
     """A loosened sandbox is a visible diff. RUNAGENTD_WRITE_GOLDEN=1 writes the files anew; read the diff then."""
-    text = "\n".join(lines(spare_steps(DEBIAN), plan_of(find(name)))) + "\n"
+    text = "\n".join(lines(spare_steps(DEBIAN, in_advance=True), plan_of(find(name)))) + "\n"
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("RUNAGENTD_WRITE_GOLDEN") == "1":
         path.parent.mkdir(exist_ok=True)
@@ -52,7 +52,7 @@ def test_privileges_go_in_the_order_in_which_they_can_go() -> None:
 
 def test_a_spare_joins_its_cgroups_before_anything_else() -> None:
     """What a spare does is counted from its first step on, and its cgroup namespace starts at its own cgroup."""
-    steps = [step.describe() for step in spare_steps(DEBIAN)]
+    steps = [step.describe() for step in spare_steps(DEBIAN, in_advance=True)]
     assert steps[0] == "join-cgroups"
     assert steps.index("join-cgroups") < steps.index("unshare cgroup")
 

@@ -29,13 +29,14 @@ NOT_A_PROTECTION = {
     Verb.FILE: "gives the agent something",
     Verb.NEW_ROOT: "nothing can be mounted without it; its owner and its read-only flag have rows",
     Verb.REAPER: "makes pid 1; each of its own steps has a row",
+    Verb.REHEARSE: "makes a start faster; what it must leave as it was is tested in tests/runner/test_rehearsal.py",
     Verb.MOUNT: "gives the agent something; what each mount must not allow has rows",
 }
 
 
 def test_each_step_of_a_launch_has_a_row() -> None:
     """A step that nobody would miss should not be there; a new one comes with its row."""
-    steps = {step.verb for step in (*spare_steps(DEBIAN), *plan_of(find("base")).steps)}
+    steps = {step.verb for step in (*spare_steps(DEBIAN, in_advance=True), *plan_of(find("base")).steps)}
     weakened = {one.weakening for one in PROTECTIONS}
     touched = {step.verb for name in weakened for step in _steps_changed_by(name)}
     assert steps - touched - NOT_A_PROTECTION.keys() == set()
@@ -44,7 +45,7 @@ def test_each_step_of_a_launch_has_a_row() -> None:
 
 def test_each_limit_and_each_namespace_has_a_row() -> None:
     """Steps of one verb are told apart by their first argument."""
-    steps = (*spare_steps(DEBIAN), *plan_of(find("base")).steps)
+    steps = (*spare_steps(DEBIAN, in_advance=True), *plan_of(find("base")).steps)
     named = {(step.verb, step.arguments[0]) for step in steps if step.verb in (Verb.RLIMIT, Verb.UNSHARE, Verb.TMPFS)}
     touched = {
         (step.verb, step.arguments[0])
@@ -56,7 +57,7 @@ def test_each_limit_and_each_namespace_has_a_row() -> None:
 
 
 def _steps_changed_by(name: str) -> list[Step]:
-    before, plan = spare_steps(DEBIAN), plan_of(find("base")).steps
+    before, plan = spare_steps(DEBIAN, in_advance=True), plan_of(find("base")).steps
     after = (*WEAKENINGS[name].spare(before), *WEAKENINGS[name].steps(plan))
     return [step for step in (*before, *plan) if step not in after]
 
@@ -104,7 +105,7 @@ def test_an_agents_name_says_how_its_launch_is_weakened() -> None:
 def test_no_weakening_renames_the_host() -> None:
     """Without a UTS namespace sethostname(2) names the machine itself."""
     for name in WEAKENINGS:
-        verbs = [(step.verb, step.arguments) for step in WEAKENINGS[name].spare(spare_steps(DEBIAN))]
+        verbs = [(step.verb, step.arguments) for step in WEAKENINGS[name].spare(spare_steps(DEBIAN, in_advance=True))]
         if (Verb.UNSHARE, ("uts",)) not in verbs:
             assert Verb.HOSTNAME not in [verb for verb, _ in verbs]
 
