@@ -113,9 +113,7 @@ class _Progress:
         launch = self._launch
         self.report(wire.Stage.GATE)
         gate = socket.socket(fileno=launch.take("socket"))
-        if gate.recv(16) != wire.OPEN:
-            os._exit(_REFUSED_STATUS)
-        gate.close()
+        # While the supervisor looks: none of it runs a line of the agent's.
         job = record.decode(wire.Job, launch.read("job"), bytes_max=wire.JOB_BYTES_MAX)
         handover = Handover(
             channel_fd=launch.take("channel"),
@@ -130,8 +128,12 @@ class _Progress:
             ),
             app_path="/app",
         )
+        prepared = runner.prepare(handover)
+        if gate.recv(16) != wire.OPEN:
+            os._exit(_REFUSED_STATUS)
+        gate.close()
         gc.enable()
-        runner.run(handover)
+        runner.run(prepared)
         os._exit(0)
 
 

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import sys
 import types
 from typing import NoReturn
@@ -53,6 +54,9 @@ def main(control: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     rehearsal.rehearse_often()
+    # Its generators are made with the first random bytes, which takes a millisecond. Each fork seeds them anew: by the
+    # step `reseed`, and OpenSSL by itself when it sees another pid.
+    ssl.RAND_bytes(1)
     gc.disable()
     gc.freeze()  # pages of objects that live for ever stay shared with the children (measured: 2.2 MB for 5.2)
     children = kernel.signal_descriptor([signal.SIGCHLD])

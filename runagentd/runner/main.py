@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 from typing import NoReturn
 
 from runagentd.runner import entrypoints, failure, report, surroundings
@@ -22,29 +23,51 @@ from runagentd.wire import record
 from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
 
 
-def run(handover: Handover) -> NoReturn:
-    """Called in the forked process after the last step of the sandbox; never returns."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A runner that has only the agent left to import."""
+
+    handover: Handover
+    manifest: Manifest
+    current: list[Connection]
+    """the one channel of now"""
+    supply: Supply
+
+
+def prepare(handover: Handover) -> Prepared:
+    """Everything before the agent's first line; called after the last step, while the supervisor looks from outside."""
     try:
-        _run(handover)
+        connection, supply = Connection(handover.channel_fd), Supply(handover.supply_fd)
+        os.set_inheritable(handover.ready_fd, False)
+        connection.send(report.HELLO)
+        manifest = record.decode(Manifest, handover.manifest, bytes_max=MANIFEST_BYTES)
+        current = [connection]
+
+        def abandon() -> None:
+            """A child of the agent's must not hold or use the instance's channel."""
+            current[0].close()
+            supply.close()
+
+        os.register_at_fork(after_in_child=abandon)
+        surroundings.prepare(manifest, handover.app_path)
+        return Prepared(handover=handover, manifest=manifest, current=current, supply=supply)
+    except BaseException as error:  # noqa: BLE001  (nothing may unwind into the launcher's frames)
+        failure.end_process(error)
+
+
+def run(prepared: Prepared) -> NoReturn:
+    """Called where the gate has opened; never returns."""
+    try:
+        _run(prepared)
     except BaseException as error:  # noqa: BLE001  (nothing may unwind into the launcher's frames)
         failure.end_process(error)
     os._exit(0)
 
 
-def _run(handover: Handover) -> None:
-    connection, supply = Connection(handover.channel_fd), Supply(handover.supply_fd)
-    os.set_inheritable(handover.ready_fd, False)
-    connection.send(report.HELLO)
-    manifest = record.decode(Manifest, handover.manifest, bytes_max=MANIFEST_BYTES)
-    current = [connection]
-
-    def abandon() -> None:
-        """A child of the agent's must not hold or use the instance's channel."""
-        current[0].close()
-        supply.close()
-
-    os.register_at_fork(after_in_child=abandon)
-    surroundings.prepare(manifest, handover.app_path)
+def _run(prepared: Prepared) -> None:
+    handover, manifest, current = prepared.handover, prepared.manifest, prepared.current
+    connection = current[0]
+    surroundings.add_libraries(manifest, handover.app_path)
     loaded = entrypoints.load(manifest, handover.app_path)
     flush_output()
     greeting = report.failed(loaded.problems) if loaded.problems else report.describe(loaded)
@@ -52,7 +75,7 @@ def _run(handover: Handover) -> None:
     if not loaded.problems:
         os.write(handover.ready_fd, b"R")
         os.close(handover.ready_fd)
-    _serve(handover, loaded, current, supply, greeting)
+    _serve(handover, loaded, current, prepared.supply, greeting)
 
 
 def _serve(handover: Handover, loaded: Loaded, current: list[Connection], supply: Supply, greeting: bytes) -> None:

@@ -77,6 +77,7 @@ def rehearse(folder: str = FOLDER) -> bytes:
         manifest = record.decode(Manifest, job.manifest, bytes_max=MANIFEST_BYTES)
         connection.send(report.HELLO)
         surroundings.prepare(manifest, folder)
+        surroundings.add_libraries(manifest, folder)
         loaded = entrypoints.load(manifest, folder)
         connection.send(report.describe(loaded))
         ours.sendall(_CALLS)
@@ -94,6 +95,9 @@ def rehearse(folder: str = FOLDER) -> bytes:
         kept.put_back()
         connection.close()
         ours.close()
+        # Or the first object of the agent's would begin a collection of all that is left of this.
+        gc.collect()
+        gc.freeze()
 
 
 class _Kept:
@@ -116,6 +120,7 @@ class _Kept:
         }
 
     def put_back(self) -> None:
+        surroundings.forget_replaced()
         for name in ("stdin", "stdout", "stderr"):
             _let_go(getattr(sys, name), self._names[name])
         for name, value in self._names.items():
@@ -143,4 +148,3 @@ def rehearse_often() -> None:
     """In the zygote: until the interpreter has specialised what will run, and nothing of it is left in memory."""
     for _ in range(_TIMES):
         rehearse()
-    gc.collect()

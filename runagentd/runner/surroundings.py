@@ -27,11 +27,14 @@ PLAIN_PYTHON_HAS = frozenset(
 )  # fmt: skip
 """What `python3 script.py` has imported before the script's first line: its own os.py does not win there either."""
 
+_replaced: list[object] = []
+"""What `prepare` takes away and nobody needs: to free it would write to a hundred pages shared with the zygote."""
+
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
 def prepare(manifest: Manifest, app_path: str) -> None:
-    """All of it, in order."""
+    """All that runs no code of the agent's, in order."""
     _signals()
     _environment(manifest)
     os.chdir(app_path)
@@ -44,7 +47,11 @@ def prepare(manifest: Manifest, app_path: str) -> None:
     _hide_runner()
     forget_shadowed(own_names(dict.fromkeys([app_path, *entry_folders])))
     _builtins()
-    _site_folders([os.path.join(app_path, folder) for folder in manifest.import_paths])
+
+
+def forget_replaced() -> None:
+    """For a rehearsal, which puts everything back."""
+    _replaced.clear()
 
 
 def _signals() -> None:
@@ -71,6 +78,7 @@ def _streams() -> None:
             io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True, newline="\n"
         )
 
+    _replaced.extend((sys.stdin, sys.stdout, sys.stderr))
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(  # type: ignore[misc]  # typeshed has it final; Python has not
         io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8"
     )
@@ -85,6 +93,7 @@ def _path(folders: list[str]) -> None:
     standard = (os.path.join(parent, f"python{sys.version_info.major}{sys.version_info.minor}.zip"), library)
     kept = [entry for entry in sys.path if entry in standard or entry == os.path.join(library, "lib-dynload")]
     sys.path[:] = list(dict.fromkeys([*folders, *kept]))
+    _replaced.append(dict(sys.path_importer_cache))
     sys.path_importer_cache.clear()
     sys.meta_path[:] = [
         importlib.machinery.BuiltinImporter,
@@ -96,7 +105,7 @@ def _path(folders: list[str]) -> None:
 def _hide_runner() -> None:
     """Our modules live on in their functions' globals; the agent's modules of these names win."""
     for name in [name for name in sys.modules if name == "runagentd" or name.startswith("runagentd.")]:
-        del sys.modules[name]
+        _replaced.append(sys.modules.pop(name))
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = main
@@ -138,9 +147,9 @@ def _builtins() -> None:
     site.sethelper()
 
 
-def _site_folders(folders: list[str]) -> None:
+def add_libraries(manifest: Manifest, app_path: str) -> None:
     """A `.venv`'s site-packages, after the standard library as in a real one, `.pth` files included."""
-    for folder in folders:
+    for folder in [os.path.join(app_path, folder) for folder in manifest.import_paths]:
         try:
             site.addsitedir(folder)
         except Exception as error:  # noqa: BLE001  (a line of a .pth file is code of the agent's)

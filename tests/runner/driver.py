@@ -51,10 +51,10 @@ while True:
             file.seek(0)
             manifest = file.read()
         options = json.loads(message)
-        main.run(Handover(
+        main.run(main.prepare(Handover(
             channel_fd=channel, supply_fd=supply, ready_fd=ready, manifest=manifest,
             limits=Limits(**options["limits"]), app_path=options["app_path"],
-        ))
+        )))
     for fd in fds:
         os.close(fd)
     requests.send(str(pid).encode())
