@@ -31,7 +31,6 @@ def run(launch: steps.Launch) -> NoReturn:
     try:
         progress = _Progress(launch)
         progress.carry_out(steps.parse(launch.read("steps")))
-        progress.report(wire.Stage.SPARE)
         launch.mounts = _receive(launch, wire.ASSIGN, wire.ASSIGN_DESCRIPTORS)
         progress.carry_out(steps.parse(launch.read("steps")))
     except BaseException:  # noqa: BLE001  (nothing may unwind into the zygote's loop, which is below us on the stack)
@@ -49,6 +48,8 @@ class _Progress:
     def __init__(self, launch: steps.Launch) -> None:
         self._launch = launch
         self._done: list[wire.StepReport] = []
+        self._confined = -1
+        """where the reaper says that it has given up everything; -1 once it has"""
 
     def carry_out(self, todo: list[list[str]]) -> None:
         verb = ""
@@ -59,8 +60,12 @@ class _Progress:
                     self._pass_gate()
                 elif verb == "reaper":
                     self._split(*arguments)
+                elif verb == "wait-for-reaper":
+                    self._wait_for_reaper()
                 elif verb == "rehearse":
                     rehearsal.rehearse()
+                elif verb == "stand-by":
+                    self.report(wire.Stage.SPARE)
                 else:
                     steps.STEPS[verb](self._launch, *arguments)
                 self._done.append(wire.StepReport(verb=verb, nanoseconds=time.monotonic_ns() - before))
@@ -84,7 +89,6 @@ class _Progress:
     def _split(self, agent_uid: str, last_capability: str) -> None:
         """Become two: the reaper, pid 1, which gives up all privileges now, and the runner, which goes on here."""
         launch = self._launch
-        _receive(launch, wire.IDENTIFY, wire.IDENTIFY_DESCRIPTORS)
         confined, tell = os.pipe()
         pid = os.fork()
         if pid:
@@ -102,12 +106,18 @@ class _Progress:
                 os._exit(_REFUSED_STATUS)
         kernel.set_process_name("runner")
         os.close(tell)
-        # A spare is one only when its reaper has given up everything: the supervisor looks at both soon.
-        if os.read(confined, 1) != reaper.CONFINED:
-            raise ReaperUnfit("the reaper did not confine itself")
-        os.close(confined)
+        self._confined = confined
         for name in ("lifeline", "exit", "reaper_filter"):
             os.close(launch.take(name))
+
+    def _wait_for_reaper(self) -> None:
+        """Until the reaper has given up everything; it does so while the runner goes on."""
+        if self._confined < 0:
+            return
+        if os.read(self._confined, 1) != reaper.CONFINED:
+            raise ReaperUnfit("the reaper did not confine itself")
+        os.close(self._confined)
+        self._confined = -1
 
     def _pass_gate(self) -> NoReturn:
         launch = self._launch

@@ -340,4 +340,4 @@ STEPS: dict[str, Function] = {
     "landlock": landlock,
     "seccomp": seccomp,
 }
-"""All verbs but `reaper` and `gate`, which change who goes on, and `rehearse`: these are launch.spare's business."""
+"""All verbs but `reaper`, `wait-for-reaper`, `rehearse`, `stand-by` and `gate`, which are launch.spare's business."""

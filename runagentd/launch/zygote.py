@@ -86,24 +86,24 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
             descriptors.frombytes(data[: len(data) - len(data) % 4])
     if len(message) != wire.REQUEST.size or flags & socket.MSG_CTRUNC:
         raise ZygoteUnfit("the supervisor sent something that is not a request")
-    magic, new_pid_namespace, has_v2, token = wire.REQUEST.unpack(message)
-    if magic != wire.REQUEST_MAGIC or len(descriptors) < len(wire.SPARE_DESCRIPTORS) + has_v2:
+    magic, kind, new_pid_namespace, has_v2, token = wire.REQUEST.unpack(message)
+    wanted = 1 if kind == wire.HOLD else len(wire.SPARE_DESCRIPTORS) + has_v2
+    if magic != wire.REQUEST_MAGIC or kind not in (wire.FORK, wire.HOLD) or len(descriptors) < wanted:
         raise ZygoteUnfit("the supervisor sent something that is not a request")
     if len(os.listdir("/proc/self/task")) != 1:
         raise ZygoteUnfit("the zygote has more than one thread")
     pidfds: list[int] = []
     try:
-        # The spare first: it goes on by itself while the holder is made.
-        reaper, reaper_pidfd = _fork_spare(descriptors, own_pid_namespace, bool(new_pid_namespace), bool(has_v2))
-        pidfds.append(reaper_pidfd)
-        holder, holder_pidfd = _hold_user_namespace(descriptors[2])
-        pidfds.append(holder_pidfd)
-        reply = wire.REPLY.pack(wire.REPLY_MAGIC, 0, token, reaper, holder)
+        if kind == wire.HOLD:
+            pid, pidfd = _hold_user_namespace(descriptors[0])
+        else:
+            pid, pidfd = _fork_spare(descriptors, own_pid_namespace, bool(new_pid_namespace), bool(has_v2))
+        pidfds.append(pidfd)
+        reply = wire.REPLY.pack(wire.REPLY_MAGIC, 0, token, pid)
     except OSError as error:
-        for pidfd in pidfds:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        reply = wire.REPLY.pack(wire.REPLY_MAGIC, error.errno or 1, token, 0, 0)
-    connection.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", pidfds))])
+        reply = wire.REPLY.pack(wire.REPLY_MAGIC, error.errno or 1, token, 0)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", pidfds))] if pidfds else []
+    connection.sendmsg([reply], rights)
     for descriptor in (*pidfds, *descriptors):
         os.close(descriptor)
     if _open_descriptors() != known:

@@ -82,6 +82,9 @@ def spare_steps(facts: HostFacts, *, in_advance: bool) -> tuple[Step, ...]:
         *([Step(verb=Verb.REHEARSE, origin="spares")] if in_advance else []),
         # After the rehearsal: whatever that did to the state of a generator is gone.
         Step(verb=Verb.RESEED),
+        # The reaper gives up its privileges meanwhile. Nothing is a spare, or goes on to be an instance, before it has.
+        Step(verb=Verb.WAIT_FOR_REAPER),
+        *([Step(verb=Verb.STAND_BY, origin="spares")] if in_advance else []),
     )
 
 

@@ -31,6 +31,8 @@ class Verb(enum.StrEnum):
     LOOPBACK = "loopback"
     REAPER = "reaper"
     REHEARSE = "rehearse"
+    WAIT_FOR_REAPER = "wait-for-reaper"
+    STAND_BY = "stand-by"
     RESEED = "reseed"
 
     # An instance: steps 4 to 12.

@@ -156,32 +156,34 @@ class Agent:
             self._hurry.clear()
 
     async def _spawn(self) -> Instance:
-        """From a spare to an open gate."""
+        """From a spare to an open gate. What the supervisor has to do is done while the zygote forks."""
         began = time.monotonic_ns()
-        spare, from_spare = await self.around.pool.take()
+        taken = await self.around.pool.take()
         instance_id = InstanceId(secrets.token_hex(8))
+        mounts: list[int] = []
         try:
+            place = taken.place
             manifest = self.deployment.manifest
             folders = AgentFolders(
                 environments=manifest.import_paths,
                 persistent=manifest.persistent_folders,
                 absent=self.around.absent(self.policy),
             )
-            plan = self.around.build(self.policy, Identity(uid=spare.uid, instance=instance_id), folders)
+            plan = self.around.build(self.policy, Identity(uid=place.uid, instance=instance_id), folders)
             limits = plan.limits
-            spare.group.write_limits(
+            place.group.write_limits(
                 memory_max=limits.memory_max,
                 pids_max=limits.pids_max,
                 cpu_max=limits.cpu_max,
                 cpu_weight=limits.cpu_weight,
             )
-            oom_kills = spare.group.oom_kills()
+            oom_kills = place.group.oom_kills()
             program = self.around.program(plan)
             sources = AgentSources(
                 snapshot=self.snapshot,
                 persistent=self.persistent,
-                uid=spare.uid,
-                user_namespace=spare.user_namespace,
+                uid=place.uid,
+                user_namespace=place.user_namespace,
             )
             calls = self.policy.calls
             job = wire.Job(
@@ -192,22 +194,20 @@ class Agent:
                 traceback=calls.traceback,
             )
             mounts = self.around.mounts.make(plan.mounts, sources)
-            try:
-                launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job)
-            finally:
-                for descriptor in mounts:
-                    os.close(descriptor)
+            spare = await taken.spare()
+            launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job)
         except BaseException:
-            spawn.kill(spare)
-            await self.around.pool.discard(spare)
+            await taken.discard()
             raise
         finally:
+            for descriptor in mounts:
+                os.close(descriptor)
             self.around.pool.refill_soon()
         instance = Instance(
             id=instance_id,
             launched=launched,
             uid=spare.uid,
-            from_spare=from_spare,
+            from_spare=taken.in_advance,
             spawn_started_ns=began,
             started_unix_ms=time.time_ns() // 1_000_000,
             oom_kills_before=oom_kills,

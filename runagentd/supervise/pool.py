@@ -20,7 +20,7 @@ from collections.abc import Callable
 from runagentd.log import Log
 from runagentd.plan.model import Step
 from runagentd.supervise import spawn
-from runagentd.supervise.cgroup import CgroupHost
+from runagentd.supervise.cgroup import CgroupHost, Group
 from runagentd.supervise.zygote import Zygote, ZygoteGone
 from runagentd.uids import Leases
 
@@ -31,6 +31,47 @@ _NEW_ZYGOTE_SECONDS = 0.1
 _ZYGOTE_STEADY_SECONDS = 5.0
 _ZYGOTE_DELAY_MAX = 5.0
 _REFILL_SECONDS = 0.05
+_PLACES = 2
+"""Uids with their cgroups and user namespaces that are kept ready: making one takes 3 ms, most of it a fork."""
+
+
+class Taken:
+    """What `SparePool.take` gave: `place` is there, `spare` may still be on its way."""
+
+    def __init__(
+        self, pool: SparePool, place: spawn.Place, *, spare: spawn.Spare | None = None, birth: spawn.Birth | None = None
+    ) -> None:
+        self._pool = pool
+        self.place = place
+        self._spare = spare
+        self._birth = birth
+        self.in_advance = spare is not None
+
+    async def spare(self) -> spawn.Spare:
+        """The spare. ZygoteGone, LaunchRefused or OSError; nothing is left to discard then."""
+        if self._birth is not None:
+            birth, self._birth = self._birth, None
+            try:
+                self._spare = await birth.finished(stands_by=False)
+            except BaseException:
+                await self._pool._give_up(self.place)
+                raise
+            finally:
+                self._pool._at_once.release()
+        if self._spare is None:
+            raise spawn.LaunchRefused("the spare is gone")
+        return self._spare
+
+    async def discard(self) -> None:
+        """Nothing will be made of it: end and free all there is."""
+        if self._birth is not None:
+            birth, self._birth = self._birth, None
+            birth.forget()
+            await self._pool._give_up(self.place)
+            self._pool._at_once.release()
+        elif self._spare is not None:
+            spawn.kill(self._spare)
+            await self._pool.discard(self._spare)
 
 
 class SparePool:
@@ -59,6 +100,7 @@ class SparePool:
         self._reaper_program = reaper_program
         self._new_pid_namespace = new_pid_namespace
         self._spares: deque[spawn.Spare] = deque()
+        self._places: deque[spawn.Place] = deque()
         self._refilling: asyncio.Task[None] | None = None
         self._at_once = asyncio.Semaphore(_SPAWNS_AT_ONCE)
         self._closed = False
@@ -76,15 +118,25 @@ class SparePool:
     def zygote(self) -> Zygote:
         return self._zygote
 
-    async def take(self) -> tuple[spawn.Spare, bool]:
-        """A spare, and whether it had been made in advance."""
+    async def take(self) -> Taken:
+        """A spare that was made in advance, or one that is being made: its place is known at once in both cases."""
         while self._spares:
             spare = self._spares.popleft()
             self._forget_end(spare)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(spare.reaper_pidfd, 0)
-                return spare, True
-        return await self._make(self._steps), False
+                return Taken(self, spare.place, spare=spare)
+        await self._at_once.acquire()
+        try:
+            place = await self._place()
+            try:
+                return Taken(self, place, birth=self._begin(place, self._steps))
+            except BaseException:
+                await self._give_up(place)
+                raise
+        except BaseException:
+            self._at_once.release()
+            raise
 
     def refill_soon(self) -> None:
         """Refill in a moment: the instance that took a spare shall not share the processors with the next one's."""
@@ -123,42 +175,61 @@ class SparePool:
             self._forget_end(spare)
             spawn.kill(spare)
         await asyncio.gather(*(self.discard(spare) for spare in spares), *self._discarding)
+        while self._places:
+            await self._give_up(self._places.popleft())
         self._zygote.close()
 
     async def _refill(self) -> None:
-        while len(self._spares) < self._size and not self._closed:
+        while not self._closed and (len(self._places) < _PLACES or len(self._spares) < self._size):
             try:
-                spare = await self._make(self._steps_in_advance)
+                if len(self._places) < _PLACES:
+                    self._places.append(await self._make_place())
+                else:
+                    await self._refill_spares()
             except (ZygoteGone, spawn.LaunchRefused, OSError) as error:
                 self._log.warning("no spare could be made", reason=error)
                 await asyncio.sleep(_NEW_ZYGOTE_SECONDS)
-                continue
-            self._spares.append(spare)
-            asyncio.get_running_loop().add_reader(spare.reaper_pidfd, self._spare_ended, spare)
 
-    async def _make(self, steps: tuple[Step, ...]) -> spawn.Spare:
+    async def _refill_spares(self) -> None:
         async with self._at_once:
-            uid = self._leases.lease()
-            group = None
+            place = await self._place()
             try:
-                group = self._cgroups.create(secrets.token_hex(8))
-                return await spawn.make_spare(
-                    self._zygote,
-                    uid=uid,
-                    group=group,
-                    steps=steps,
-                    reaper_program=self._reaper_program,
-                    new_pid_namespace=self._new_pid_namespace,
-                )
+                spare = await self._begin(place, self._steps_in_advance).finished(stands_by=True)
             except BaseException:
-                if group is not None:
-                    group.kill()
-                    for _ in range(500):
-                        if group.remove():
-                            break
-                        await asyncio.sleep(_POLL_SECONDS)
-                self._leases.release(uid)
+                await self._give_up(place)
                 raise
+        self._spares.append(spare)
+        asyncio.get_running_loop().add_reader(spare.reaper_pidfd, self._spare_ended, spare)
+
+    def _begin(self, place: spawn.Place, steps: tuple[Step, ...]) -> spawn.Birth:
+        return spawn.Birth(
+            self._zygote,
+            place,
+            steps=steps,
+            reaper_program=self._reaper_program,
+            new_pid_namespace=self._new_pid_namespace,
+        )
+
+    async def _place(self) -> spawn.Place:
+        return self._places.popleft() if self._places else await self._make_place()
+
+    async def _make_place(self) -> spawn.Place:
+        uid = self._leases.lease()
+        group = None
+        try:
+            group = self._cgroups.create(secrets.token_hex(8))
+            return spawn.Place(uid=uid, group=group, user_namespace=await self._zygote.user_namespace(uid))
+        except BaseException:
+            if group is not None:
+                await _remove(group)
+            self._leases.release(uid)
+            raise
+
+    async def _give_up(self, place: spawn.Place) -> None:
+        """Free a place in which nothing lives, or will live."""
+        os.close(place.user_namespace)
+        await _remove(place.group)
+        self._leases.release(place.uid)
 
     def _spare_ended(self, spare: spawn.Spare) -> None:
         self._forget_end(spare)
@@ -187,6 +258,14 @@ class SparePool:
             self._zygote_started = time.monotonic()
             self._zygote = self._start_zygote(self._zygote_ended)
             self.refill()
+
+
+async def _remove(group: Group) -> None:
+    group.kill()
+    for _ in range(500):
+        if group.remove():
+            return
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _is_reaped(pidfd: int) -> bool:

@@ -37,28 +37,44 @@ class LaunchRefused(Exception):
     """A step was refused, or the look from outside found a difference: nothing of the agent's was run."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What an instance will live in: made in advance, for it needs no process and hardly any memory."""
+
+    uid: int
+    group: Group
+    user_namespace: int
+    """maps the agent's id to `uid` and to nothing else"""
+
+
 @dataclass(slots=True)
 class Spare:
     """A jail that waits for its plan: forked, in cgroups and namespaces of its own, with a uid."""
 
-    uid: int
-    group: Group
+    place: Place
     reaper_pid: int
     reaper_pidfd: int
-    user_namespace: int
     sock: socket.socket
     lifeline: int
     exit_pipe: int
     apart_from: frozenset[str]
     """the namespaces of the supervisor and the zygote, of which it may have none"""
     namespaces: frozenset[str] = frozenset()
-    """those of its reaper"""
+    """those of its reaper, once that was looked at"""
     steps: tuple[wire.StepReport, ...] = ()
+
+    @property
+    def uid(self) -> int:
+        return self.place.uid
+
+    @property
+    def group(self) -> Group:
+        return self.place.group
 
     def close(self) -> None:
         """Close what the supervisor holds; the reaper must be dead or have been handed over."""
         self.sock.close()
-        for descriptor in (self.user_namespace, self.lifeline, self.exit_pipe, self.reaper_pidfd):
+        for descriptor in (self.place.user_namespace, self.lifeline, self.exit_pipe, self.reaper_pidfd):
             if descriptor >= 0:
                 os.close(descriptor)
 
@@ -91,57 +107,78 @@ class Launched:
         self.stdout = self.stderr = self.ready = -1
 
 
-async def make_spare(
-    zygote: Zygote, *, uid: int, group: Group, steps: Sequence[Step], reaper_program: bytes, new_pid_namespace: bool
-) -> Spare:
-    """A spare in `group`. On any failure what was forked is dead; the group and the uid stay the caller's."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    ours.setblocking(False)
-    lifeline_read, lifeline_write = os.pipe()
-    exit_read, exit_write = os.pipe()
-    given = [kernel.sealed_memfd("steps", tokens(steps)), theirs.detach(), lifeline_read, exit_write]
-    entrances: list[int] = []
-    v2_directory = None
-    try:
-        entrances, v2_directory = group.entrances()
-        fork = await zygote.fork(
-            steps=given[0], sock=given[1], lifeline=given[2], exit_pipe=given[3], entrances=entrances,
-            v2_directory=v2_directory, uid=uid, new_pid_namespace=new_pid_namespace,
+class Birth:
+    """A spare that was ordered from the zygote. Exactly one of `finished` and `forget` is to be called, once."""
+
+    def __init__(
+        self, zygote: Zygote, place: Place, *, steps: Sequence[Step], reaper_program: bytes, new_pid_namespace: bool
+    ) -> None:
+        """The place stays the caller's until there is a spare. ZygoteGone or OSError."""
+        self.place = place
+        self._apart_from = zygote.apart_from
+        self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._sock.setblocking(False)
+        lifeline, self._lifeline = os.pipe()
+        self._exit_pipe, exit_pipe = os.pipe()
+        text, program = kernel.sealed_memfd("steps", tokens(steps)), kernel.sealed_memfd("filter", reaper_program)
+        given = [text, theirs.detach(), lifeline, exit_pipe, program]
+        entrances: list[int] = []
+        try:
+            entrances, v2_directory = place.group.entrances()
+            given += [] if v2_directory is None else [v2_directory]
+            self._order = zygote.fork(
+                [text, given[1], lifeline, exit_pipe, place.user_namespace, program], entrances, v2_directory,
+                new_pid_namespace=new_pid_namespace,
+            )  # fmt: skip
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            for descriptor in (*given, *entrances):
+                os.close(descriptor)
+
+    async def finished(self, *, stands_by: bool) -> Spare:
+        """The spare; one that `stands_by` has said that it waits for its plan, and its reaper was looked at.
+
+        On any failure what was forked is dead; the place stays the caller's. LaunchRefused, ZygoteGone or OSError.
+        """
+        try:
+            fork = await self._order.made()
+        except BaseException:
+            self._close()
+            raise
+        spare = Spare(
+            place=self.place, reaper_pid=fork.pid, reaper_pidfd=fork.pidfd, sock=self._sock, lifeline=self._lifeline,
+            exit_pipe=self._exit_pipe, apart_from=self._apart_from,
         )  # fmt: skip
-    except BaseException:
-        ours.close()
-        os.close(lifeline_write)
-        os.close(exit_read)
-        raise
-    finally:
-        for descriptor in (*given, *entrances, *([] if v2_directory is None else [v2_directory])):
-            os.close(descriptor)
-    spare = Spare(
-        uid=uid, group=group, reaper_pid=fork.reaper_pid, reaper_pidfd=fork.reaper_pidfd,
-        user_namespace=fork.user_namespace, sock=ours, lifeline=lifeline_write, exit_pipe=exit_read,
-        apart_from=zygote.apart_from,
-    )  # fmt: skip
-    program = kernel.sealed_memfd("reaper-filter", reaper_program)
-    try:
-        rights = array.array("i", [fork.user_namespace, program])
-        ours.sendmsg([wire.IDENTIFY], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        report, _, returned = await _report(ours, _SPARE_SECONDS)
-        _close_all(returned)
-        _require(report, wire.Stage.SPARE)
-        _look_at_reaper(spare)
-    except BaseException:
-        kill(spare)
-        spare.close()
-        raise
-    finally:
-        os.close(program)
-    spare.steps = report.steps
-    return spare
+        if stands_by:
+            try:
+                report, _, returned = await _report(spare.sock, _SPARE_SECONDS)
+                _close_all(returned)
+                _require(report, wire.Stage.SPARE)
+                _look_at_reaper(spare)
+            except BaseException:
+                kill(spare)
+                self._close()
+                os.close(spare.reaper_pidfd)
+                raise
+            spare.steps = report.steps
+        return spare
+
+    def forget(self) -> None:
+        """The caller gives it up; whatever is forked for it is killed."""
+        self._order.forget()
+        self._close()
+
+    def _close(self) -> None:
+        self._sock.close()
+        os.close(self._lifeline)
+        os.close(self._exit_pipe)
 
 
 def _look_at_reaper(spare: Spare) -> None:
-    """LaunchRefused where it is not as it must be. Now and not at the gate: from here on it cannot change itself."""
+    """LaunchRefused where it is not as it must be. From now on it cannot change itself."""
     try:
         spare.namespaces = verify.namespaces(spare.reaper_pid)
         found = verify.reaper_differences(
@@ -204,6 +241,8 @@ async def assign(spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], prog
         report, launched.runner_pid, launched.returned = await _report(spare.sock, _GATE_SECONDS)
         _require(report, wire.Stage.GATE)
         launched.steps = (*spare.steps, *report.steps)
+        if not spare.namespaces:
+            _look_at_reaper(spare)  # one that was made on demand has not stood by
         try:
             found = verify.differences(
                 launched.runner_pid,

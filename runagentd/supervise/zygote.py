@@ -36,11 +36,35 @@ class ZygoteGone(Exception):
 
 @dataclass(slots=True)
 class Fork:
-    """What the zygote made: the future reaper and its user namespace, which maps the agent's id to `uid`."""
+    """A process that the zygote made."""
 
-    reaper_pid: int
-    reaper_pidfd: int
-    user_namespace: int
+    pid: int
+    pidfd: int
+
+
+class Order:
+    """A process that the zygote was asked for; `made` or `forget` must be called, once."""
+
+    def __init__(self, future: asyncio.Future[Fork], over: Callable[[], object]) -> None:
+        self._future = future
+        self._over = over
+
+    async def made(self) -> Fork:
+        """The process. ZygoteGone or OSError where there is none."""
+        try:
+            async with asyncio.timeout(_REPLY_SECONDS):
+                return await self._future
+        except TimeoutError as error:
+            raise ZygoteGone("the zygote does not answer") from error
+        finally:
+            self._over()
+
+    def forget(self) -> None:
+        """Nobody waits for it any more: what is made, or was made meanwhile, is killed."""
+        self._over()
+        if self._future.done() and not self._future.cancelled() and self._future.exception() is None:
+            _kill_and_close(self._future.result().pidfd)
+        self._future.cancel()
 
 
 class Zygote:
@@ -67,7 +91,7 @@ class Zygote:
         self._socket = ours
         self._on_end = on_end
         self._tokens = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[tuple[int, int, list[int]]]] = {}
+        self._waiting: dict[int, asyncio.Future[Fork]] = {}
         self._closed = False
         asyncio.get_running_loop().add_reader(ours, self._receive)
 
@@ -80,42 +104,37 @@ class Zygote:
         """The namespaces of the zygote, which it has for good, and of the supervisor."""
         return verify.namespaces(os.getpid()) | verify.namespaces(self.pid)
 
-    async def fork(
-        self,
-        *,
-        steps: int,
-        sock: int,
-        lifeline: int,
-        exit_pipe: int,
-        entrances: Sequence[int],
-        v2_directory: int | None,
-        uid: int,
-        new_pid_namespace: bool,
-    ) -> Fork:
-        """A new spare. The descriptors stay the caller's. ZygoteGone or OSError where there is none."""
-        token = next(self._tokens)
-        future: asyncio.Future[tuple[int, int, list[int]]] = asyncio.get_running_loop().create_future()
+    def fork(
+        self, descriptors: Sequence[int], entrances: Sequence[int], v2_directory: int | None, *, new_pid_namespace: bool
+    ) -> Order:
+        """Order a spare: `descriptors` are those of wire.SPARE_DESCRIPTORS. All stay the caller's."""
         v2 = [] if v2_directory is None else [v2_directory]
-        request = wire.REQUEST.pack(wire.REQUEST_MAGIC, int(new_pid_namespace), len(v2), token)
-        descriptors = array.array("i", [steps, sock, lifeline, exit_pipe, *v2, *entrances])
+        return self._order(wire.FORK, [*descriptors, *v2, *entrances], int(new_pid_namespace), len(v2))
+
+    async def user_namespace(self, uid: int) -> int:
+        """The descriptor of a new user namespace that maps the agent's id to `uid`. ZygoteGone or OSError."""
+        lifeline, writer = os.pipe()
+        try:
+            holder = await self._order(wire.HOLD, [lifeline], 0, 0).made()
+            try:
+                return _map_user_namespace(holder.pid, holder.pidfd, uid)
+            finally:
+                _kill_and_close(holder.pidfd)
+        finally:
+            os.close(lifeline)
+            os.close(writer)
+
+    def _order(self, kind: int, descriptors: Sequence[int], new_pid_namespace: int, has_v2: int) -> Order:
+        token = next(self._tokens)
+        future: asyncio.Future[Fork] = asyncio.get_running_loop().create_future()
+        request = wire.REQUEST.pack(wire.REQUEST_MAGIC, kind, new_pid_namespace, has_v2, token)
         self._waiting[token] = future
         try:
-            self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-            async with asyncio.timeout(_REPLY_SECONDS):
-                reaper_pid, holder_pid, pidfds = await future
-        except (TimeoutError, BlockingIOError, BrokenPipeError, ConnectionResetError) as error:
+            self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+        except OSError as error:
+            del self._waiting[token]
             raise ZygoteGone("the zygote does not answer") from error
-        finally:
-            self._waiting.pop(token, None)
-        reaper_pidfd, holder_pidfd = pidfds
-        try:
-            user_namespace = _map_user_namespace(holder_pid, holder_pidfd, uid)
-        except BaseException:
-            _kill_and_close(reaper_pidfd)
-            raise
-        finally:
-            _kill_and_close(holder_pidfd)
-        return Fork(reaper_pid=reaper_pid, reaper_pidfd=reaper_pidfd, user_namespace=user_namespace)
+        return Order(future, lambda: self._waiting.pop(token, None))
 
     def close(self) -> None:
         """End the zygote; spares and instances that it forked live on."""
@@ -154,7 +173,7 @@ class Zygote:
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors.frombytes(data[: len(data) - len(data) % 4])
-        _, number, token, reaper_pid, holder_pid = wire.REPLY.unpack(message)
+        _, number, token, pid = wire.REPLY.unpack(message)
         future = self._waiting.get(token)
         if future is None or future.done():
             # Nobody waits any more: what was made must not live on.
@@ -165,7 +184,7 @@ class Zygote:
                 os.close(descriptor)
             future.set_exception(OSError(number, f"the zygote could not fork: {os.strerror(number)}"))
         else:
-            future.set_result((reaper_pid, holder_pid, list(descriptors)))
+            future.set_result(Fork(pid, descriptors[0]))
 
 
 def _kill_and_close(pidfd: int) -> None:

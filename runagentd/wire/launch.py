@@ -4,8 +4,8 @@ Runs as: the supervisor, the zygote and its children. Pure, standard library onl
 Reads from strangers: the exit record may have been written by an instance that was taken over: it is 64 bytes of
 fixed form, and what it says of a status is a claim. All else is written before any agent code runs.
 
-    supervisor ──REQUEST + descriptors──► zygote ──REPLY + pidfds──► supervisor
-    supervisor ──IDENTIFY + descriptors──► spare ──LaunchReport──► supervisor
+    supervisor ──REQUEST + descriptors──► zygote ──REPLY + pidfd──► supervisor
+    spare, if it is made in advance ──LaunchReport──► supervisor
     supervisor ──ASSIGN + descriptors──► spare ──LaunchReport──► supervisor ──OPEN──► runner
     reaper ──EXIT record──► supervisor
 """
@@ -16,21 +16,19 @@ import enum
 import struct
 from dataclasses import dataclass
 
-REQUEST = struct.Struct("!4sBB2xQ16x")
-"""magic, 1 if a new pid namespace is wanted, 1 if there is a v2 cgroup to be born in, token.
+REQUEST = struct.Struct("!4sBBBxQ16x")
+"""magic, kind (FORK or HOLD), 1 if a new pid namespace is wanted, 1 if there is a v2 cgroup to be born in, token.
 
-With SPARE_DESCRIPTORS, then the v2 cgroup's directory where there is one, then the `tasks` file of each v1 cgroup.
+FORK, a spare: with SPARE_DESCRIPTORS, then the v2 cgroup's directory where there is one, then the `tasks` file of each
+v1 cgroup. HOLD, a process that does nothing but hold a new user namespace: with the lifeline that it waits on.
 """
-REQUEST_MAGIC = b"RAZ1"
-SPARE_DESCRIPTORS = ("steps", "socket", "lifeline", "exit")
+REQUEST_MAGIC = b"RAZ2"
+FORK, HOLD = 1, 2
+SPARE_DESCRIPTORS = ("steps", "socket", "lifeline", "exit", "user_namespace", "reaper_filter")
 
-REPLY = struct.Struct("!4siQii8x")
-"""magic, errno (0: made), token, pid of the reaper, pid of the holder of its user namespace. With both pidfds."""
-REPLY_MAGIC = b"RAR1"
-
-IDENTIFY = b"RAI1" + bytes(28)
-"""The user namespace of a spare, once it is mapped, and its reaper's filter. With IDENTIFY_DESCRIPTORS."""
-IDENTIFY_DESCRIPTORS = ("user_namespace", "reaper_filter")
+REPLY = struct.Struct("!4siQi12x")
+"""magic, errno (0: made), token, pid of what was forked. With its pidfd."""
+REPLY_MAGIC = b"RAR2"
 
 ASSIGN = b"RAA1" + bytes(28)
 """A spare becomes an instance. With ASSIGN_DESCRIPTORS, then the plan's mounts in their order."""

@@ -29,6 +29,8 @@ NOT_A_PROTECTION = {
     Verb.FILE: "gives the agent something",
     Verb.NEW_ROOT: "nothing can be mounted without it; its owner and its read-only flag have rows",
     Verb.REAPER: "makes pid 1; each of its own steps has a row",
+    Verb.WAIT_FOR_REAPER: "the look finds a reaper that is not confined",
+    Verb.STAND_BY: "reports",
     Verb.REHEARSE: "makes a start faster; what it must leave as it was is tested in tests/runner/test_rehearsal.py",
     Verb.MOUNT: "gives the agent something; what each mount must not allow has rows",
 }

@@ -128,9 +128,9 @@ def _let_other_abis_in() -> bytes:
 
 
 def _weaken_spares() -> None:
-    make_spare, write_limits = spawn.make_spare, Group.write_limits
+    order, write_limits = spawn.Birth.__init__, Group.write_limits
 
-    async def weakened_spare(*arguments: Any, **named: Any) -> spawn.Spare:
+    def weakened_order(self: spawn.Birth, *arguments: Any, **named: Any) -> None:
         for weakening in _CURRENT.get():
             named["steps"] = weakening.spare(named["steps"])
         verbs = [(step.verb, *step.arguments) for step in named["steps"]]
@@ -138,14 +138,14 @@ def _weaken_spares() -> None:
             raise spawn.LaunchRefused("this weakening would rename the host")
         if _marked("no pid namespace"):
             named["new_pid_namespace"] = False
-        return await make_spare(*arguments, **named)
+        order(self, *arguments, **named)
 
     def weakened_limits(self: Group, **limits: Any) -> None:
         for weakening in _CURRENT.get():
             limits.update((name, _NO_LIMIT[name]) for name in weakening.unlimited)
         write_limits(self, **limits)
 
-    spawn.make_spare = weakened_spare
+    spawn.Birth.__init__ = weakened_order  # type: ignore[method-assign]
     Group.write_limits = weakened_limits  # type: ignore[method-assign]
 
 
@@ -250,23 +250,18 @@ while os.wait()[0] != second:
 
 def _number_the_zygote() -> None:
     """Give the zygote the pid that all runners have, in a pid namespace of its own."""
-    start, fork, map_namespace = subprocess.Popen, zygote.Zygote.fork, zygote._map_user_namespace
+    start, made = subprocess.Popen, zygote.Order.made
 
     def started(command: Sequence[str], **named: Any) -> subprocess.Popen[bytes]:
         return start([sys.executable, "-I", "-S", "-c", _AS_PROCESS_2, *command], **named)
 
-    async def with_pids_of_here(self: zygote.Zygote, **named: Any) -> zygote.Fork:
-        made = await fork(self, **named)
-        made.reaper_pid = _pid_here(made.reaper_pidfd)
-        return made
+    async def with_pids_of_here(self: zygote.Order) -> zygote.Fork:
+        fork = await made(self)
+        fork.pid = _pid_here(fork.pidfd)
+        return fork
 
     vars(zygote)["subprocess"] = types.SimpleNamespace(Popen=started, DEVNULL=subprocess.DEVNULL)
-    zygote.Zygote.fork = with_pids_of_here  # type: ignore[method-assign]
-
-    def mapped(holder_pid: int, holder_pidfd: int, uid: int) -> int:
-        return map_namespace(_pid_here(holder_pidfd), holder_pidfd, uid)
-
-    zygote._map_user_namespace = mapped
+    zygote.Order.made = with_pids_of_here  # type: ignore[method-assign]
 
 
 def _pid_here(pidfd: int) -> int:
