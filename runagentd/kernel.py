@@ -8,6 +8,7 @@ Arguments that the kernel takes as 64 bits are passed as 64 bits; nothing here d
 
 from __future__ import annotations
 
+import array
 import ctypes
 import errno
 import fcntl
@@ -354,6 +355,15 @@ def sealed_memfd(name: str, content: bytes) -> int:
     return descriptor
 
 
+def received_descriptors(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors in what recvmsg(2) gave beside a message (unix(7), SCM_RIGHTS); they are the caller's."""
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)
+
+
 def signal_descriptor(signals: Iterable[int]) -> int:
     """signalfd(2), close-on-exec and non-blocking; the signals must be blocked by the caller."""
     mask = 0
@@ -426,7 +436,7 @@ def set_process_name(name: str) -> None:
 
 
 def drop_privileges(uid: int, gid: int, *, last: int | None = None) -> None:
-    """Become `uid` for good: no groups, no capability in any set, no_new_privs. The order is sandbox.md's.
+    """Become `uid` for good: no groups, no capability in any set, no_new_privs. The order is that of docs/sandbox.md.
 
     `last` is the highest capability, for a caller that cannot read /proc any more.
     """

@@ -1,4 +1,4 @@
-"""The shape that design.md promises, checked: who imports whom, where ctypes is, how a module opens."""
+"""The shape of the packages, checked: who imports whom, where ctypes is, how a module opens."""
 
 from __future__ import annotations
 

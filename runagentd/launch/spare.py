@@ -149,17 +149,14 @@ class _Progress:
 
 def _receive(launch: steps.Launch, expected: bytes, names: tuple[str, ...]) -> list[int]:
     """Wait for a message of the supervisor's; its first descriptors get `names`, the others are given back."""
-    descriptors = array.array("i")
     with socket.socket(fileno=os.dup(launch.descriptors["socket"])) as connection:
         message, ancillary, flags, _ = connection.recvmsg(
             64, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
         )
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(data[: len(data) - len(data) % 4])
+    descriptors = kernel.received_descriptors(ancillary)
     if not message:
         os._exit(0)  # the supervisor has no use for this spare, or is gone
     if message != expected or flags & socket.MSG_CTRUNC or len(descriptors) < len(names):
         os._exit(_REFUSED_STATUS)
     launch.descriptors.update(zip(names, descriptors[: len(names)], strict=True))
-    return list(descriptors[len(names) :])
+    return descriptors[len(names) :]

@@ -282,7 +282,7 @@ def _is_open(descriptor: int) -> bool:
 
 
 def reseed(launch: Launch) -> None:
-    # Instances are forks of one zygote: without this they would share their random numbers (sandbox.md 0.1).
+    # Instances are forks of one zygote: without this they would share their random numbers (measured).
     ssl.RAND_add(os.urandom(48), 48.0)
     random.seed()
 

@@ -2,7 +2,7 @@
 
 Runs as: root with five capabilities, exec'd with an empty environment inside a read-only base jail; one thread.
 Reads from strangers: nothing. Requests are 32 bytes and descriptors from the supervisor; it never maps a plan.
-It must never hold a secret or a tenant's data, have pid 1 or 2, or a second thread (sandbox.md 0.1, 2.2).
+It must never hold a secret or a tenant's data, have pid 1 or 2, or a second thread (docs/sandbox.md).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(control: int) -> NoReturn:
     """Serve requests from the supervisor on `control` until it closes."""
     if os.getpid() <= 2:
         # OpenSSL notices a fork by comparing pids: a zygote with the pid that its children get gives them all the
-        # same keys (measured, sandbox.md 0.1).
+        # same keys (measured).
         raise ZygoteUnfit("the zygote must not have the pid that its children get")
     for name in PRELOADED:
         importlib.import_module(name)
@@ -80,10 +80,7 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
     )
     if not message:
         os._exit(0)
-    descriptors = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(data[: len(data) - len(data) % 4])
+    descriptors = kernel.received_descriptors(ancillary)
     if len(message) != wire.REQUEST.size or flags & socket.MSG_CTRUNC:
         raise ZygoteUnfit("the supervisor sent something that is not a request")
     magic, kind, new_pid_namespace, has_v2, token = wire.REQUEST.unpack(message)
@@ -111,11 +108,11 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
 
 
 def _fork_spare(
-    descriptors: array.array[int], own_pid_namespace: int, new_pid_namespace: bool, has_v2: bool
+    descriptors: list[int], own_pid_namespace: int, new_pid_namespace: bool, has_v2: bool
 ) -> tuple[int, int]:
     """Fork the future reaper, in its v2 cgroup where there is one; gives its pid and pidfd."""
     named = len(wire.SPARE_DESCRIPTORS)
-    v2, entrances = list(descriptors[named : named + has_v2]), list(descriptors[named + has_v2 :])
+    v2, entrances = descriptors[named : named + has_v2], descriptors[named + has_v2 :]
     if v2 and kernel.thread_id_address():
         flags = kernel.CLONE_NEWPID if new_pid_namespace else 0
         pid, pidfd = kernel.fork_into(flags=flags, cgroup=v2[0])

@@ -11,6 +11,7 @@ import os
 import resource
 
 from runagentd import kernel
+from runagentd.plan import landlock
 
 CPU_SECONDS = 10
 ADDRESS_SPACE = 512 * 1024 * 1024
@@ -24,8 +25,6 @@ _LIMITS = {
     resource.RLIMIT_CORE: 0,
 }
 
-# landlock(7): the rights to files of the ABI versions 1, 2, 3 and 5; then those to the network and to other processes.
-_FILESYSTEM_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 
 
@@ -57,11 +56,8 @@ def _restrict_files(folder: int) -> None:
     abi = kernel.landlock_abi()
     if abi < 1:
         raise NotConfined("this kernel has no Landlock")
-    ruleset = kernel.landlock_create_ruleset(
-        filesystem=max(rights for version, rights in _FILESYSTEM_BY_ABI.items() if version <= abi),
-        network=0b11 if abi >= 4 else 0,
-        scoped=0b11 if abi >= 6 else 0,
-    )
+    filesystem, network, scoped = landlock.handled(abi)
+    ruleset = kernel.landlock_create_ruleset(filesystem=filesystem, network=network, scoped=scoped)
     try:
         kernel.landlock_allow_path(ruleset, folder, _READ_FILE | _READ_DIR)
         kernel.landlock_restrict_self(ruleset)

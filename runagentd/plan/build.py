@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runagentd.errors import HostError
+from runagentd.plan import landlock
 from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import (
     AGENT_UID,
@@ -31,9 +32,6 @@ _ROOT_INODES = 512
 # landlock(7): bits of the rights to files.
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_CHAR, _MAKE_BLOCK, _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 6, 1 << 11, 1 << 13, 1 << 14, 1 << 15
-_FILESYSTEM_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-_TCP_BIND_AND_CONNECT = 0b11
-_ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 
 _WRITABLE = "rw,nosuid,nodev,noexec"
 
@@ -262,10 +260,7 @@ def _runner_steps(policy: Policy, facts: HostFacts) -> list[Step]:
 
 
 def _landlock(policy: Policy, facts: HostFacts) -> tuple[str, ...]:
-    abi = facts.landlock_abi
-    filesystem = max(mask for version, mask in _FILESYSTEM_BY_ABI.items() if version <= abi)
-    network = _TCP_BIND_AND_CONNECT if abi >= 4 else 0
-    scoped = _ABSTRACT_SOCKETS_AND_SIGNALS if abi >= 6 else 0
+    filesystem, network, scoped = landlock.handled(facts.landlock_abi)
     read = _READ_FILE | _READ_DIR
     write = filesystem & ~(_EXECUTE | _MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV)
     everywhere = read | (_EXECUTE if policy.process.exec else 0)

@@ -22,7 +22,7 @@ APP = "/app"
 class Verb(enum.StrEnum):
     """What a launch can do. The first part makes a spare, which knows no policy; the second makes it an agent's."""
 
-    # A spare: sandbox.md 2.4, steps 1 to 3.
+    # A spare.
     JOIN_CGROUPS = "join-cgroups"
     OOM_SCORE = "oom-score"
     UNSHARE = "unshare"
@@ -35,7 +35,7 @@ class Verb(enum.StrEnum):
     STAND_BY = "stand-by"
     RESEED = "reseed"
 
-    # An instance: steps 4 to 12.
+    # An instance.
     NEW_ROOT = "new-root"
     DIRECTORY = "directory"
     LINK = "link"

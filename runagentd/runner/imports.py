@@ -3,7 +3,7 @@
 Runs as: the runner, in the sandbox.
 Reads from strangers: yes: importing runs the agent's code.
 Agents write `from .sibling import x` in files that belong to no package, beside `import sibling` in others
-(runagent-protocol.md, "Import rules"). Here the agent's folder is a package, `FOLDER`, to which every module in it
+(docs/writing-agents.md). Here the agent's folder is a package, `FOLDER`, to which every module in it
 belongs; a file that was imported under one name is the same module under every other.
 """
 

@@ -38,7 +38,7 @@ _REPLACEMENT = "\ufffd"
 _OBJECT_STR = getattr(object, "__str__", None)
 _METHODS = ("model_dump", "dict", "to_dict")
 """How frameworks turn an object into a dict, the best one first: CrewOutput.to_dict() and AgentOutput.to_dict()
-give {} where model_dump() gives the content (runagent-protocol.md, "Serialization of values")."""
+give {} where model_dump() gives the content (docs/values.md)."""
 
 
 class Unserialisable(Exception):

@@ -6,7 +6,6 @@ Reads from strangers: no. Who is at the other end is asked of the kernel (SO_PEE
 
 from __future__ import annotations
 
-import array
 import asyncio
 import os
 import socket
@@ -90,7 +89,5 @@ async def _receive(connection: socket.socket, descriptors: list[int]) -> bytes:
         except BlockingIOError:
             await readable(connection.fileno())
             continue
-        for level, kind, rights in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                descriptors.extend(array.array("i", rights[: len(rights) - len(rights) % 4]))
+        descriptors += kernel.received_descriptors(ancillary)
         return data

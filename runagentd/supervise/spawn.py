@@ -309,17 +309,15 @@ async def _report(sock: socket.socket, seconds: float) -> tuple[wire.LaunchRepor
                 raise LaunchRefused("the launch did not report in time") from error
         except ConnectionResetError as error:
             raise LaunchRefused("the launch ended without a report") from error
+    returned = kernel.received_descriptors(ancillary)
     pid = 0
-    returned = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
             pid = struct.unpack("iii", data[:12])[0]
-        elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            returned.frombytes(data[: len(data) - len(data) % 4])
     if not message:
         raise LaunchRefused("the launch ended without a report")
     try:
-        return record.decode(wire.LaunchReport, message, bytes_max=wire.REPORT_BYTES_MAX), pid, list(returned)
+        return record.decode(wire.LaunchReport, message, bytes_max=wire.REPORT_BYTES_MAX), pid, returned
     except record.RecordError as error:
         _close_all(returned)
         raise LaunchRefused(f"the launch reported something else: {error}") from error

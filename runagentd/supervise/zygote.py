@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runagentd import kernel
 from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import AGENT_UID
 from runagentd.supervise import verify
@@ -169,10 +170,7 @@ class Zygote:
         if len(message) != wire.REPLY.size:
             self.close()
             return
-        descriptors = array.array("i")
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                descriptors.frombytes(data[: len(data) - len(data) % 4])
+        descriptors = kernel.received_descriptors(ancillary)
         _, number, token, pid = wire.REPLY.unpack(message)
         future = self._waiting.get(token)
         if future is None or future.done():

@@ -320,10 +320,9 @@ BAITS: dict[str, Weakening] = {
         steps=instead(Verb.IDENTITY, by=lambda words: (_step("identity", *words), _step("set-dumpable")))
     ),
     "bait: dumpable reaper": _reaper("dumpable"),
-    # As if a library that is preloaded had drawn a number, and the zygote were started in a container of its own.
+    # As if the zygote were started in a container of its own: its random generators are those of every instance.
     "bait: zygote is process 2": Weakening(
         marks=frozenset({"the zygote is process 2"}),
-        launcher=(("zygote.py", "    gc.collect()\n", "    gc.collect()\n    __import__('ssl').RAND_bytes(1)\n"),),
         whole=True,
     ),
     "bait: slow look": _mark("slow look"),
