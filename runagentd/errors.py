@@ -11,6 +11,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+UNFIT_STATUS = 78
+"""With this status a daemon ends that can never run on this machine as it is (EX_CONFIG of sysexits.h)."""
+
 
 class Fault(enum.StrEnum):
     """Whose fault an error is."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runagentd import kernel, signing, state
-from runagentd.errors import ConfigurationError, HostError
+from runagentd.errors import UNFIT_STATUS, ConfigurationError, HostError
 from runagentd.foreman import admin_client, announce
 from runagentd.foreman.daemons import Daemon
 from runagentd.foreman.settings_link import SettingsLink
@@ -32,6 +32,8 @@ from runagentd.wire import admin
 _DEPLOY_SECONDS = 60.0
 _STOP_SECONDS = 9.0
 _GATEWAY_STOP_SECONDS = 0.5
+_SILENT_SECONDS = 0.5
+_POLL_SECONDS = 0.005
 _TOKEN_SECONDS = 24 * 3600
 _SIGNAL = struct.Struct("=I4xiI")  # signalfd(2): ssi_signo, ssi_errno, ssi_code, ssi_pid
 _SIGNAL_BYTES = 128
@@ -123,8 +125,17 @@ class Foreman:
 
     def stop(self) -> None:
         """Let the calls end, then end everything, within ten seconds."""
-        deadline = time.monotonic() + _STOP_SECONDS
+        began = time.monotonic()
+        deadline = began + _STOP_SECONDS
         self._supervisor.signal(signal.SIGTERM)
+        told = False
+        while self._supervisor.pid and time.monotonic() < deadline and not self._ended(self._supervisor):
+            if not told and time.monotonic() > began + _SILENT_SECONDS:
+                told = True
+                self._log.info("waiting for open calls to end, 8 s at most; Ctrl+C again ends them now")
+            if self._told_again():
+                self._supervisor.signal(signal.SIGTERM)
+            time.sleep(_POLL_SECONDS)
         self._end(self._supervisor, deadline)
         self._gateway.signal(signal.SIGTERM)
         self._end(self._gateway, min(deadline, time.monotonic() + _GATEWAY_STOP_SECONDS))
@@ -190,6 +201,9 @@ class Foreman:
                 return
             for daemon in self._daemons:
                 if daemon.pid == pid:
+                    if os.waitstatus_to_exitcode(status) == UNFIT_STATUS:
+                        daemon.pid = 0
+                        raise HostError(f"the {daemon.name} cannot run on this machine; its message is above")
                     self._log.error(
                         f"the {daemon.name} ended and is started again", status=os.waitstatus_to_exitcode(status)
                     )
@@ -197,17 +211,27 @@ class Foreman:
                     if daemon.failures > 3 and daemon.starts == daemon.failures:
                         raise HostError(f"the {daemon.name} does not start on this machine; its message is above")
 
+    def _told_again(self) -> bool:
+        """Whether one more signal asks for an end. One that merely says that a daemon ended is taken, too."""
+        try:
+            number, *_ = _SIGNAL.unpack_from(os.read(self._signals, _SIGNAL_BYTES))
+        except BlockingIOError:
+            return False
+        return number in (signal.SIGINT, signal.SIGTERM)
+
+    def _ended(self, daemon: Daemon) -> bool:
+        if daemon.pid and os.waitpid(daemon.pid, os.WNOHANG)[0]:
+            daemon.pid = 0
+        return not daemon.pid
+
     def _end(self, daemon: Daemon, deadline: float) -> None:
-        while daemon.pid:
-            pid, _ = os.waitpid(daemon.pid, os.WNOHANG)
-            if pid:
-                daemon.pid = 0
-            elif time.monotonic() > deadline:
+        while not self._ended(daemon):
+            if time.monotonic() > deadline:
                 daemon.signal(signal.SIGKILL)
                 os.waitpid(daemon.pid, 0)
                 daemon.pid = 0
             else:
-                time.sleep(0.005)
+                time.sleep(_POLL_SECONDS)
 
     def _supervisor_command(self, first: bool) -> Sequence[str]:
         return [

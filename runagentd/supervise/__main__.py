@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from runagentd import inherited, kernel, state
-from runagentd.errors import HostError
+from runagentd.errors import UNFIT_STATUS, HostError
 from runagentd.log import Form, Level, Log
 from runagentd.plan.syscalls import shipped_table
 from runagentd.supervise import cgroup, hostfacts, libseccomp
@@ -65,7 +65,7 @@ def main() -> int:
         asyncio.run(_serve(arguments, descriptors, log))
     except HostError as error:
         log.error("the supervisor cannot start", problem=str(error))
-        return 1
+        return UNFIT_STATUS
     return 0
 
 

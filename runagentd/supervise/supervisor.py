@@ -145,7 +145,10 @@ class Supervisor:
             self._cgroups.remove()
 
     def stop(self) -> None:
-        """Drain, then end."""
+        """Drain, then end; called again while it drains, end at once."""
+        if self._stopping.is_set() and self._drained is not None and not self._drained.done():
+            self._log.info("told to end again: the open calls are ended now")
+            self._drained.set_result(None)
         self._stopping.set()
 
     async def _drain(self) -> None:

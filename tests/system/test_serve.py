@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ GREETER = '''
         await asyncio.sleep(seconds)
         return "slept"
 '''
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not happened():
+        if time.monotonic() > end:
+            raise TimeoutError("it did not happen")
+        time.sleep(0.02)
 
 
 def start(*arguments: str | Path, output: Path) -> subprocess.Popen[bytes]:
@@ -190,6 +198,46 @@ def test_a_call_that_does_not_end_does_not_keep_it_from_ending(tmp_path: Path) -
         caller.join(1)
         assert [(status, body["code"], body["cause"]) for status, body in answers] == [(503, "CANCELLED", "drain")]
         assert traces.left(daemon.state_dir, family) == {}
+
+
+def test_a_second_ctrl_c_does_not_wait_for_open_calls(tmp_path: Path) -> None:
+    """The first one says how long it waits, and that there is this way."""
+    with serve([agent(tmp_path, "greeter", GREETER, "nap")]) as daemon:
+        family = traces.family(daemon.process.pid, traces.identity(daemon.state_dir))
+        answers: list[tuple[int, Any]] = []
+        caller = threading.Thread(target=lambda: answers.append(daemon.call("greeter", "nap", {"seconds": 60})))
+        caller.start()
+        wait_until(lambda: daemon.row("greeter").state == "ready")
+        time.sleep(0.3)
+        daemon.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "Ctrl+C again ends them now" in daemon.log.read_text())
+        daemon.process.send_signal(signal.SIGINT)
+        daemon.process.wait(20)
+        assert "told to end again: the open calls are ended now" in daemon.log.read_text()
+        caller.join(5)
+        assert [status for status, _ in answers] in ([502], [503])
+        assert daemon.stop() == 0
+        assert traces.left(daemon.state_dir, family) == {}
+
+
+def test_a_machine_that_cannot_run_it_is_told_so_once(tmp_path: Path) -> None:
+    """A file system without idmapped mounts, for instance: to start again would not help."""
+    state = tmp_path / "state"
+    state.mkdir()
+    words = (
+        f"mount -t ramfs none {state} && exec {sys.executable} -m runagentd.cli.runagentd serve {ROOT}/examples/chat"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f"{words} --port 0 --state-dir {state}/here"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("this file system has no idmapped mounts") == 1
+    assert done.stderr.endswith("runagentd: the supervisor cannot run on this machine; its message is above\n")
 
 
 def test_two_daemons_on_one_machine_do_not_touch_each_other(tmp_path: Path) -> None:
