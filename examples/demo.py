@@ -478,7 +478,7 @@ def main() -> int:
     began = time.monotonic()
     paper.say("runagentd: Python agents in sandboxes, behind an authenticated API", style="1")
     paper.say(f"Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} processors")
-    with tempfile.TemporaryDirectory(prefix="runagentd-demo-") as place:
+    with tempfile.TemporaryDirectory(prefix="runagentd-demo-", dir="/var/tmp") as place:
         daemon = Daemon(Path(place))
         traces = Traces(daemon.state)
         try:

@@ -18,6 +18,8 @@ from runagentd.errors import HostError
 
 FORMAT = "runagentd 1\n"
 DEFAULT = "/var/lib/runagentd"
+SCRATCH = "/var/tmp"
+"""For state that lives as long as one command: not /tmp, for a tmpfs has idmapped mounts only since Linux 6.3."""
 
 
 class StateDirectory:

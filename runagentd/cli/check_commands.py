@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from runagentd import state
 from runagentd.foreman import scope
 from runagentd.foreman.serve import ServeOptions, serve
 from runagentd.wire.admin import PolicyChoice
@@ -18,7 +19,7 @@ from runagentd.wire.admin import PolicyChoice
 def check(folder: Path, *, policy: str, as_json: bool) -> int:
     """0 where the folder would be served, 1 where not, with every problem."""
     scope.enter()  # before anything is made: what runs now may start again
-    with tempfile.TemporaryDirectory(prefix="runagentd-check-") as place:
+    with tempfile.TemporaryDirectory(prefix="runagentd-check-", dir=state.SCRATCH) as place:
         return serve(
             ServeOptions(
                 folders=(folder,),

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from runagentd import state
 from runagentd.cli.explain_commands import EXAMPLE
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.plan.build import AgentFolders, build
@@ -141,7 +142,7 @@ def _policy(name: str, facts: HostFacts) -> Finding:
 
 def _throwaway() -> Iterator[Finding]:
     """Serve the agent above on a state directory of its own, call it once, and stop."""
-    with tempfile.TemporaryDirectory(prefix="runagentd-doctor-") as place:
+    with tempfile.TemporaryDirectory(prefix="runagentd-doctor-", dir=state.SCRATCH) as place:
         folder, ready = Path(place, "agent"), Path(place, "ready.json")
         folder.mkdir()
         (folder / "agent.py").write_text(_AGENT)

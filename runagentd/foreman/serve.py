@@ -112,7 +112,9 @@ class Foreman:
                     admin_client.send(connection, request, [descriptor])
                 finally:
                     os.close(descriptor)
-            return [self._answer(connection) for connection in waiting]
+            deployed = [self._answer(connection) for connection in waiting]
+            admin_client.ask(self._directory.admin_socket, admin.AllDeployed())
+            return deployed
         finally:
             for connection in waiting:
                 connection.close()

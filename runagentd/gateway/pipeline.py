@@ -139,6 +139,8 @@ class Pipeline:
         if decoded.tag not in agent.entrypoints or not self._may_invoke(running.principal, agent, decoded.tag):
             # "not found" is what RunAgent's clients look for in the text of a stream's error.
             raise Refusal(errors.NOT_FOUND, f"entrypoint {decoded.tag!r} not found in agent {agent.name!r}")
+        if decoded.refusal is not None:
+            raise decoded.refusal
         limit = agent.limits.deadline_ms
         deadline_ms = limit if decoded.timeout_ms is None else min(limit, decoded.timeout_ms)
         return Asked(

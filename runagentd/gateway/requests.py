@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from runagentd.errors import Refusal
 from runagentd.gateway.calls import Mode
 from runagentd.gateway.identity import Credentials
 
@@ -36,6 +37,8 @@ class Decoded(msgspec.Struct, frozen=True):
     timeout_ms: int | None
     received: float | None = None
     """when it came, on time.monotonic(), where that is not when the request came"""
+    refusal: Refusal | None = None
+    """what is wrong with it for this door, told if there is such an entrypoint at all"""
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -165,8 +165,10 @@ class _Connection(RequestHandler):
     ) -> web.StreamResponse:
         """Called by aiohttp for what it could not parse, and for an exception that no door has caught."""
         kind = errors.SERVER if status >= 500 else errors.MALFORMED
-        if kind is errors.SERVER:
+        if kind is errors.SERVER and not isinstance(exc, ConnectionError):
             self.log_exception("a door failed", exc_info=exc)
+        if self._upgraded and self.transport is not None:
+            self.transport.abort()  # what follows would be HTTP in the midst of a WebSocket
         number = request_id(None)
         reply = _problem(status, number)
         headers = {"Server": SERVER, "X-Request-ID": number, "X-Content-Type-Options": "nosniff"}

@@ -87,6 +87,8 @@ class Supervisor:
         self._agents: dict[str, Agent] = {}
         self._link: GatewayLink | None = None
         self._said_hello = False
+        self._complete = not options.fresh
+        """whether the agents that are known are all there are to be from the start"""
         self._drained: asyncio.Future[None] | None = None
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
@@ -232,7 +234,8 @@ class Supervisor:
                 self._said_hello = True
                 for agent in self._agents.values():
                     self._introduce(agent)
-                link.send(control.AllIntroduced())
+                if self._complete:
+                    link.send(control.AllIntroduced())
             case control.InstanceReady():
                 if (found := self._find(message.instance)) is not None:
                     found[0].described(found[1], message.describe)
@@ -322,6 +325,11 @@ class Supervisor:
                 if agent is None:
                     return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
                 agent.restart()
+                return admin.Done()
+            case admin.AllDeployed():
+                if not self._complete and self._link is not None and self._said_hello:
+                    self._link.send(control.AllIntroduced())
+                self._complete = True
                 return admin.Done()
 
     def _by_id_or_name(self, text: str) -> Agent | None:

@@ -127,10 +127,15 @@ class Failed:
     message: str
 
 
-Request = Deploy | ListInstances | Restart
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllDeployed:
+    """What is to be served from the start was deployed: until then a fresh supervisor names no complete list."""
+
+
+Request = Deploy | ListInstances | Restart | AllDeployed
 Reply = Deployed | Instances | Done | Failed
 
-_REQUESTS: dict[int, type[Request]] = {1: Deploy, 2: ListInstances, 3: Restart}
+_REQUESTS: dict[int, type[Request]] = {1: Deploy, 2: ListInstances, 3: Restart, 4: AllDeployed}
 _REPLIES: dict[int, type[Reply]] = {65: Deployed, 66: Instances, 67: Done, 68: Failed}
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 

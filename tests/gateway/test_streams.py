@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from runagentd.gateway.doors import envelope
 from runagentd.wire.channel import Frame
 from runagentd.wire.control import Cause
 from tests.fakes_gateway import FakeRunner, Gateway, answer
@@ -90,6 +91,7 @@ def test_after_completed_the_closing_is_left_to_the_client(gateway: Gateway) -> 
         ("nonsense", "the request is not JSON"),
         (b"{}", "the first message is not text"),
         ('{"entrypoint_tag":"nay_stream"}', "entrypoint 'nay_stream' not found in agent 'echo'"),
+        ('{"entrypoint_tag":"nay"}', "entrypoint 'nay' not found in agent 'echo'"),
         ('{"entrypoint_tag":"say"}', "entrypoint `say` is no stream: its tag does not end in `_stream`"),
     ],
 )
@@ -107,6 +109,41 @@ def test_a_first_message_that_is_wrong_is_an_error_frame_and_a_close(
         with pytest.raises(ConnectionClosed):
             ws.recv(timeout=5)
         assert ws.close_code == 1003
+
+
+def test_a_client_that_closes_in_the_midst_of_a_stream_is_no_fault_of_ours(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It cancels its call, and the log has no warning about it."""
+    runner = gateway.ready("say_stream")
+    with stream(gateway) as ws:
+        ask(ws)
+        call = runner.expect(Frame.CALL).call
+        runner.chunk(call, 1)
+        frame(ws)
+        frame(ws)
+    runner.until(Frame.CANCEL)
+    runner.error(call, "cancelled", "the call was cancelled")
+    assert gateway.ask("GET", "/livez", token=None).status == 200
+    assert [record for record in caplog.records if record.getMessage() == "a door failed"] == []
+
+
+def test_a_fault_of_ours_after_the_handshake_ends_the_connection_without_a_word_of_http(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A response in the midst of a WebSocket would be read as frames."""
+
+    def broken(*arguments: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(envelope, "started", broken)
+    gateway.ready("say_stream")
+    with stream(gateway) as ws:
+        ask(ws)
+        with pytest.raises(ConnectionClosed) as closed:
+            ws.recv(timeout=10)
+    assert closed.value.rcvd is None
+    assert [record.getMessage() for record in caplog.records if record.name == "aiohttp.server"] == ["a door failed"]
 
 
 def test_an_error_after_chunks_is_an_error_frame(gateway: Gateway) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -198,6 +199,29 @@ def test_a_call_that_does_not_end_does_not_keep_it_from_ending(tmp_path: Path) -
         caller.join(1)
         assert [(status, body["code"], body["cause"]) for status, body in answers] == [(503, "CANCELLED", "drain")]
         assert traces.left(daemon.state_dir, family) == {}
+
+
+def test_it_is_not_ready_before_what_it_serves_was_deployed(tmp_path: Path) -> None:
+    """A load balancer that asks /readyz sends nobody to a daemon that knows half of its agents."""
+    slow = agent(tmp_path, "slow", "import time\ntime.sleep(3)\ndef run() -> int:\n    return 1\n", "run")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    seen: list[int] = []
+    process = start(slow, "--port", str(port), "--state-dir", tmp_path / "state", output=tmp_path / "out")
+    try:
+        while 200 not in seen and process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                    seen.append(answer.status)
+            except urllib.error.HTTPError as error:
+                seen.append(error.code)
+            except OSError:
+                pass
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    assert (seen[-1], seen.count(503) > 10) == (200, True)
 
 
 def test_a_second_ctrl_c_does_not_wait_for_open_calls(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("crea
 REQUESTS: tuple[admin.Request, ...] = (
     admin.Deploy(folder="/srv/chat", policies=(admin.PolicyChoice(agent="", policy="base"),)),
     admin.ListInstances(),
+    admin.AllDeployed(),
     admin.Restart(agent="a"),
 )
 

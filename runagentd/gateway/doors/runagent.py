@@ -122,13 +122,10 @@ class RunAgentDoor:
     async def _run(self, exchange: Exchange, identity: str) -> Reply:
         async def decode(limit: int) -> Decoded:
             decoded = parse_run(await exchange.read_body(limit))
-            if decoded.mode is Mode.STREAM:
-                raise Refusal(
-                    errors.WRONG_DOOR,
-                    f"Can't use Streaming Entrypoint `{decoded.tag}` through non-streaming endpoint.",
-                    hint="call it as a stream",
-                )
-            return decoded
+            if decoded.mode is not Mode.STREAM:
+                return decoded
+            text = f"Can't use Streaming Entrypoint `{decoded.tag}` through non-streaming endpoint."
+            return _wrong_door(decoded, text, "call it as a stream")
 
         async with self._pipeline.begin(_request(exchange, identity, decode, exchange.declared_bytes)) as running:
             await running.start()
@@ -155,13 +152,10 @@ class RunAgentDoor:
             if isinstance(message, bytes):
                 raise Refusal(errors.MALFORMED, "the first message is not text")
             decoded = parse_run(message.encode("utf-8", "surrogatepass"), received=time.monotonic())
-            if decoded.mode is not Mode.STREAM:
-                raise Refusal(
-                    errors.WRONG_DOOR,
-                    f"entrypoint `{decoded.tag}` is no stream: its tag does not end in `{STREAM_SUFFIX}`",
-                    hint="call it without streaming",
-                )
-            return decoded
+            if decoded.mode is Mode.STREAM:
+                return decoded
+            text = f"entrypoint `{decoded.tag}` is no stream: its tag does not end in `{STREAM_SUFFIX}`"
+            return _wrong_door(decoded, text, "call it without streaming")
 
         async with self._pipeline.begin(_request(exchange, identity, decode, None)) as running:
             try:
@@ -240,6 +234,10 @@ def parse_run(body: bytes, *, received: float | None = None) -> Decoded:
         raise Refusal(errors.BODY, "input_kwargs must be an object")
     mode = Mode.STREAM if run.entrypoint_tag.endswith(STREAM_SUFFIX) else Mode.SINGLE
     return Decoded(run.entrypoint_tag, mode, b"[%b,%b]" % (args, kwargs), _milliseconds(run.timeout_seconds), received)
+
+
+def _wrong_door(decoded: Decoded, text: str, hint: str) -> Decoded:
+    return msgspec.structs.replace(decoded, refusal=Refusal(errors.WRONG_DOOR, text, hint=hint))
 
 
 def _milliseconds(seconds: float | None) -> int | None:
