@@ -146,12 +146,20 @@ def _signature(entry: dict[str, Any]) -> str:
         if parameter.get("type"):
             text += f": {_text(parameter['type'])}"
         if "default" in parameter:
-            text += f" = {_text(parameter['default'])}"
+            text += f" = {_default(parameter['default'])}"
         elif parameter.get("required") is False and not text.startswith("*"):
             text += " = …"
         parameters.append(text)
     returns = f" -> {_text(entry['returns'])}" if entry.get("returns") else ""
     return f"({', '.join(parameters)}){returns}"
+
+
+def _default(told: object) -> str:
+    """As Python writes it; what an agent says in place of JSON text is shown as it is."""
+    try:
+        return escape(repr(json.loads(str(told))))[:200]
+    except (ValueError, RecursionError):
+        return _text(told)
 
 
 _SAMPLES = {"str": "hello", "int": 3, "float": 1.5, "bool": True}

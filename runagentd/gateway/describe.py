@@ -18,6 +18,8 @@ class Parameter(msgspec.Struct, frozen=True):
     kind: str = ""
     required: bool = False
     type: str | None = None
+    default: str | None = None
+    """JSON text, or what an agent that lies says in its place"""
 
 
 class EntrypointDescription(msgspec.Struct, frozen=True):

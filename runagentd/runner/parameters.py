@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import types
 import typing
 from collections.abc import Callable
@@ -41,6 +42,8 @@ class Described:
     kind: str
     required: bool
     type: str | None
+    default: str | None = None
+    """the default as JSON text, where it is plain and short; None where it is not, or there is none"""
 
 
 class Parameters:
@@ -82,6 +85,7 @@ class Parameters:
                     kind=parameter.kind.name.lower(),
                     required=required,
                     type=None if annotation is Any else annotation_text(annotation),
+                    default=_default_text(parameter.default),
                 )
             )
         returned = hints.get("return", Any)
@@ -177,6 +181,32 @@ def _globals(function: Any) -> dict[str, Any]:
             function = function.__call__
         else:
             return {}
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_DEFAULT_BYTES_MAX = 200
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode
+
+
+def _default_text(default: object) -> str | None:
+    """Exact types only: the JSON of a subclass, or of an object, would be made by code of the agent's."""
+    items = [default]
+    if type(default) in (list, tuple):
+        items = list(typing.cast("list[object]", default))
+    elif type(default) is dict:
+        items = [*default.keys(), *default.values()]
+    if default is inspect.Parameter.empty or len(items) > 20 or any(type(item) not in _PLAIN for item in items):
+        return None
+    if type(default) is dict and any(type(key) is not str for key in default):
+        return None
+    if any((type(item) is int and abs(item) > 2**53) or (type(item) is str and len(item) > 200) for item in items):
+        return None
+    try:
+        text = _encode(default)
+        size = len(text.encode("utf-8"))
+    except ValueError:  # not a number, infinity, a lone surrogate
+        return None
+    return text if size <= _DEFAULT_BYTES_MAX else None
 
 
 def annotation_text(annotation: Any) -> str:

@@ -58,7 +58,13 @@ def _entrypoint(target: Target, doc_limit: int) -> dict[str, Any]:
         "file": entrypoint.file,
         "module": entrypoint.module,
         "parameters": [
-            {"name": one.name, "kind": one.kind, "required": one.required, "type": one.type}
+            {
+                "name": one.name,
+                "kind": one.kind,
+                "required": one.required,
+                "type": one.type,
+                **({} if one.default is None else {"default": one.default}),
+            }
             for one in target.parameters.described[:_PARAMETERS_MAX]
         ],
         "doc": target.doc[:doc_limit] or None,

@@ -8,6 +8,8 @@ import socket
 
 import pytest
 
+from runagentd.gateway.describe import Parameter
+from runagentd.gateway.doors import native
 from runagentd.wire.channel import Frame
 from runagentd.wire.control import Cause
 from tests.fakes_gateway import LIMITS, Gateway, HttpAnswer, abort, answer
@@ -423,3 +425,12 @@ def test_an_instance_that_dies_during_a_call_tells_its_true_cause(
     members = problem(got)
     assert (got.status, members["code"], members["cause"]) == (status, code, cause.value)
     assert str(members["detail"]).endswith(": this is why")
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [('{"a":[1]}', {"default": {"a": [1]}}), ("null", {"default": None}), ("{", {}), ("[" * 9999, {})],
+)
+def test_a_default_is_shown_where_the_runner_told_json(told: str, shown: dict[str, object]) -> None:
+    """An agent may say anything in its place."""
+    assert native._default(Parameter(name="a", default=told)) == shown

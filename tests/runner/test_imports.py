@@ -254,7 +254,7 @@ def test_the_description_tells_what_can_be_told_without_a_call(agent: Launch) ->
         "parameters": [
             {"name": "a", "kind": "positional_or_keyword", "required": True, "type": "int"},
             {"name": "rest", "kind": "var_positional", "required": False, "type": None},
-            {"name": "k", "kind": "keyword_only", "required": False, "type": "str"},
+            {"name": "k", "kind": "keyword_only", "required": False, "type": "str", "default": '""'},
         ],
         "doc": "Do it.\n\nWell.",
         "streams": False,

@@ -97,3 +97,38 @@ def test_parameters_are_described_for_people() -> None:
     ]
     assert Parameters(plain).returns == "None"
     assert Parameters(unresolvable).described[0].type is None
+
+
+class Text(str):
+    """Its JSON, its length and its comparison would be the agent's."""
+
+
+@pytest.mark.parametrize(
+    ("default", "text"),
+    [
+        (1, "1"),
+        (0.5, "0.5"),
+        ("a\n", '"a\\n"'),
+        (None, "null"),
+        (True, "true"),
+        ([1, "a"], '[1, "a"]'),
+        ((), "[]"),
+        ({"a": None}, '{"a": null}'),
+        (Text("a"), None),
+        ([[]], None),
+        ({1: 2}, None),
+        (float("nan"), None),
+        ("\ud800", None),
+        ("x" * 300, None),
+        (2**60, None),
+        (object(), None),
+        (list(range(30)), None),
+    ],
+)
+def test_a_plain_and_short_default_is_told_as_json(default: object, text: str | None) -> None:
+    """Whatever would need the agent's code, or much room, to be written is left out."""
+
+    def function(value: object = default) -> None:
+        pass
+
+    assert [one.default for one in Parameters(function).described] == [text]
