@@ -164,7 +164,7 @@ def test_the_readme_names_the_packages_in_one_line() -> None:
     """.ci/run and .ci/preflight take the line from there, so there is one list only."""
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("apt-get install")]
     assert lines == [
-        "apt-get install --yes --no-install-recommends ca-certificates libseccomp2 make python3 python3-venv"
+        "apt-get install --yes --no-install-recommends ca-certificates git libseccomp2 make python3 python3-venv"
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-APT = "hint: apt-get install --yes --no-install-recommends ca-certificates libseccomp2 make python3 python3-venv\n"
+APT = "hint: apt-get install --yes --no-install-recommends ca-certificates git libseccomp2 make python3 python3-venv\n"
 
 
 def preflight(tmp_path: Path, *arguments: str, **programs: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from runagentd.plan.build import AgentFolders, Identity, build, spare_steps
+from runagentd.plan.build import AgentFolders, Identity, build, neutral_mounts, spare_steps
 from runagentd.plan.explain import lines
 from runagentd.plan.seccomp import filter_for
 from runagentd.plan.syscalls import shipped_table
@@ -42,6 +42,6 @@ def explain(spec: str, *, as_json: bool) -> int:
     for key, value, origin in table:
         print(f"  {key:{widths[0]}}  {value:{widths[1]}}  ({origin})")
     print()
-    for line in lines(spare_steps(facts, in_advance=True), plan):
+    for line in lines(spare_steps(facts, in_advance=True), neutral_mounts(facts), plan):
         print(line)
     return 0

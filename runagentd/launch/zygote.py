@@ -33,7 +33,7 @@ PRELOADED = (
 )  # fmt: skip
 """What agents import most, of the standard library only: an import costs milliseconds here and nothing in a fork."""
 
-_DESCRIPTORS_MAX = 64
+_DESCRIPTORS_MAX = 128
 
 
 class ZygoteUnfit(Exception):
@@ -83,8 +83,8 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
     descriptors = kernel.received_descriptors(ancillary)
     if len(message) != wire.REQUEST.size or flags & socket.MSG_CTRUNC:
         raise ZygoteUnfit("the supervisor sent something that is not a request")
-    magic, kind, new_pid_namespace, has_v2, token = wire.REQUEST.unpack(message)
-    wanted = 1 if kind == wire.HOLD else len(wire.SPARE_DESCRIPTORS) + has_v2
+    magic, kind, new_pid_namespace, has_v2, v1, token = wire.REQUEST.unpack(message)
+    wanted = 1 if kind == wire.HOLD else len(wire.SPARE_DESCRIPTORS) + has_v2 + v1
     if magic != wire.REQUEST_MAGIC or kind not in (wire.FORK, wire.HOLD) or len(descriptors) < wanted:
         raise ZygoteUnfit("the supervisor sent something that is not a request")
     if len(os.listdir("/proc/self/task")) != 1:
@@ -94,7 +94,7 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
         if kind == wire.HOLD:
             pid, pidfd = _hold_user_namespace(descriptors[0])
         else:
-            pid, pidfd = _fork_spare(descriptors, own_pid_namespace, bool(new_pid_namespace), bool(has_v2))
+            pid, pidfd = _fork_spare(descriptors, own_pid_namespace, bool(new_pid_namespace), has_v2, v1)
         pidfds.append(pidfd)
         reply = wire.REPLY.pack(wire.REPLY_MAGIC, 0, token, pid)
     except OSError as error:
@@ -108,11 +108,11 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
 
 
 def _fork_spare(
-    descriptors: list[int], own_pid_namespace: int, new_pid_namespace: bool, has_v2: bool
+    descriptors: list[int], own_pid_namespace: int, new_pid_namespace: bool, has_v2: int, v1: int
 ) -> tuple[int, int]:
     """Fork the future reaper, in its v2 cgroup where there is one; gives its pid and pidfd."""
     named = len(wire.SPARE_DESCRIPTORS)
-    v2, entrances = descriptors[named : named + has_v2], descriptors[named + has_v2 :]
+    v2, entrances = descriptors[named : named + has_v2], descriptors[named + has_v2 :][:v1]
     if v2 and kernel.thread_id_address():
         flags = kernel.CLONE_NEWPID if new_pid_namespace else 0
         pid, pidfd = kernel.fork_into(flags=flags, cgroup=v2[0])
@@ -129,6 +129,7 @@ def _fork_spare(
             steps.Launch(
                 descriptors=dict(zip(wire.SPARE_DESCRIPTORS, descriptors[:named], strict=True)),
                 cgroup_entrances=entrances,
+                mounts=descriptors[named + has_v2 + v1 :],
             )
         )
     return pid, pidfd

@@ -75,6 +75,7 @@ def spare_steps(facts: HostFacts, *, in_advance: bool) -> tuple[Step, ...]:
         Step(verb=Verb.NEW_SESSION),
         Step(verb=Verb.HOSTNAME, arguments=("agent",)),
         Step(verb=Verb.LOOPBACK, origin="network.mode"),
+        *_neutral_root_steps(facts),
         # Pid 1 and the runner part here. The fork and the first random bytes are slow, and know no policy.
         Step(verb=Verb.REAPER, arguments=(str(AGENT_UID), str(facts.last_capability))),
         *([Step(verb=Verb.REHEARSE, origin="spares")] if in_advance else []),
@@ -96,15 +97,19 @@ def build(
     """
     _check(facts)
     mounts = _mounts(policy, facts, folders)
+    # What the spare's root has already, where the policy wants that root.
+    begun = () if policy.files.runtime is Runtime.SYSTEM else neutral_mounts(facts)
+    own = tuple(mount for mount in mounts if mount not in begun)
     steps = (
-        *_root_steps(policy, identity, mounts, facts.runtime_links),
+        *([] if begun else _begin_root(mounts, facts.runtime_links)),
+        *_root_steps(policy, identity, () if not begun else own),
         *_limit_steps(policy),
         *_identity_steps(facts),
         *_runner_steps(policy, facts),
     )
     return SandboxPlan(
         steps=steps,
-        mounts=mounts,
+        mounts=own,
         limits=Limits(
             memory_max=policy.resources.memory_max,
             pids_max=policy.resources.pids_max,
@@ -124,11 +129,18 @@ def _check(facts: HostFacts) -> None:
         )
 
 
+def neutral_mounts(facts: HostFacts) -> tuple[Mount, ...]:
+    """What is mounted into the root of every spare, before a policy is known: the Python runtime and the devices."""
+    return (*(_host_mount(path) for path in facts.runtime_paths), _DEVICES)
+
+
 def _mounts(policy: Policy, facts: HostFacts, folders: AgentFolders) -> tuple[Mount, ...]:
-    runtime = list(facts.runtime_paths)
     if policy.files.runtime is Runtime.SYSTEM:
-        runtime = ["/usr", *(path for path in runtime if not _is_below(path, "/usr"))]
-    hosts = [_host_mount(path) for path in runtime]
+        runtime = ["/usr", *(path for path in facts.runtime_paths if not _is_below(path, "/usr"))]
+        neutral = (*(_host_mount(path) for path in runtime), _DEVICES)
+    else:
+        neutral = neutral_mounts(facts)
+    hosts = []
     for folder in policy.files.read:
         if folder.path not in folders.absent:
             hosts.append(_host_mount(folder.path))
@@ -152,8 +164,10 @@ def _mounts(policy: Policy, facts: HostFacts, folders: AgentFolders) -> tuple[Mo
         Mount(kind=MountKind.PERSISTENT, source=path, target=f"{APP}/{path}", read_only=False, noexec=True)
         for path in persistent
     ]
-    devices = Mount(kind=MountKind.DEVICES, source="", target="/dev", read_only=True, noexec=True)
-    return (*hosts, devices, app, *environments, *kept)
+    return (*neutral, *hosts, app, *environments, *kept)
+
+
+_DEVICES = Mount(kind=MountKind.DEVICES, source="", target="/dev", read_only=True, noexec=True)
 
 
 def _host_mount(path: str) -> Mount:
@@ -173,17 +187,35 @@ _ORIGINS = {
 }
 
 
-def _root_steps(
-    policy: Policy, identity: Identity, mounts: tuple[Mount, ...], links: tuple[tuple[str, str], ...]
-) -> list[Step]:
+def _neutral_root_steps(facts: HostFacts) -> list[Step]:
+    return _begin_root(neutral_mounts(facts), facts.runtime_links)
+
+
+def _begin_root(mounts: tuple[Mount, ...], links: tuple[tuple[str, str], ...]) -> list[Step]:
+    """A new root with `mounts`, and with what is there whatever the policy. A second one covers the first."""
+    return [
+        Step(verb=Verb.NEW_ROOT, arguments=(str(_MIB), str(_ROOT_INODES))),
+        *_mount_steps(mounts),
+        *(Step(verb=Verb.LINK, arguments=(link, target), origin="files.runtime") for link, target in links),
+        Step(verb=Verb.DIRECTORY, arguments=("/tmp",)),
+        *(Step(verb=Verb.FILE, arguments=(path, content)) for path, content in _ETC.items()),
+        Step(verb=Verb.DIRECTORY, arguments=("/proc",)),
+        Step(verb=Verb.PROC, arguments=("/proc",)),
+    ]
+
+
+def _mount_steps(mounts: tuple[Mount, ...]) -> list[Step]:
+    return [
+        Step(verb=Verb.MOUNT, arguments=(str(number), mount.target), origin=_ORIGINS[mount.kind])
+        for number, mount in enumerate(mounts)
+    ]
+
+
+def _root_steps(policy: Policy, identity: Identity, mounts: tuple[Mount, ...]) -> list[Step]:
     files = policy.files
     owner = str(identity.uid)
-    steps = [Step(verb=Verb.NEW_ROOT, arguments=(str(_MIB), str(_ROOT_INODES)))]
-    for number, mount in enumerate(mounts):
-        steps.append(Step(verb=Verb.MOUNT, arguments=(str(number), mount.target), origin=_ORIGINS[mount.kind]))
-    steps += [Step(verb=Verb.LINK, arguments=(link, target), origin="files.runtime") for link, target in links]
-    steps += [
-        Step(verb=Verb.DIRECTORY, arguments=("/tmp",)),
+    return [
+        *_mount_steps(mounts),
         Step(
             verb=Verb.TMPFS,
             arguments=("/tmp", str(files.tmp_size), str(files.tmp_inodes), "0700", owner),
@@ -194,13 +226,9 @@ def _root_steps(
             arguments=("/dev/shm", str(files.shm_size), str(files.shm_inodes), "0700", owner),
             origin="files.shm_size, files.shm_inodes",
         ),
-        *(Step(verb=Verb.FILE, arguments=(path, content)) for path, content in _ETC.items()),
-        Step(verb=Verb.DIRECTORY, arguments=("/proc",)),
-        Step(verb=Verb.PROC, arguments=("/proc",)),
         Step(verb=Verb.READ_ONLY_ROOT),
         Step(verb=Verb.PIVOT, arguments=(APP,)),
     ]
-    return steps
 
 
 _ETC = {

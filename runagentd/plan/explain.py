@@ -13,7 +13,7 @@ from runagentd.plan.model import Mount, SandboxPlan, Step
 _WIDTH = 66
 
 
-def lines(spare: Iterable[Step], plan: SandboxPlan) -> Iterator[str]:
+def lines(spare: Iterable[Step], spare_mounts: Iterable[Mount], plan: SandboxPlan) -> Iterator[str]:
     """The whole plan, in the order in which it is carried out."""
     yield "before an agent is chosen (every spare):"
     yield from _numbered(spare)
@@ -27,9 +27,10 @@ def lines(spare: Iterable[Step], plan: SandboxPlan) -> Iterator[str]:
     )
     yield from _numbered(plan.steps)
     yield ""
-    yield "mounts, made outside and sent in:"
-    for number, mount in enumerate(plan.mounts):
-        yield f"  {number:2} {mount.target}: {_mount(mount)}"
+    yield "mounts, made outside and sent in; first those of a spare:"
+    for mounts in (spare_mounts, plan.mounts):
+        for number, mount in enumerate(mounts):
+            yield f"  {number:2} {mount.target}: {_mount(mount)}"
     yield ""
     yield "system calls:"
     for line in plan.filter.describe():

@@ -9,6 +9,7 @@ non-recursive (what is mounted below a folder is not part of the grant).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -50,8 +51,11 @@ class MountMaker:
             os.mkdir(name, 0o755)
         _fill_devices("devices")
 
-    def make(self, mounts: Sequence[Mount], sources: AgentSources) -> list[int]:
-        """One detached mount each, in their order; the descriptors are the caller's. OSError names the source."""
+    def make(self, mounts: Sequence[Mount], sources: AgentSources | None) -> list[int]:
+        """One detached mount each, in their order; the descriptors are the caller's. OSError names the source.
+
+        `sources` is None where none of them is an agent's.
+        """
         made: list[int] = []
         try:
             for mount in mounts:
@@ -67,22 +71,24 @@ class MountMaker:
         return made
 
 
-def _make(mount: Mount, sources: AgentSources) -> int:
+def _make(mount: Mount, sources: AgentSources | None) -> int:
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
     attributes |= kernel.MOUNT_ATTR_RDONLY if mount.read_only else 0
     attributes |= kernel.MOUNT_ATTR_NOEXEC if mount.noexec else 0
+    if mount.kind is MountKind.HOST:
+        return _clone(kernel.AT_FDCWD, mount.source, attributes)
+    if mount.kind is MountKind.DEVICES:
+        return _clone(kernel.AT_FDCWD, "devices", attributes & ~kernel.MOUNT_ATTR_NODEV)
+    if sources is None:
+        raise OSError(errno.EINVAL, "nobody said whose it is")
     match mount.kind:
-        case MountKind.HOST:
-            return _clone(kernel.AT_FDCWD, mount.source, attributes)
-        case MountKind.DEVICES:
-            return _clone(kernel.AT_FDCWD, "devices", attributes & ~kernel.MOUNT_ATTR_NODEV)
         case MountKind.SNAPSHOT:
             return _clone(sources.snapshot, mount.source, attributes, sources.user_namespace)
         case MountKind.PERSISTENT:
             name = storage_name(mount.source)
             _make_owned_folder(sources.persistent, name)
             return _clone(sources.persistent, name, attributes, sources.user_namespace)
-        case MountKind.APP:
+        case _:
             return _overlay(mount, sources, attributes)
 
 

@@ -85,6 +85,7 @@ class SparePool:
         leases: Leases,
         steps: tuple[Step, ...],
         steps_in_advance: tuple[Step, ...],
+        make_mounts: Callable[[], list[int]],
         start_zygote: Callable[[Callable[[], None]], Zygote],
         reaper_program: bytes,
         new_pid_namespace: bool,
@@ -96,6 +97,7 @@ class SparePool:
         self._leases = leases
         self._steps = steps
         self._steps_in_advance = steps_in_advance
+        self._make_mounts = make_mounts
         self._start_zygote = start_zygote
         self._reaper_program = reaper_program
         self._new_pid_namespace = new_pid_namespace
@@ -202,13 +204,19 @@ class SparePool:
         asyncio.get_running_loop().add_reader(spare.reaper_pidfd, self._spare_ended, spare)
 
     def _begin(self, place: spawn.Place, steps: tuple[Step, ...]) -> spawn.Birth:
-        return spawn.Birth(
-            self._zygote,
-            place,
-            steps=steps,
-            reaper_program=self._reaper_program,
-            new_pid_namespace=self._new_pid_namespace,
-        )
+        mounts = self._make_mounts()
+        try:
+            return spawn.Birth(
+                self._zygote,
+                place,
+                steps=steps,
+                mounts=mounts,
+                reaper_program=self._reaper_program,
+                new_pid_namespace=self._new_pid_namespace,
+            )
+        finally:
+            for descriptor in mounts:
+                os.close(descriptor)
 
     async def _place(self) -> spawn.Place:
         return self._places.popleft() if self._places else await self._make_place()

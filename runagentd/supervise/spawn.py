@@ -111,9 +111,16 @@ class Birth:
     """A spare that was ordered from the zygote. Exactly one of `finished` and `forget` is to be called, once."""
 
     def __init__(
-        self, zygote: Zygote, place: Place, *, steps: Sequence[Step], reaper_program: bytes, new_pid_namespace: bool
+        self,
+        zygote: Zygote,
+        place: Place,
+        *,
+        steps: Sequence[Step],
+        mounts: Sequence[int],
+        reaper_program: bytes,
+        new_pid_namespace: bool,
     ) -> None:
-        """The place stays the caller's until there is a spare. ZygoteGone or OSError."""
+        """The place stays the caller's until there is a spare, the mounts for good. ZygoteGone or OSError."""
         self.place = place
         self._apart_from = zygote.apart_from
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -128,8 +135,8 @@ class Birth:
             entrances, v2_directory = place.group.entrances()
             given += [] if v2_directory is None else [v2_directory]
             self._order = zygote.fork(
-                [text, given[1], lifeline, exit_pipe, place.user_namespace, program], entrances, v2_directory,
-                new_pid_namespace=new_pid_namespace,
+                [text, given[1], lifeline, exit_pipe, place.user_namespace, program],
+                entrances=entrances, v2_directory=v2_directory, mounts=mounts, new_pid_namespace=new_pid_namespace,
             )  # fmt: skip
         except BaseException:
             self._close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import Log
-from runagentd.plan.build import AgentFolders, Identity, build, spare_steps
+from runagentd.plan.build import AgentFolders, Identity, build, neutral_mounts, spare_steps
 from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import SandboxPlan
 from runagentd.plan.seccomp import SyscallFilter, filter_for, reaper_filter
@@ -102,6 +103,7 @@ class Supervisor:
             leases=leases,
             steps=spare_steps(facts, in_advance=False),
             steps_in_advance=spare_steps(facts, in_advance=True),
+            make_mounts=functools.partial(mounts.make, neutral_mounts(facts), None),
             start_zygote=self._start_zygote,
             reaper_program=libseccomp.compile(reaper_filter(syscalls)),
             new_pid_namespace=True,

@@ -106,17 +106,24 @@ class Zygote:
         return verify.namespaces(os.getpid()) | verify.namespaces(self.pid)
 
     def fork(
-        self, descriptors: Sequence[int], entrances: Sequence[int], v2_directory: int | None, *, new_pid_namespace: bool
+        self,
+        descriptors: Sequence[int],
+        *,
+        entrances: Sequence[int],
+        v2_directory: int | None,
+        mounts: Sequence[int],
+        new_pid_namespace: bool,
     ) -> Order:
         """Order a spare: `descriptors` are those of wire.SPARE_DESCRIPTORS. All stay the caller's."""
         v2 = [] if v2_directory is None else [v2_directory]
-        return self._order(wire.FORK, [*descriptors, *v2, *entrances], int(new_pid_namespace), len(v2))
+        given = [*descriptors, *v2, *entrances, *mounts]
+        return self._order(wire.FORK, given, int(new_pid_namespace), len(v2), len(entrances))
 
     async def user_namespace(self, uid: int) -> int:
         """The descriptor of a new user namespace that maps the agent's id to `uid`. ZygoteGone or OSError."""
         lifeline, writer = os.pipe()
         try:
-            holder = await self._order(wire.HOLD, [lifeline], 0, 0).made()
+            holder = await self._order(wire.HOLD, [lifeline], 0, 0, 0).made()
             try:
                 return _map_user_namespace(holder.pid, holder.pidfd, uid)
             finally:
@@ -125,10 +132,10 @@ class Zygote:
             os.close(lifeline)
             os.close(writer)
 
-    def _order(self, kind: int, descriptors: Sequence[int], new_pid_namespace: int, has_v2: int) -> Order:
+    def _order(self, kind: int, descriptors: Sequence[int], new_pid_namespace: int, v2: int, v1: int) -> Order:
         token = next(self._tokens)
         future: asyncio.Future[Fork] = asyncio.get_running_loop().create_future()
-        request = wire.REQUEST.pack(wire.REQUEST_MAGIC, kind, new_pid_namespace, has_v2, token)
+        request = wire.REQUEST.pack(wire.REQUEST_MAGIC, kind, new_pid_namespace, v2, v1, token)
         self._waiting[token] = future
         try:
             self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])

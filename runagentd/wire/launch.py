@@ -16,11 +16,13 @@ import enum
 import struct
 from dataclasses import dataclass
 
-REQUEST = struct.Struct("!4sBBBxQ16x")
-"""magic, kind (FORK or HOLD), 1 if a new pid namespace is wanted, 1 if there is a v2 cgroup to be born in, token.
+REQUEST = struct.Struct("!4sBBBBQ16x")
+"""magic, kind (FORK or HOLD), 1 if a new pid namespace is wanted, 1 if there is a v2 cgroup to be born in, the number
+of v1 cgroups, token.
 
 FORK, a spare: with SPARE_DESCRIPTORS, then the v2 cgroup's directory where there is one, then the `tasks` file of each
-v1 cgroup. HOLD, a process that does nothing but hold a new user namespace: with the lifeline that it waits on.
+v1 cgroup, then the mounts of its root in their order. HOLD, a process that does nothing but hold a new user namespace:
+with the lifeline that it waits on.
 """
 REQUEST_MAGIC = b"RAZ2"
 FORK, HOLD = 1, 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runagentd.errors import HostError
-from runagentd.plan.build import AgentFolders, Identity, build, spare_steps
+from runagentd.plan.build import AgentFolders, Identity, build, neutral_mounts, spare_steps
 from runagentd.plan.explain import lines
 from runagentd.plan.model import MountKind, SandboxPlan, tokens
 from runagentd.plan.seccomp import filter_for
@@ -30,7 +30,7 @@ def plan_of(policy: Policy, folders: AgentFolders = NO_FOLDERS) -> SandboxPlan:
 @pytest.mark.parametrize("name", shipped_names())
 def test_the_sandbox_of_each_shipped_policy_is_the_one_that_was_reviewed(name: str) -> None:
     """A loosened sandbox is a visible diff. RUNAGENTD_WRITE_GOLDEN=1 writes the files anew; read the diff then."""
-    text = "\n".join(lines(spare_steps(DEBIAN, in_advance=True), plan_of(find(name)))) + "\n"
+    text = "\n".join(lines(spare_steps(DEBIAN, in_advance=True), neutral_mounts(DEBIAN), plan_of(find(name)))) + "\n"
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("RUNAGENTD_WRITE_GOLDEN") == "1":
         path.parent.mkdir(exist_ok=True)

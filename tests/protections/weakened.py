@@ -153,7 +153,7 @@ def _weaken_mounts(bait: Path) -> None:
     make = mounts._make
     at_hand: ContextVar[Mount | None] = ContextVar("the mount at hand", default=None)
 
-    def weakened_make(mount: Mount, sources: mounts.AgentSources) -> int:
+    def weakened_make(mount: Mount, sources: mounts.AgentSources | None) -> int:
         at_hand.set(mount)
         return make(mount, sources)
 

@@ -143,7 +143,7 @@ _PROC_OPTIONS = "subset=pid,hidepid=ptraceable"
 
 
 def _proc(flags: str, options: str) -> Weakening:
-    return Weakening(steps=instead(Verb.PROC, by=lambda words: _step("flagged-proc", flags, options, *words)))
+    return Weakening(spare=instead(Verb.PROC, by=lambda words: _step("flagged-proc", flags, options, *words)))
 
 
 def _lost(kind: MountKind, attribute: int) -> Weakening:
@@ -185,7 +185,7 @@ STEPS: dict[str, Weakening] = {
     "zygote's pid": Weakening(launcher=(("zygote.py", "if os.getpid() <= 2:", "if False:"),), whole=True),
     "read-only-root": _drop(Verb.READ_ONLY_ROOT),
     "root's owner": Weakening(
-        steps=instead(Verb.NEW_ROOT, by=lambda words: _step("flagged-new-root", _ALL_FLAGS, "0777", *words))
+        spare=instead(Verb.NEW_ROOT, by=lambda words: _step("flagged-new-root", _ALL_FLAGS, "0777", *words))
     ),
     "pivot": Weakening(steps=instead(Verb.PIVOT, by=lambda words: _step("pivot-and-keep-the-old-root", *words))),
     "keyring": _drop(Verb.KEYRING),
