@@ -1,4 +1,4 @@
-"""runagentd.toml → `Settings`: what an operator says about the whole daemon. Policies of agents are files of their own.
+"""runagentd.toml → `Document`: what an operator says about the whole daemon. Policies of agents are files of their own.
 
 Runs as: the foreman and runagentctl.
 Reads from strangers: nothing; the file is the operator's.
@@ -7,10 +7,12 @@ Reads from strangers: nothing; the file is the operator's.
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import roles
+from runagentd.config import roles, tls
 from runagentd.config.table import Table
+from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
 from runagentd.wire.settings import Settings
 
@@ -18,18 +20,26 @@ DEFAULT = "/etc/runagentd/runagentd.toml"
 FILE_BYTES_MAX = 1024 * 1024
 
 
-def load(path: Path) -> Settings:
-    """The settings in a file; ConfigurationError with every problem in it, each with its place."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """All of a file: the gateway's settings, and what travels beside them. The defaults are those of no file."""
+
+    settings: Settings = field(default_factory=Settings)
+    tls: Tls | None = None
+
+
+def load(path: Path) -> Document:
+    """What a file says; ConfigurationError with every problem in it, each with its place."""
     try:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigurationError(Problem(str(path), (error.strerror or "cannot be read").lower())) from error
-    return parse(data, path.name)
+    return parse(data, path.name, path.absolute().parent)
 
 
-def parse(data: bytes, name: str) -> Settings:
-    """The settings in the text of a file, called `name` in problems."""
+def parse(data: bytes, name: str, folder: Path) -> Document:
+    """What the text of a file says; the file is called `name` in problems, relative paths in it start at `folder`."""
     if len(data) > FILE_BYTES_MAX:
         raise ConfigurationError(Problem(name, f"is larger than {FILE_BYTES_MAX} bytes"))
     try:
@@ -39,7 +49,8 @@ def parse(data: bytes, name: str) -> Settings:
     problems: list[Problem] = []
     document = Table(values, name, problems)
     settings = Settings(roles=roles.read(document.table("roles")))
+    found = Document(settings=settings, tls=tls.read(document.table("tls"), folder))
     document.finish()
     if problems:
         raise ConfigurationError(*problems)
-    return settings
+    return found

@@ -8,6 +8,7 @@ Reads from strangers: yes, the JSON of DESCRIBE and FAILED. Control characters n
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ class Announcement:
 
     url: str
     token: str
+    certificate_file: str
+    """empty without TLS"""
     deployed: tuple[admin.Deployed, ...]
     as_json: bool
     check_only: bool
@@ -182,7 +185,8 @@ def _snippets(announcement: Announcement, agent: str, tag: str, arguments: dict[
     body = json.dumps(arguments).replace("'", "\\u0027")
     yield ""
     yield "a call with curl:"
-    yield f"curl -sS -X POST '{url}' -H 'Authorization: Bearer {announcement.token}' \\"
+    trusted = f" --cacert {shlex.quote(announcement.certificate_file)}" if announcement.certificate_file else ""
+    yield f"curl -sS{trusted} -X POST '{url}' -H 'Authorization: Bearer {announcement.token}' \\"
     yield f"  -H 'Content-Type: application/json' -d '{body}'"
     yield ""
     yield "and with Python:"
@@ -191,7 +195,12 @@ def _snippets(announcement: Announcement, agent: str, tag: str, arguments: dict[
     yield f"request = urllib.request.Request({url!r},"
     yield f"    data=json.dumps({arguments!r}).encode(),"
     yield f"    headers={{'Authorization': 'Bearer {announcement.token}', 'Content-Type': 'application/json'}})"
-    yield "print(json.load(urllib.request.urlopen(request)))"
+    if announcement.certificate_file:
+        yield "import ssl"
+        yield f"context = ssl.create_default_context(cafile={announcement.certificate_file!r})"
+        yield "print(json.load(urllib.request.urlopen(request, context=context)))"
+    else:
+        yield "print(json.load(urllib.request.urlopen(request)))"
 
 
 def _entrypoints(row: admin.Deployed) -> list[dict[str, Any]]:

@@ -93,7 +93,14 @@ class Foreman:
     def url(self) -> str:
         host, port = self._http.getsockname()[:2]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        scheme = "http" if self._settings.document.tls is None else "https"
+        return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
+
+    @property
+    def certificate_file(self) -> str:
+        """Where a client on this machine finds the certificate; empty without TLS."""
+        tls = self._settings.document.tls
+        return "" if tls is None else str(tls.certificate_file)
 
     def start(self) -> None:
         for daemon in self._daemons:
@@ -316,6 +323,7 @@ def serve(options: ServeOptions) -> int:
             url=foreman.url,
             token=token,
             deployed=tuple(deployed),
+            certificate_file=foreman.certificate_file,
             as_json=options.as_json,
             check_only=options.check_only,
         )

@@ -17,6 +17,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ import uvloop
 
 from runagentd import inherited, kernel, log
 from runagentd.errors import ConfigurationError, Problem
-from runagentd.gateway import output, tokens
+from runagentd.gateway import output, tls, tokens
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration, receive
 from runagentd.gateway.server import CONNECTIONS_MAX, Server
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if configuration is None:
             raise ConfigurationError(Problem("settings", "the foreman sent none"))
         settings_link.setblocking(False)
+        tls_context = tls.context(configuration.files)
         _confine(options.uid, options.gid)
         logs = output.open_directory(passed["data"])
         for name in ("keys", "data"):
@@ -77,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logs=logs,
             settings_link=settings_link,
             configuration=configuration,
+            tls_context=tls_context,
             verifier=verifier,
             journal=journal,
             version=version,
@@ -150,6 +153,7 @@ async def _serve(
     logs: int | None,
     settings_link: socket.socket,
     configuration: Configuration,
+    tls_context: ssl.SSLContext | None,
     verifier: tokens.Verifier,
     journal: log.Log,
     version: str,
@@ -173,6 +177,8 @@ async def _serve(
     def settings_changed() -> None:
         try:
             changed = receive(settings_link)
+            if changed is not None:
+                _renew_tls(tls_context, changed, journal)
         except (RecordError, OSError) as error:
             journal.error("new settings cannot be read; those before stay", problem=str(error))
             return
@@ -186,7 +192,13 @@ async def _serve(
     loop.add_signal_handler(signal.SIGTERM, application.announcements.drain, DRAIN_SECONDS)
     # Ctrl+C goes to every process of a terminal's group; the foreman decides what it means.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    listener = await loop.create_server(server, sock=http, backlog=BACKLOG)
+    listener = await loop.create_server(
+        server,
+        sock=http,
+        backlog=BACKLOG,
+        ssl=tls_context,
+        ssl_handshake_timeout=None if tls_context is None else tls.HANDSHAKE_SECONDS,
+    )
     link = loop.create_task(application.link.run())
     drained = loop.create_task(application.announcements.drained.wait())
     ended = loop.create_task(over.wait())
@@ -202,6 +214,14 @@ async def _serve(
     if link.done() and not link.cancelled() and link.exception() is not None:
         journal.error("the link to the supervisor failed", problem=type(link.exception()).__name__)
         os._exit(1)  # nothing works without it; whoever started us starts another
+
+
+def _renew_tls(context: ssl.SSLContext | None, changed: Configuration, journal: log.Log) -> None:
+    if (context is None) is ("certificate" in changed.files):
+        journal.error("TLS can only be switched on or off by a restart; all else was taken over")
+    elif context is not None:
+        tls.load(context, changed.files)
+        journal.info("new connections get the certificate that was read again")
 
 
 def _address(http: socket.socket) -> str:

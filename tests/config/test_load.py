@@ -9,18 +9,18 @@ import pytest
 from runagentd.config import load
 from runagentd.config.roles import SCOPE_HINT
 from runagentd.errors import ConfigurationError
-from runagentd.wire.settings import RoleSettings, Settings
+from runagentd.wire.settings import RoleSettings
 
 
 def problems(text: str) -> list[str]:
     with pytest.raises(ConfigurationError) as raised:
-        load.parse(text.encode(), "runagentd.toml")
+        load.parse(text.encode(), "runagentd.toml", Path())
     return [str(problem) for problem in raised.value.problems]
 
 
 def test_an_empty_file_is_the_defaults() -> None:
     """As no file is."""
-    assert load.parse(b"", "runagentd.toml") == Settings()
+    assert load.parse(b"", "runagentd.toml", Path()) == load.Document()
 
 
 def test_roles_are_named_sets_of_scopes() -> None:
@@ -30,7 +30,7 @@ def test_roles_are_named_sets_of_scopes() -> None:
         allow = ["agents:invoke:support-*/*", "agents:read"]
         deny = ["agents:invoke:support-billing/refund"]
     """
-    assert load.parse(text, "x").roles == (
+    assert load.parse(text, "x", Path()).settings.roles == (
         RoleSettings(
             name="support",
             allow=("agents:invoke:support-*/*", "agents:read"),

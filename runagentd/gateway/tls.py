@@ -1,0 +1,36 @@
+"""TLS: a server's context from a certificate and a key that came as descriptors, and others in their place later.
+
+Runs as: the gateway.
+Reads from strangers: handshakes; OpenSSL does.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+HANDSHAKE_SECONDS = 10.0
+_CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2 (RFC 9325, section 4.2): forward secrecy and authenticated encryption only. 1.3 has no others."""
+
+
+def context(files: Mapping[str, int]) -> ssl.SSLContext | None:
+    """For the descriptors `certificate` and `key`, PEM; None where there are none. OSError if they do not fit."""
+    if "certificate" not in files:
+        return None
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.set_ciphers(_CIPHERS_1_2)
+    # No compression (CRIME), no renegotiation: each has cost a server more than it gave.
+    made.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    made.set_alpn_protocols(["http/1.1"])
+    load(made, files)
+    return made
+
+
+def load(into: ssl.SSLContext, files: Mapping[str, int]) -> None:
+    """Serve new connections with these; those that there are go on. OSError (ssl.SSLError) if they do not fit."""
+    names = [f"/proc/self/fd/{files[name]}" for name in ("certificate", "key")]
+    # In a context of its own first: one that fails half-way would leave a certificate with another's key.
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*names)
+    into.load_cert_chain(*names)

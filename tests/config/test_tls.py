@@ -1,0 +1,73 @@
+"""`[tls]`: the two files are looked at before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runagentd.config import load
+from runagentd.errors import ConfigurationError
+from tests import certificates
+
+TEXT = b'[tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\n'
+
+
+def problem(folder: Path, text: bytes = TEXT) -> str:
+    with pytest.raises(ConfigurationError) as raised:
+        load.parse(text, "runagentd.toml", folder)
+    return str(raised.value).replace(str(folder), "HERE")
+
+
+def test_a_certificate_and_its_key_are_read_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    """And the key is in no representation of it."""
+    certificates.write(tmp_path)
+    found = load.parse(TEXT, "runagentd.toml", tmp_path).tls
+    assert found is not None
+    assert found.certificate == (tmp_path / "certificate.pem").read_bytes()
+    assert found.key == (tmp_path / "key.pem").read_bytes()
+    assert found.certificate_file == tmp_path / "certificate.pem"
+    assert "PRIVATE" not in repr(found)
+
+
+def test_files_that_are_not_there_or_not_both_named_are_told(tmp_path: Path) -> None:
+    """With the key of the table that names them."""
+    assert (
+        problem(tmp_path).splitlines()[0]
+        == "runagentd.toml: tls.certificate: HERE/certificate.pem: no such file or directory"
+    )
+    assert problem(tmp_path, b'[tls]\nkey = "key.pem"\n') == (
+        "runagentd.toml: tls.certificate: must name a file in PEM: a certificate and its key belong together"
+    )
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    """With the command that mends it."""
+    certificates.write(tmp_path, mode=0o644)
+    assert problem(tmp_path) == (
+        "runagentd.toml: tls.key: HERE/key.pem can be read by others than its owner\nhint: chmod 0600 HERE/key.pem"
+    )
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
+    """The first handshake would fail, and nobody would know why."""
+    certificates.write(tmp_path)
+    certificate = (tmp_path / "certificate.pem").read_bytes()
+    certificates.write(tmp_path)
+    (tmp_path / "certificate.pem").write_bytes(certificate)
+    assert problem(tmp_path) == (
+        "runagentd.toml: tls.key: this is not the key of the certificate\n"
+        "hint: the server's own comes first in its file"
+    )
+
+
+def test_an_expired_certificate_an_encrypted_key_and_other_files_are_refused(tmp_path: Path) -> None:
+    """Each in words of its own."""
+    certificates.write(tmp_path, days=-1)
+    assert problem(tmp_path).startswith("runagentd.toml: tls.certificate: it has expired, on 20")
+    certificates.write(tmp_path, passphrase=b"secret")
+    assert problem(tmp_path).startswith("runagentd.toml: tls.key: the key is encrypted\nhint: ")
+    (tmp_path / "key.pem").write_text("nothing")
+    assert problem(tmp_path) == "runagentd.toml: tls.key: this is no private key in PEM"
+    (tmp_path / "certificate.pem").write_text("nothing")
+    assert problem(tmp_path).startswith("runagentd.toml: tls.certificate: this is no certificate in PEM\nhint: ")
