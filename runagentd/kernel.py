@@ -234,7 +234,10 @@ def fork_into(*, flags: int, cgroup: int) -> tuple[int, int]:
     failed = ctypes.get_errno()
     if pid == 0:
         python.PyOS_AfterFork_Child()
-        _call("set_robust_list", head.value, size.value)
+        try:
+            _call("set_robust_list", head.value, size.value)
+        except OSError:
+            os._exit(127)  # an exception here would be taken for the parent's
         return 0, -1
     python.PyOS_AfterFork_Parent()
     if pid == -1:

@@ -6,6 +6,7 @@ Reads from strangers: nothing. What an agent says of itself is passed on as byte
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -120,7 +121,9 @@ class Foreman:
                 finally:
                     os.close(descriptor)
             deployed = [self._answer(connection) for connection in waiting]
-            admin_client.ask(self._directory.admin_socket, admin.AllDeployed())
+            # A supervisor that was started again meanwhile knows from its store what there is.
+            with contextlib.suppress(HostError):
+                admin_client.ask(self._directory.admin_socket, admin.AllDeployed())
             return deployed
         finally:
             for connection in waiting:

@@ -34,6 +34,7 @@ PRELOADED = (
 """What agents import most, of the standard library only: an import costs milliseconds here and nothing in a fork."""
 
 _DESCRIPTORS_MAX = 128
+_LOST_STATUS = 70
 
 
 class ZygoteUnfit(Exception):
@@ -123,15 +124,18 @@ def _fork_spare(
             for descriptor in entrances[len(entrances) - len(v2) :]:
                 os.close(descriptor)
     if pid == 0:
-        for directory in v2:
-            os.close(directory)
-        spare.run(
-            steps.Launch(
-                descriptors=dict(zip(wire.SPARE_DESCRIPTORS, descriptors[:named], strict=True)),
-                cgroup_entrances=entrances,
-                mounts=descriptors[named + has_v2 + v1 :],
+        try:
+            for directory in v2:
+                os.close(directory)
+            spare.run(
+                steps.Launch(
+                    descriptors=dict(zip(wire.SPARE_DESCRIPTORS, descriptors[:named], strict=True)),
+                    cgroup_entrances=entrances,
+                    mounts=descriptors[named + has_v2 + v1 :],
+                )
             )
-        )
+        finally:
+            os._exit(_LOST_STATUS)  # nothing may unwind from here into the zygote's loop, which would then run twice
     return pid, pidfd
 
 

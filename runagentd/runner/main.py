@@ -25,7 +25,7 @@ from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A runner that has only the agent left to import."""
+    """A runner that has only the agent's own left to do."""
 
     handover: Handover
     manifest: Manifest
@@ -35,7 +35,7 @@ class Prepared:
 
 
 def prepare(handover: Handover) -> Prepared:
-    """Everything before the agent's first line; called after the last step, while the supervisor looks from outside."""
+    """Everything that is not the agent's; called after the last step, while the supervisor looks from outside."""
     try:
         connection, supply = Connection(handover.channel_fd), Supply(handover.supply_fd)
         os.set_inheritable(handover.ready_fd, False)
@@ -67,7 +67,7 @@ def run(prepared: Prepared) -> NoReturn:
 def _run(prepared: Prepared) -> None:
     handover, manifest, current = prepared.handover, prepared.manifest, prepared.current
     connection = current[0]
-    surroundings.add_libraries(manifest, handover.app_path)
+    surroundings.complete(manifest, handover.app_path)
     loaded = entrypoints.load(manifest, handover.app_path)
     flush_output()
     greeting = report.failed(loaded.problems) if loaded.problems else report.describe(loaded)

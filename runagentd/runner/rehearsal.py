@@ -77,7 +77,7 @@ def rehearse(folder: str = FOLDER) -> bytes:
         manifest = record.decode(Manifest, job.manifest, bytes_max=MANIFEST_BYTES)
         connection.send(report.HELLO)
         surroundings.prepare(manifest, folder)
-        surroundings.add_libraries(manifest, folder)
+        surroundings.complete(manifest, folder)
         loaded = entrypoints.load(manifest, folder)
         connection.send(report.describe(loaded))
         ours.sendall(_CALLS)

@@ -34,9 +34,8 @@ _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
 def prepare(manifest: Manifest, app_path: str) -> None:
-    """All that runs no code of the agent's, in order."""
+    """All that neither runs code of the agent's nor takes its word for anything but names of files, in order."""
     _signals()
-    _environment(manifest)
     os.chdir(app_path)
     _streams()
     first_file = manifest.entrypoints[0].file
@@ -147,8 +146,12 @@ def _builtins() -> None:
     site.sethelper()
 
 
-def add_libraries(manifest: Manifest, app_path: str) -> None:
-    """A `.venv`'s site-packages, after the standard library as in a real one, `.pth` files included."""
+def complete(manifest: Manifest, app_path: str) -> None:
+    """What is the agent's own: its environment, and its libraries, whose `.pth` files are code.
+
+    A `.venv`'s site-packages come after the standard library, as in a real one.
+    """
+    _environment(manifest)
     for folder in [os.path.join(app_path, folder) for folder in manifest.import_paths]:
         try:
             site.addsitedir(folder)
