@@ -17,7 +17,6 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import Log
@@ -32,11 +31,11 @@ from runagentd.policy.model import Policy
 from runagentd.state import StateDirectory
 from runagentd.supervise import host_folders, libseccomp, snapshot
 from runagentd.supervise.admin_server import AdminServer
-from runagentd.supervise.agent import Agent, FirstStart, Instance, Surroundings
+from runagentd.supervise.agent import Agent, Instance, Surroundings
 from runagentd.supervise.cgroup import CgroupHost
+from runagentd.supervise.deploy import Deployer
 from runagentd.supervise.gateway_link import GatewayLink, peer_uid
 from runagentd.supervise.lifecycle import State
-from runagentd.supervise.load import load
 from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
 from runagentd.supervise.spawn import new_channel
@@ -44,9 +43,7 @@ from runagentd.supervise.store import Deployment, Store
 from runagentd.supervise.zygote import Zygote
 from runagentd.uids import Leases
 from runagentd.wire import admin, control, record
-from runagentd.wire.manifest import LoadProblem, Manifest
 
-_DESCRIBE_SECONDS = 15.0
 _DRAIN_MS = 8_000
 
 
@@ -108,6 +105,14 @@ class Supervisor:
             reaper_program=libseccomp.compile(reaper_filter(syscalls)),
             new_pid_namespace=True,
             log=log,
+        )
+        self._deployer = Deployer(
+            store=self._store,
+            served=self._agents,
+            loader_uid=options.loader_uid,
+            try_plan=self._try_plan,
+            serve=self._serve,
+            remove=self._remove,
         )
         self._around = Surroundings(
             pool=self._pool,
@@ -319,7 +324,7 @@ class Supervisor:
             case admin.Deploy():
                 if len(descriptors) != 1:
                     return admin.Failed(message="a deploy comes with one folder as a descriptor")
-                return await self._deploy(request, descriptors[0])
+                return await self._deployer.deploy(request, descriptors[0])
             case admin.ListInstances():
                 return self._list()
             case admin.Restart():
@@ -340,102 +345,18 @@ class Supervisor:
         named = [agent for agent in self._agents.values() if agent.deployment.manifest.agent_name == text]
         return named[0] if len(named) == 1 else None
 
-    async def _deploy(self, request: admin.Deploy, folder: int) -> admin.Reply:
-        try:
-            for choice in request.policies:
-                find(choice.policy)  # a wrong file is said at once, before anything is copied
-            taken = await asyncio.to_thread(snapshot.take, folder, self._store.incoming())
-        except ConfigurationError as error:
-            return _refused(request, error)
-        except HostError as error:
-            return admin.Failed(message=str(error))
-        path = Path(taken.path)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            report = await load(descriptor, uid=self._options.loader_uid, gid=self._options.loader_uid)
-        finally:
-            os.close(descriptor)
-        manifest = report.manifest
-        if manifest is None:
-            snapshot.discard(path)
-            located = (dataclasses.replace(p, where=_located(request.folder, p.where)) for p in report.problems)
-            return _not_deployed(request, tuple(located))
-        if manifest.agent_id in self._agents:
-            snapshot.discard(path)
-            problem = LoadProblem(
-                where=f"{request.folder}: agent_id",
-                what=f"{manifest.agent_id!r} is served already",
-                hints=("give each agent an agent_id, or at least a name, of its own",),
-            )
-            return _not_deployed(request, (problem,))
-        chosen = {choice.agent: choice.policy for choice in request.policies}
-        origin = os.readlink(f"/proc/self/fd/{folder}")
-        reason = self._taken(manifest, chosen) or self._store.kept_by_another(manifest.agent_id, origin)
-        if reason:
-            snapshot.discard(path)
-            return _not_deployed(request, (LoadProblem(where=f"{request.folder}: agent_id", what=reason),))
-        hints = (*manifest.hints, *(f"left out of the snapshot: {name}" for name in taken.skipped))
-        spec = chosen.get(manifest.agent_id) or chosen.get(manifest.agent_name) or chosen.get("", "base")
-        policy = find(spec)
-        if manifest.persistent_folders and not policy.files.persistent:
-            what = f"persistent_folders are not kept: policy {policy.name} has files.persistent = false"
-            hints = (*hints, f"{what}; the shipped policy 'persistent' keeps them")
-        deployment = Deployment(manifest=manifest, version=taken.digest, policy=spec)
-        self._store.adopt(path, deployment, origin)
-        try:
-            # A plan that cannot be made is the operator's to hear of now, not a crash loop.
-            folders = AgentFolders(environments=(), persistent=(), absent=self._absent(policy))
-            self._build(policy, Identity(uid=1, instance="0" * 16), folders)
-        except ConfigurationError as error:
-            self._store.forget(manifest.agent_id)
-            return _refused(request, error)
-        agent = self._serve(deployment, policy)
-        return await self._first_start(request, agent, hints)
+    async def _remove(self, agent: Agent) -> None:
+        """Serve it no more; nothing of its instance is left when this returns."""
+        self._agents.pop(agent.id)
+        self._store.forget(agent.id)
+        if self._link is not None and self._said_hello:
+            self._link.send(control.AgentRemoved(agent=agent.id))
+        await agent.stop()
 
-    def _taken(self, manifest: Manifest, chosen: dict[str, str]) -> str:
-        """Why this folder may not call itself so. Names are chosen by folders; policies, tokens and callers trust them.
-
-        Two agents may share a name as long as nothing is decided by it: a policy that the operator meant for one of
-        them, or a call to an id that is the other's name, would reach the wrong one.
-        """
-        for other in self._agents.values():
-            theirs = other.deployment.manifest
-            if manifest.agent_id == theirs.agent_name or manifest.agent_name == theirs.agent_id:
-                return f"the id of one agent is the name of another: {theirs.agent_name!r} ({theirs.agent_id!r})"
-            if manifest.agent_name == theirs.agent_name and manifest.agent_name in chosen:
-                return f"two agents are named {manifest.agent_name!r}, and --policy names one: use its agent_id"
-        return ""
-
-    async def _first_start(self, request: admin.Deploy, agent: Agent, hints: tuple[str, ...]) -> admin.Reply:
-        first = FirstStart(done=asyncio.get_running_loop().create_future())
-        agent.first_start = first
-        agent.start()
-        ok = False
-        try:
-            async with asyncio.timeout(agent.policy.calls.start_timeout / 1000 + _DESCRIBE_SECONDS):
-                ok = await first.done
-        except TimeoutError:
-            first.detail = "no gateway has described the agent in time"
-        agent.first_start = None
-        problems: tuple[LoadProblem, ...] = ()
-        if not ok:
-            self._agents.pop(agent.id)
-            self._store.forget(agent.id)
-            if self._link is not None and self._said_hello:
-                self._link.send(control.AgentRemoved(agent=agent.id))
-            await agent.stop()
-            problems = (LoadProblem(where=request.folder, what=f"the agent did not start: {first.detail}"),)
-        return admin.Deployed(
-            ok=ok,
-            agent=agent.id,
-            agent_name=agent.deployment.manifest.agent_name,
-            tags=tuple(entrypoint.tag for entrypoint in agent.deployment.manifest.entrypoints),
-            policy=agent.deployment.policy,
-            hints=hints,
-            problems=problems,
-            describe=first.describe,
-            report=first.report,
-        )
+    def _try_plan(self, policy: Policy) -> None:
+        """ConfigurationError or HostError where no plan can be made of a policy: to be heard of now, not in a loop."""
+        folders = AgentFolders(environments=(), persistent=(), absent=self._absent(policy))
+        self._build(policy, Identity(uid=1, instance="0" * 16), folders)
 
     def _restore(self, deployment: Deployment) -> None:
         try:
@@ -493,20 +414,4 @@ def _row(agent: Agent) -> admin.InstanceRow:
             admin.StepTime(step=step.verb, microseconds=step.nanoseconds // 1000)
             for step in (instance.launched.steps if instance is not None else ())
         ),
-    )
-
-
-def _located(folder: str, where: str) -> str:
-    """Several folders may be served at once: say in which one a file is."""
-    return f"{folder}/{where}" if where else folder
-
-
-def _refused(request: admin.Deploy, error: ConfigurationError) -> admin.Deployed:
-    problems = (LoadProblem(where=p.where, what=p.what, hints=p.hints) for p in error.problems)
-    return _not_deployed(request, tuple(problems))
-
-
-def _not_deployed(request: admin.Deploy, problems: tuple[LoadProblem, ...]) -> admin.Deployed:
-    return admin.Deployed(
-        ok=False, agent="", agent_name="", tags=(), policy="", hints=(), problems=problems, describe=b"", report=b""
     )

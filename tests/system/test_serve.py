@@ -221,18 +221,24 @@ def test_it_is_not_ready_before_what_it_serves_was_deployed(tmp_path: Path) -> N
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
-    assert (seen[-1], seen.count(503) > 10) == (200, True)
+    assert (seen[-1], seen.count(503) > 2) == (200, True)
 
 
 def test_a_second_ctrl_c_does_not_wait_for_open_calls(tmp_path: Path) -> None:
     """The first one says how long it waits, and that there is this way."""
-    with serve([agent(tmp_path, "greeter", GREETER, "nap")]) as daemon:
+    source = """
+        import time
+
+        def nap(seconds: float) -> None:
+            print("napping")
+            time.sleep(seconds)
+    """
+    with serve([agent(tmp_path, "greeter", source, "nap")]) as daemon:
         family = traces.family(daemon.process.pid, traces.identity(daemon.state_dir))
         answers: list[tuple[int, Any]] = []
         caller = threading.Thread(target=lambda: answers.append(daemon.call("greeter", "nap", {"seconds": 60})))
         caller.start()
-        wait_until(lambda: daemon.row("greeter").state == "ready")
-        time.sleep(0.3)
+        wait_until(lambda: "napping" in daemon.log.read_text())
         daemon.process.send_signal(signal.SIGINT)
         wait_until(lambda: "Ctrl+C again ends them now" in daemon.log.read_text())
         daemon.process.send_signal(signal.SIGINT)
@@ -261,7 +267,7 @@ def test_a_machine_that_cannot_run_it_is_told_so_once(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("this file system has no idmapped mounts") == 1
-    assert done.stderr.endswith("runagentd: the supervisor cannot run on this machine; its message is above\n")
+    assert "runagentd: the supervisor cannot run on this machine; its message is above" in done.stderr.splitlines()
 
 
 def test_two_daemons_on_one_machine_do_not_touch_each_other(tmp_path: Path) -> None:
