@@ -27,6 +27,7 @@ from runagentd.wire import admin
 ROOT = Path(__file__).resolve().parents[2]
 _UP_SECONDS = 60.0
 _DOWN_SECONDS = 12.0
+_LOG_SECONDS = 20.0
 
 
 @dataclass
@@ -73,6 +74,14 @@ class Daemon:
         if not isinstance(reply, admin.Instances):
             raise AssertionError(f"the supervisor answered {reply}")
         return reply
+
+    def wait_for_log(self, words: str) -> None:
+        """Wait until the daemon has printed a line with these words."""
+        end = time.monotonic() + _LOG_SECONDS
+        while words not in self.log.read_text():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{words!r} is not in the log")
+            time.sleep(0.02)
 
     def row(self, agent: str) -> admin.InstanceRow:
         """The row of one agent, by id or name."""

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from runagentd import signing
@@ -37,14 +36,6 @@ def token_with(daemon: Daemon, *scopes: str) -> str:
     )
 
 
-def wait_for_line(daemon: Daemon, words: str) -> None:
-    end = time.monotonic() + 20
-    while words not in daemon.log.read_text():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{words!r} is not in the log")
-        time.sleep(0.02)
-
-
 def invoke(daemon: Daemon, token: str, tag: str) -> int:
     status, _ = daemon.request("POST", f"/v1/agents/bank/entrypoints/{tag}:invoke", body={"name": "a"}, token=token)
     return status
@@ -67,12 +58,12 @@ def test_roles_decide_what_a_token_may_call_and_can_be_changed_without_a_restart
 
         config.write_text("[roles.clerk]\nallow = 1\n")
         os.kill(daemon.process.pid, signal.SIGHUP)
-        wait_for_line(daemon, "the configuration was not taken over")
+        daemon.wait_for_log("the configuration was not taken over")
         assert invoke(daemon, token, "balance") == 200
 
         config.write_text("")
         os.kill(daemon.process.pid, signal.SIGHUP)
-        wait_for_line(daemon, "the settings have changed")
+        daemon.wait_for_log("the settings have changed")
         assert invoke(daemon, token, "balance") == 404
 
 

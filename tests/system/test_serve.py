@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,6 @@ GREETER = '''
         await asyncio.sleep(seconds)
         return "slept"
 '''
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not happened():
-        if time.monotonic() > end:
-            raise TimeoutError("it did not happen")
-        time.sleep(0.02)
 
 
 def start(*arguments: str | Path, output: Path) -> subprocess.Popen[bytes]:
@@ -238,9 +230,9 @@ def test_a_second_ctrl_c_does_not_wait_for_open_calls(tmp_path: Path) -> None:
         answers: list[tuple[int, Any]] = []
         caller = threading.Thread(target=lambda: answers.append(daemon.call("greeter", "nap", {"seconds": 60})))
         caller.start()
-        wait_until(lambda: "napping" in daemon.log.read_text())
+        daemon.wait_for_log("napping")
         daemon.process.send_signal(signal.SIGINT)
-        wait_until(lambda: "Ctrl+C again ends them now" in daemon.log.read_text())
+        daemon.wait_for_log("Ctrl+C again ends them now")
         daemon.process.send_signal(signal.SIGINT)
         daemon.process.wait(20)
         assert "told to end again: the open calls are ended now" in daemon.log.read_text()

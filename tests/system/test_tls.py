@@ -11,7 +11,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,21 +109,13 @@ def test_another_certificate_is_served_after_a_hangup_without_a_restart(daemon: 
         assert serial(before) == 1
         certificates.write(tmp_path, serial=2)
         os.kill(daemon.process.pid, signal.SIGHUP)
-        wait_for_line(daemon, "new connections get the certificate")
+        daemon.wait_for_log("new connections get the certificate")
         with connect(daemon, unverified()) as after:
             assert serial(after) == 2
             assert [call(one, daemon.token) for one in (before, after)] == [(200, "Hello Ada!")] * 2
 
     (tmp_path / "key.pem").write_text("nothing")
     os.kill(daemon.process.pid, signal.SIGHUP)
-    wait_for_line(daemon, "the configuration was not taken over")
+    daemon.wait_for_log("the configuration was not taken over")
     with connect(daemon, unverified()) as last:
         assert serial(last) == 2
-
-
-def wait_for_line(daemon: Daemon, words: str) -> None:
-    end = time.monotonic() + 20
-    while words not in daemon.log.read_text():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{words!r} is not in the log")
-        time.sleep(0.02)
