@@ -61,7 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     token = commands.add_parser("token", help="make tokens").add_subparsers(required=True, metavar="COMMAND")
     command = token.add_parser("create", parents=[common], help="print a new token, alone, on stdout")
     command.add_argument("--subject", required=True, help="who will call")
-    command.add_argument("--agent", action="append", help="an agent that may be called; may be repeated (default: all)")
+    command.add_argument(
+        "--agent",
+        action="append",
+        help="an agent that may be called; may be repeated (default: all, or none with --role)",
+    )
+    command.add_argument("--role", action="append", default=[], help="a role of runagentd.toml; may be repeated")
+    command.add_argument("--scope", action="append", default=[], help="such as agents:invoke:chat/ask; may be repeated")
     command.add_argument("--ttl", default="1h", metavar="30s|15m|1h|7d", help="default: %(default)s")
     command.set_defaults(run=_token_create)
 
@@ -123,6 +129,7 @@ def _token_create(arguments: argparse.Namespace) -> int:
         ttl=arguments.ttl,
         keys_dir=str(directory.keys),
         state_id=directory.id,
+        grants=[*arguments.scope, *(f"role:{role}" for role in arguments.role)],
         as_json=arguments.json,
     )
 

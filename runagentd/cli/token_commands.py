@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from runagentd import log, signing
+from runagentd.config import roles
 from runagentd.errors import ConfigurationError, Problem
 
 _TTL = re.compile(r"([1-9][0-9]{0,9})(s|m|h|d)")
@@ -34,11 +35,35 @@ def ttl_seconds(text: str) -> int:
     return seconds
 
 
+def _check(grants: Sequence[str]) -> None:
+    for grant in grants:
+        if grant.startswith("role:"):
+            if not roles.NAME.fullmatch(grant.removeprefix("role:")):
+                name = log.escape(grant.removeprefix("role:")[:70])
+                raise ConfigurationError(Problem("--role", f'"{name}" is not the name of a role'))
+        elif not roles.SCOPE.fullmatch(grant):
+            shown = log.escape(grant[:100])
+            raise ConfigurationError(Problem("--scope", f'"{shown}" is not a scope', (roles.SCOPE_HINT,)))
+
+
 def create(
-    *, subject: str, agents: Sequence[str] | None, ttl: str, keys_dir: str, state_id: str, as_json: bool = False
+    *,
+    subject: str,
+    agents: Sequence[str] | None,
+    ttl: str,
+    keys_dir: str,
+    state_id: str,
+    grants: Sequence[str] = (),
+    as_json: bool = False,
 ) -> int:
-    """Print a token that lets `subject` call `agents` (None: all) for `ttl`; the exit status."""
+    """Print a token that lets `subject` call `agents` (None: all) for `ttl`; the exit status.
+
+    `grants` are scopes and `role:NAME`; where there are some and no agents, they are all that the token allows.
+    """
+    if grants and agents is None:
+        agents = []
     try:
+        _check(grants)
         seconds = ttl_seconds(ttl)
         token = signing.mint(
             signing.create_or_open(keys_dir),
@@ -47,6 +72,7 @@ def create(
             subject=subject,
             agents=agents,
             ttl_seconds=seconds,
+            scopes=grants,
         )
     except ConfigurationError as error:
         print(error, file=sys.stderr)
@@ -54,7 +80,13 @@ def create(
     if as_json:
         print(
             json.dumps(
-                {"token": token, "subject": subject, "agents": agents, "expires": log.utc(time.time() + seconds)}
+                {
+                    "token": token,
+                    "subject": subject,
+                    "agents": agents,
+                    "scopes": list(grants),
+                    "expires": log.utc(time.time() + seconds),
+                }
             )
         )
     else:

@@ -15,7 +15,7 @@ import re
 from runagentd.config.table import Table
 from runagentd.wire.settings import RoleSettings
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SCOPE = re.compile(
     r"agents:invoke:[^/ *]*\*?/[^/ *]*\*?"
     r"|agents:read|agents:deploy|policies:write|keys:admin|audit:read|metrics:read"
@@ -30,7 +30,7 @@ def read(table: Table) -> tuple[RoleSettings, ...]:
     """Every role; scopes that would allow nothing are problems here, where a person can still mend them."""
     roles = []
     for name, role in table.named_tables().items():
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             table.problem(name, "a role's name has 1 to 64 letters, digits, '.', '_' or '-'")
         found = RoleSettings(name=name, allow=role.texts("allow"), deny=role.texts("deny"))
         for key, scopes in (("allow", found.allow), ("deny", found.deny)):

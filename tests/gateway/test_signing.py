@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import stat
@@ -100,7 +101,44 @@ def test_token_create_can_print_json(tmp_path: Path, capsys: pytest.CaptureFixtu
         subject="a", agents=None, ttl="1h", keys_dir=str(tmp_path / "keys"), state_id="abc", as_json=True
     )
     found = json.loads(capsys.readouterr().out)
-    assert (set(found), found["subject"], found["agents"]) == ({"token", "subject", "agents", "expires"}, "a", None)
+    assert set(found) == {"token", "subject", "agents", "scopes", "expires"}
+    assert (found["subject"], found["agents"], found["scopes"]) == ("a", None, [])
+
+
+def test_a_token_with_roles_or_scopes_allows_these_and_no_agent_that_is_not_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or a role that was to narrow a token would come on top of everything."""
+    for agents, scope in ((None, "agents:read role:clerk"), (["chat"], "agents:invoke:chat/* agents:read role:clerk")):
+        status = token_commands.create(
+            subject="a",
+            agents=agents,
+            ttl="1h",
+            keys_dir=str(tmp_path / "keys"),
+            state_id="abc",
+            grants=["agents:read", "role:clerk"],
+        )
+        payload = capsys.readouterr().out.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        assert (status, claims["scope"]) == (0, scope)
+
+
+@pytest.mark.parametrize(
+    ("grant", "problem"),
+    [
+        ("role:a b", '--role: "a b" is not the name of a role'),
+        ("agents:invoke:chat", '--scope: "agents:invoke:chat" is not a scope'),
+        ("agents:invoke:*t/x", '--scope: "agents:invoke:*t/x" is not a scope'),
+    ],
+)
+def test_a_scope_that_would_allow_nothing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], grant: str, problem: str
+) -> None:
+    """A token that looks good and opens no door helps nobody."""
+    keys = str(tmp_path / "keys")
+    status = token_commands.create(subject="a", agents=None, ttl="1h", keys_dir=keys, state_id="abc", grants=[grant])
+    printed = capsys.readouterr()
+    assert (status, printed.out, printed.err.splitlines()[0]) == (2, "", problem)
 
 
 @pytest.mark.parametrize(
