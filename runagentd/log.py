@@ -11,6 +11,7 @@ import enum
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import IO
@@ -147,6 +148,16 @@ def _shown(value: object) -> str:
         return f"{value:.6g}"
     text = escape(str(value))
     return f'"{text}"' if " " in text or not text else text
+
+
+def complain(text: str) -> None:
+    """`text`, of one or more lines, on standard error, in one write(2).
+
+    print() writes the newline that it adds apart, and a line of another process that logs to the same terminal
+    would come between the two.
+    """
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def utc(seconds: float) -> str:

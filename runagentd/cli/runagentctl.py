@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runagentd import state
 from runagentd.errors import ConfigurationError, HostError
+from runagentd.log import complain
 
 
 def main() -> int:
@@ -22,10 +23,10 @@ def main() -> int:
         status: int = arguments.run(arguments)
         return status
     except (ConfigurationError, HostError) as error:
-        print(f"runagentctl: {error}", file=sys.stderr)
+        complain(f"runagentctl: {error}")
         return 1
     except PermissionError as error:
-        print(f"runagentctl: {error.filename}: permission denied\nhint: run this as root", file=sys.stderr)
+        complain(f"runagentctl: {error.filename}: permission denied\nhint: run this as root")
         return 1
     except BrokenPipeError:
         return 1

@@ -16,6 +16,7 @@ from runagentd.config import load
 from runagentd.errors import HostError
 from runagentd.foreman import scope
 from runagentd.foreman.serve import ServeOptions, serve
+from runagentd.log import complain
 from runagentd.policy.files import shipped_names
 from runagentd.wire.admin import PolicyChoice
 
@@ -51,7 +52,7 @@ def main() -> int:
     try:
         scope.enter()
     except HostError as error:
-        print(f"runagentd: {error}", file=sys.stderr)
+        complain(f"runagentd: {error}")
         return 1
     return serve(
         ServeOptions(

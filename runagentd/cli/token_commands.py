@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Sequence
 
@@ -75,7 +74,7 @@ def create(
             scopes=grants,
         )
     except ConfigurationError as error:
-        print(error, file=sys.stderr)
+        log.complain(str(error))
         return 2
     if as_json:
         print(

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from runagentd import kernel
-from runagentd.log import escape
+from runagentd.log import complain, escape
 from runagentd.wire import admin, record
 from runagentd.wire.manifest import LoadProblem
 
@@ -64,8 +64,7 @@ def show(announcement: Announcement) -> int:
         print(json.dumps({"ok": not failed, "agents": [_as_json(row) for row in announcement.deployed]}, indent=2))
         return 1 if failed else 0
     for row in failed:
-        for line in problem_lines(row):
-            print(line, file=sys.stderr)
+        complain("\n".join(problem_lines(row)))
     if failed:
         return 1
     for line in check_lines(announcement) if announcement.check_only else serving_lines(announcement):

@@ -26,7 +26,7 @@ from runagentd.errors import UNFIT_STATUS, ConfigurationError, HostError
 from runagentd.foreman import admin_client, announce
 from runagentd.foreman.daemons import Daemon
 from runagentd.foreman.settings_link import SettingsLink
-from runagentd.log import Form, Level, Log
+from runagentd.log import Form, Level, Log, complain
 from runagentd.uids import Leases
 from runagentd.wire import admin
 
@@ -300,10 +300,10 @@ def serve(options: ServeOptions) -> int:
         log = Log(sys.stderr, source="foreman", form=Form(options.log_format), level=Level.INFO)
         foreman = Foreman(options, directory, log)
     except ConfigurationError as error:
-        print(f"runagentd: {error}", file=sys.stderr)
+        complain(f"runagentd: {error}")
         return 2
     except HostError as error:
-        print(f"runagentd: {error}", file=sys.stderr)
+        complain(f"runagentd: {error}")
         return 1
     try:
         foreman.start()
@@ -339,7 +339,7 @@ def serve(options: ServeOptions) -> int:
     except Interrupted:
         return 0
     except HostError as error:
-        print(f"runagentd: {error}", file=sys.stderr)
+        complain(f"runagentd: {error}")
         return 1
     finally:
         foreman.stop()

@@ -5,10 +5,16 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from runagentd.log import Form, Level, Log, escape, forward_standard_logging
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def written(form: Form, event: str, **fields: object) -> str:
@@ -94,3 +100,17 @@ def test_a_long_field_does_not_break_the_line() -> None:
     line = written(Form.JSON, "stdout", text="\u0001" * 150_000)
     assert json.loads(line)["event"] == "stdout"
     assert len(line) < 100_000  # 150,000 would be 900,000 as escapes: one caller must not fill the log by a long tag
+
+
+def test_a_complaint_of_several_lines_is_one_write() -> None:
+    """Between two writes a line of another process would come: in a pipe of packets each write is one."""
+    reader, writer = os.pipe2(os.O_DIRECT)
+    try:
+        subprocess.run(
+            [sys.executable, "-c", "from runagentd.log import complain; complain('what\\nhint: what now')"],
+            cwd=ROOT, stderr=writer, check=True, timeout=60,
+        )  # fmt: skip
+        assert os.read(reader, 4096) == b"what\nhint: what now\n"
+    finally:
+        os.close(reader)
+        os.close(writer)
