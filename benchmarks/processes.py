@@ -65,6 +65,7 @@ class Daemon:
         self.token = token
         self.agent = agent
         self._admin_socket = admin_socket
+        self.state_dir = admin_socket.parent
         self._foreman = foreman
 
     def path(self, tag: str) -> str:
@@ -108,12 +109,17 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(*, spares: int) -> Iterator[Daemon]:
-    """`runagentd serve` under the policy `base`, in a state directory of its own."""
+def daemon(*, spares: int, others: Sequence[Path] = (), config: str = "") -> Iterator[Daemon]:
+    """`runagentd serve` under the policy `base`, in a state directory of its own.
+
+    `others` are agents beside the echo; `config` is the text of a runagentd.toml.
+    """
     place = Path(tempfile.mkdtemp(prefix="runagentd-bench-"))
-    ready, log = place / "ready.json", place / "log"
+    ready, log, settings = place / "ready.json", place / "log", place / "runagentd.toml"
+    settings.write_text(config, encoding="utf-8")
     command = [
-        sys.executable, "-m", "runagentd.cli.runagentd", "serve", str(AGENT),
+        sys.executable, "-m", "runagentd.cli.runagentd", "serve", str(AGENT), *map(str, others),
+        "--config", str(settings),
         "--port", "0", "--spares", str(spares), "--state-dir", str(place / "state"), "--ready-file", str(ready),
     ]  # fmt: skip
     try:

@@ -1,33 +1,40 @@
-"""The Ed25519 key of an installation: made once, and tokens signed with it.
+"""The Ed25519 keys of an installation: made, rotated, and tokens signed with the active one.
 
-Runs as: runagentctl and the foreman, on an operator's behalf. Never a daemon: the gateway is given the public half.
+Runs as: runagentctl and the foreman, on an operator's behalf. Never a daemon: the gateway is told the public halves.
 Reads from strangers: nothing.
-Files, in a directory of mode 0700: `signing-key.pem` (0600, PKCS 8) and `public.json` (0644, a JWK Set, RFC 7517).
+Files, in a directory of mode 0700: `ID.pem` (0600, PKCS 8) for each private key; the rest is in `trust.db`.
+
+A key is `next` when it is made, so that whoever keeps a copy of the public set has it before it is used; then it is
+`active`; then `retired`, without its private half, and believed until the last token that it signed has expired.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import dataclasses
+import fcntl
 import hashlib
-import json
 import os
 import secrets
 import stat
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from runagentd.errors import ConfigurationError, Problem
+from runagentd import trust
+from runagentd.errors import ConfigurationError, HostError, Problem
+from runagentd.trust import SigningKeyRow, TrustStore
 
-PRIVATE_NAME = "signing-key.pem"
-PUBLIC_NAME = "public.json"
-LIFETIME_SECONDS_MAX = 7 * 24 * 3600
-"""The gateway refuses tokens that live longer (conventions: a cap on exp - iat)."""
+LIFETIME_SECONDS_MAX = trust.TOKEN_SECONDS_MAX
+PUBLISHED_SECONDS_MIN = 300
+"""How long a key is `next` at least: the public set may be kept for that long (`max-age` of /.well-known/jwks.json)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,72 +56,114 @@ def issuer(state_id: str) -> str:
 
 
 def create_or_open(keys_dir: str) -> SigningKey:
-    """The key in `keys_dir`; made on first use. ConfigurationError where its file is open to others than its owner."""
+    """The active key; made on first use. ConfigurationError where its file is open to others than its owner."""
     os.makedirs(keys_dir, mode=0o700, exist_ok=True)
+    with _directory(keys_dir) as directory, TrustStore(Path(keys_dir)) as store:
+        active = next((row for row in store.signing_keys() if row.state == trust.ACTIVE), None)
+        if active is None:
+            now = int(time.time())
+            active = dataclasses.replace(_create(directory, now), state=trust.ACTIVE, activated=now)
+            store.set_signing_keys([_create(directory, now), active])
+        return SigningKey(private=_open(directory, keys_dir, active.id), key_id=active.id)
+
+
+def rotate(keys_dir: str, *, now: int, force: bool = False, drop: bool = False) -> list[SigningKeyRow]:
+    """Make the next key the active one and another the next; all keys as they are then.
+
+    The key that was active is believed until its last token has expired; with `drop`, no longer from now on.
+    ConfigurationError where the next key was published too short a time ago, unless `force` or `drop`.
+    """
+    create_or_open(keys_dir)
+    with _directory(keys_dir) as directory, TrustStore(Path(keys_dir)) as store:
+        rows = {row.state: row for row in store.signing_keys() if row.state != trust.RETIRED}
+        coming, active = rows[trust.NEXT], rows[trust.ACTIVE]
+        if now < coming.made + PUBLISHED_SECONDS_MIN and not force and not drop:
+            wait = coming.made + PUBLISHED_SECONDS_MIN - now
+            raise ConfigurationError(
+                Problem(
+                    "signing-key rotate",
+                    f"the next key was published less than {PUBLISHED_SECONDS_MIN} s ago",
+                    (f"wait {wait} s, so that all who keep the public set know it; or give --force",),
+                )
+            )
+        _open(directory, keys_dir, coming.id)
+        until = now + LIFETIME_SECONDS_MAX + trust.SKEW_SECONDS
+        retired = [row for row in store.signing_keys() if row.state == trust.RETIRED]
+        if not drop:
+            retired.insert(0, dataclasses.replace(active, state=trust.RETIRED, retired=now, until=until))
+        store.set_signing_keys(
+            [
+                _create(directory, now),
+                dataclasses.replace(coming, state=trust.ACTIVE, activated=now),
+                *retired,
+            ]
+        )
+        # Last: until the change is on the disk, the old key signs.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{active.id}.pem", dir_fd=directory)
+        return store.signing_keys()
+
+
+@contextlib.contextmanager
+def _directory(keys_dir: str) -> Iterator[int]:
+    """Its descriptor; while it is held, no other process makes or rotates keys."""
     directory = os.open(keys_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        key = _open(directory, keys_dir)
-        if key is None:
-            key = _create(directory)
-        return key
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield directory
     finally:
         os.close(directory)
 
 
-def _open(directory: int, keys_dir: str) -> SigningKey | None:
+def _open(directory: int, keys_dir: str, key_id: str) -> Ed25519PrivateKey:
+    path = f"{keys_dir}/{key_id}.pem"
     try:
-        file = os.open(PRIVATE_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        return None
+        file = os.open(f"{key_id}.pem", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        raise HostError(
+            f"{path}: the private half of a signing key cannot be read: {error.strerror}",
+            "put it back from a backup; or remove all of this folder, which ends all tokens and API keys",
+        ) from error
     with os.fdopen(file, "rb") as stream:
         status = os.fstat(stream.fileno())
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigurationError(
                 Problem(
-                    f"{keys_dir}/{PRIVATE_NAME}",
+                    path,
                     f"mode {stat.S_IMODE(status.st_mode):04o} lets others than its owner read the signing key",
-                    ("chmod 0600 it, and think about who has read it; for a new one, move it and public.json away",),
+                    ("chmod 0600 it; where somebody may have read it, 'runagentctl signing-key rotate --drop'",),
                 )
             )
         private = serialization.load_pem_private_key(stream.read(16 * 1024), password=None)
-    if not isinstance(private, Ed25519PrivateKey):
-        raise ConfigurationError(Problem(f"{keys_dir}/{PRIVATE_NAME}", "this is not an Ed25519 key"))
-    key = SigningKey(private=private, key_id=_thumbprint(private))
-    if not _exists(directory, PUBLIC_NAME):  # a first start that was killed between the two files
-        _write(directory, PUBLIC_NAME, _public_set(key), 0o644)
-    return key
+    if not isinstance(private, Ed25519PrivateKey) or _thumbprint(private) != key_id:
+        raise ConfigurationError(Problem(path, "this is not the Ed25519 key that its name says"))
+    return private
 
 
-def _create(directory: int) -> SigningKey:
+def _create(directory: int, now: int) -> SigningKeyRow:
+    """A key that is `next`; its private half is on the disk."""
     private = Ed25519PrivateKey.generate()
-    key = SigningKey(private=private, key_id=_thumbprint(private))
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(directory, PRIVATE_NAME, pem, 0o600)
-    _write(directory, PUBLIC_NAME, _public_set(key), 0o644)
-    return key
+    key_id = _thumbprint(private)
+    _write(directory, f"{key_id}.pem", pem)
+    return SigningKeyRow(
+        id=key_id, public=_public_bytes(private), state=trust.NEXT, made=now, activated=0, retired=0, until=0
+    )
 
 
-def _write(directory: int, name: str, content: bytes, mode: int) -> None:
+def _write(directory: int, name: str, content: bytes) -> None:
     """A whole file or none, whatever happens in between: written aside, synced, then renamed."""
-    aside = f".{name}.{secrets.token_hex(4)}"
-    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
+    aside = f".{secrets.token_hex(8)}"
+    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
     with os.fdopen(file, "wb") as stream:
-        os.fchmod(stream.fileno(), mode)  # whatever the umask is
+        os.fchmod(stream.fileno(), 0o600)  # whatever the umask is
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
     os.fsync(directory)
-
-
-def _exists(directory: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _base64url(data: bytes) -> str:
@@ -129,18 +178,6 @@ def _thumbprint(private: Ed25519PrivateKey) -> str:
     """RFC 7638, over the required members of an OKP key (RFC 8037, section 2) in lexicographic order."""
     members = f'{{"crv":"Ed25519","kty":"OKP","x":"{_base64url(_public_bytes(private))}"}}'
     return _base64url(hashlib.sha256(members.encode("ascii")).digest())
-
-
-def _public_set(key: SigningKey) -> bytes:
-    jwk = {
-        "kty": "OKP",
-        "crv": "Ed25519",
-        "x": _base64url(_public_bytes(key.private)),
-        "kid": key.key_id,
-        "alg": "EdDSA",
-        "use": "sig",
-    }
-    return json.dumps({"keys": [jwk]}, indent=1).encode("ascii") + b"\n"
 
 
 def scope(agents: Sequence[str] | None) -> str:
@@ -162,11 +199,14 @@ def mint(
     agents: Sequence[str] | None,
     ttl_seconds: int,
     scopes: Sequence[str] = (),
+    tenant: str | None = None,
+    issue_after: int = 0,
     now: float | None = None,
 ) -> str:
     """An access token (RFC 9068) that lets `subject` call `agents` for `ttl_seconds`; None is all of them.
 
-    `scopes` are granted, too, such as `role:NAME`; with them, `agents` may be empty.
+    `scopes` are granted, too, such as `role:NAME`; with them, `agents` may be empty. `issue_after` is the time up to
+    which what was issued to this subject is revoked (`TrustStore.issue_after`).
     """
     if not 1 <= ttl_seconds <= LIFETIME_SECONDS_MAX:
         raise ConfigurationError(Problem("--ttl", "a token lives for at least 1 second and at most 7 days"))
@@ -174,8 +214,15 @@ def mint(
         raise ConfigurationError(Problem("--agent", "name at least one agent"))
     if not 1 <= len(subject) <= 255 or not subject.isprintable():
         raise ConfigurationError(Problem("--subject", "a subject has 1 to 255 printable characters"))
+    if tenant is not None and (not 1 <= len(tenant) <= 255 or not tenant.isprintable()):
+        raise ConfigurationError(Problem("--tenant", "a tenant has 1 to 255 printable characters"))
     issued = int(time.time() if now is None else now)
-    claims = {
+    if issued <= issue_after:
+        # In the very second of a revocation the next one has to do: it is not in the future for long.
+        if issue_after - issued >= trust.SKEW_SECONDS:
+            raise ConfigurationError(Problem("--subject", "all that is issued to this subject is revoked for now"))
+        issued = issue_after + 1
+    claims: dict[str, object] = {
         "iss": issuer,
         "aud": audience,
         "sub": subject,
@@ -185,4 +232,6 @@ def mint(
         "jti": secrets.token_urlsafe(16),
         "scope": " ".join([*([scope(agents)] if agents != [] else []), *scopes]),
     }
+    if tenant is not None:
+        claims["tenant"] = tenant
     return jwt.encode(claims, key.private, algorithm="EdDSA", headers={"typ": "at+jwt", "kid": key.key_id})

@@ -14,7 +14,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +23,12 @@ from typing import Any
 import uvloop
 
 from runagentd import signing
-from runagentd.gateway import tokens
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.output import open_directory
 from runagentd.gateway.server import Server
 from runagentd.log import Form, Level, Log
+from runagentd.trust import TrustStore
 from runagentd.wire import channel, control, record
 from runagentd.wire.channel import Frame, RawFrame
 from runagentd.wire.control import Cause, FromGateway
@@ -165,6 +165,8 @@ class FakeSupervisor:
         self._listener.bind(str(path))
         self._listener.listen(4)
         self.connection: socket.socket | None = None
+        self.trust: list[control.FromSupervisor] = [control.TrustTold(epoch=0)]
+        """what each gateway is told first"""
         self._runners: list[FakeRunner] = []
 
     def accept(self, *, introduce: bool = True) -> None:
@@ -173,8 +175,17 @@ class FakeSupervisor:
         hello = self.receive()
         if hello != control.Hello(version=1):
             raise AssertionError(f"{hello!r} is no Hello")
+        self.tell_trust(self.trust)
         if introduce:
             self.send(control.AllIntroduced())
+
+    def tell_trust(self, messages: Sequence[control.FromSupervisor]) -> None:
+        """Send a change, and return when the gateway holds to it."""
+        for message in messages:
+            self.send(message)
+        told, taken = messages[-1], self.receive()
+        if not isinstance(told, control.TrustTold) or taken != control.TrustTaken(epoch=told.epoch):
+            raise AssertionError(f"{taken!r} does not answer {told!r}")
 
     def receive(self) -> FromGateway:
         if self.connection is None:
@@ -262,7 +273,9 @@ class Gateway:
 
     def __enter__(self) -> Gateway:
         self.key = signing.create_or_open(str(self.folder / "keys"))
+        self.store = TrustStore(self.folder / "keys")
         self.supervisor = FakeSupervisor(self.folder / "control.sock")
+        self.supervisor.trust = list(self.store.changes(-1).messages())
         data = self.folder / "data"
         data.mkdir()
         self._data = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
@@ -285,6 +298,7 @@ class Gateway:
         self.supervisor.close()
         os.close(self._control)
         os.close(self._data)
+        self.store.close()
 
     def _run(self) -> None:
         uvloop.run(self._main())
@@ -292,14 +306,13 @@ class Gateway:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        keys = tokens.parse_keys((self.folder / "keys" / "public.json").read_bytes())
         audience = signing.audience(STATE_ID)
-        verifier = tokens.Verifier(keys, issuer=audience, audience=audience)
         log = Log(_Lines(self.log_lines), source="gateway", form=Form.JSON, level=Level.DEBUG)  # type: ignore[arg-type] # write and flush are all that Log uses
         configuration = Configuration(self.settings, {})
         self.application = Application(
             configuration=configuration,
-            verifier=verifier,
+            issuer=audience,
+            audience=audience,
             control=self._control,
             logs=open_directory(self._data),
             log=log,
@@ -328,6 +341,13 @@ class Gateway:
             agents=list(agents) or None,
             ttl_seconds=ttl,
         )
+
+    def spread(self) -> None:
+        """What has changed in the store since the last time, told to the gateway and taken over by it."""
+        last = self.supervisor.trust[-1]
+        since = last.epoch if isinstance(last, control.TrustTold) else -1
+        self.supervisor.trust = list(self.store.changes(since).messages())
+        self.supervisor.tell_trust(self.supervisor.trust)
 
     def send(
         self, method: str, path: str, body: bytes | None = None, *, token: str | None = "", **headers: str

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import time
 
+from runagentd.cli import table
 from runagentd.errors import HostError
 from runagentd.foreman import admin_client
 from runagentd.log import escape
@@ -28,10 +29,7 @@ def ps(directory: StateDirectory, *, as_json: bool) -> int:
         print(json.dumps(dataclasses.asdict(reply), indent=2))
         return 0
     now_ms = time.time_ns() // 1_000_000
-    table = [_COLUMNS, *(_cells(row, now_ms) for row in reply.instances)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(_COLUMNS))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    table.show(_COLUMNS, [_cells(row, now_ms) for row in reply.instances])
     return 0
 
 

@@ -280,7 +280,6 @@ class Foreman:
             "http": self._http.fileno(),
             "lifeline": self._lifeline,
             "control": os.open(self._directory.control_socket, os.O_PATH | os.O_CLOEXEC),
-            "keys": os.open(self._directory.keys / "public.json", os.O_RDONLY | os.O_CLOEXEC),
             "data": os.open(self._directory.gateway, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
         }
 

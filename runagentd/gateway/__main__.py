@@ -3,7 +3,7 @@
 Runs as: its own uid, with no capability; root until `_confine`, which reads nothing but its own files.
 Reads from strangers: the network and instances, once confined.
 Started as `python -m runagentd.gateway`, with LISTEN_FDS for `http` (listening), `lifeline` (its end is ours),
-`control` (O_PATH, the supervisor's socket), `keys` (public keys, JWK Set), `data` (a directory of our uid, for logs),
+`control` (O_PATH, the supervisor's socket), `data` (a directory of our uid, for logs),
 `settings` (SOCK_SEQPACKET, see `wire.settings`).
 """
 
@@ -25,7 +25,7 @@ import uvloop
 
 from runagentd import inherited, kernel, log
 from runagentd.errors import ConfigurationError, Problem
-from runagentd.gateway import output, tls, tokens
+from runagentd.gateway import output, tls
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration, receive
 from runagentd.gateway.server import CONNECTIONS_MAX, Server
@@ -51,9 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         passed = _descriptors()
         http = socket.socket(fileno=passed["http"])
-        # pread(2): whoever started us holds the same open file, and gives it to the next gateway, too.
-        keys = tokens.parse_keys(os.pread(passed["keys"], tokens.KEYS_BYTES_MAX, 0))
-        verifier = tokens.Verifier(keys, issuer=options.issuer, audience=options.audience)
         version = _version()
         settings_link = socket.socket(fileno=passed["settings"])
         configuration = receive(settings_link)
@@ -63,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tls_context = tls.context(configuration.files)
         _confine(options.uid, options.gid)
         logs = output.open_directory(passed["data"])
-        for name in ("keys", "data"):
-            os.close(passed[name])
+        os.close(passed["data"])
     except (ConfigurationError, OSError, RecordError) as error:
         journal.error("the gateway cannot start", problem=str(error))
         return 2
@@ -80,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings_link=settings_link,
             configuration=configuration,
             tls_context=tls_context,
-            verifier=verifier,
+            issuer=options.issuer,
+            audience=options.audience,
             journal=journal,
             version=version,
         )
@@ -103,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _descriptors() -> dict[str, int]:
     passed = inherited.descriptors(os.environ)
-    missing = [name for name in ("http", "lifeline", "control", "keys", "data", "settings") if name not in passed]
+    missing = [name for name in ("http", "lifeline", "control", "data", "settings") if name not in passed]
     if missing:
         hint = "the gateway is started by 'runagentd serve', or by systemd"
         raise ConfigurationError(
@@ -154,15 +151,23 @@ async def _serve(
     settings_link: socket.socket,
     configuration: Configuration,
     tls_context: ssl.SSLContext | None,
-    verifier: tokens.Verifier,
+    issuer: str,
+    audience: str,
     journal: log.Log,
     version: str,
 ) -> None:
     loop = asyncio.get_running_loop()
     application = Application(
-        configuration=configuration, verifier=verifier, control=control, logs=logs, log=journal, version=version
+        configuration=configuration,
+        issuer=issuer,
+        audience=audience,
+        control=control,
+        logs=logs,
+        log=journal,
+        version=version,
     )
     server = Server(application.answer, connections_max=_raise_descriptor_limit())
+    application.report_use()
     over = asyncio.Event()
 
     def foreman_gone() -> None:

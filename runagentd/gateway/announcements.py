@@ -17,18 +17,25 @@ from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.control import close_all
 from runagentd.gateway.instances import Instance
 from runagentd.gateway.output import Output
+from runagentd.gateway.trust import Trust
 from runagentd.log import Log
 from runagentd.wire import record
 from runagentd.wire.control import (
     AgentRemoved,
     AgentServed,
     AllIntroduced,
+    ApiKeysGone,
+    ApiKeysKnown,
     Drain,
     Drained,
     FromGateway,
     FromSupervisor,
     InstanceGone,
     InstanceOffered,
+    Revoked,
+    TrustedKeys,
+    TrustTaken,
+    TrustTold,
 )
 from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
 
@@ -39,8 +46,19 @@ INTRODUCTION_SECONDS = 2.0
 class Announcements:
     """Implements `control.Listener`. `online` and `draining` are what /readyz looks at."""
 
-    def __init__(self, directory: Directory, output: Output, log: Log, *, send: Callable[[FromGateway], None]) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        output: Output,
+        log: Log,
+        *,
+        trust: Trust,
+        send: Callable[[FromGateway], None],
+        trust_changed: Callable[[], None],
+    ) -> None:
         self._directory = directory
+        self._trust = trust
+        self._trust_changed = trust_changed
         self._output = output
         self._log = log
         self._send = send
@@ -56,6 +74,7 @@ class Announcements:
     def connected(self) -> None:
         # Not yet online: the foreman holds the listening socket, which takes connections while no supervisor runs.
         self._announced.clear()
+        self._trust.begin()
 
     def disconnected(self) -> None:
         self.online = False
@@ -88,6 +107,12 @@ class Announcements:
                 self._introduced.set()
                 self.online = True
                 self._log.info("the supervisor has named its agents", agents=len(self._announced))
+            case TrustedKeys() | ApiKeysKnown() | ApiKeysGone() | Revoked():
+                self._trust.tell(message)
+            case TrustTold():
+                self._trust.apply()
+                self._trust_changed()
+                self._send(TrustTaken(epoch=message.epoch))
             case Drain():
                 self.drain(message.grace_ms / 1000)
 

@@ -6,6 +6,7 @@ Reads from strangers: paths, to choose a door.
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from runagentd import errors
@@ -22,10 +23,15 @@ from runagentd.gateway.identity import Identity
 from runagentd.gateway.output import Output
 from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
+from runagentd.gateway.public_keys import PublicKeys
 from runagentd.gateway.requests import CallRecord
-from runagentd.gateway.tokens import Verifier
+from runagentd.gateway.trust import Trust
+from runagentd.gateway.trusted import authenticators
 from runagentd.log import Level, Log
 from runagentd.wire.control import FromGateway
+
+USE_SECONDS = 60.0
+"""How often the supervisor is told which API keys were used."""
 
 
 class Application:
@@ -35,7 +41,8 @@ class Application:
         self,
         *,
         configuration: Configuration,
-        verifier: Verifier,
+        issuer: str,
+        audience: str,
         control: int,
         logs: int | None,
         log: Log,
@@ -43,11 +50,25 @@ class Application:
     ) -> None:
         self._log = log
         self.directory = Directory()
-        self.announcements = Announcements(self.directory, Output(logs, log), log, send=self._send)
+        self._trust = Trust(wall_clock)
+        self.announcements = Announcements(
+            self.directory,
+            Output(logs, log),
+            log,
+            trust=self._trust,
+            send=self._send,
+            trust_changed=self._trust_changed,
+        )
         self.link = SupervisorLink(control, self.announcements, log)
         self._configuration = configuration
-        self.identity = Identity((verifier,), roles=configuration.roles, clock=wall_clock)
-        pipeline = Pipeline(
+        self.identity = Identity(
+            authenticators(self._trust, issuer=issuer, audience=audience),
+            trust=self._trust,
+            roles=configuration.roles,
+            clock=wall_clock,
+        )
+        self._public_keys = PublicKeys(self._trust)
+        self._pipeline = pipeline = Pipeline(
             identity=self.identity,
             directory=self.directory,
             announcements=self.announcements,
@@ -63,6 +84,18 @@ class Application:
         self._configuration = configuration
         self.identity.set_roles(configuration.roles)
         self._log.info("the settings have changed")
+
+    def _trust_changed(self) -> None:
+        """Nothing that was found before is believed, and open calls of the revoked end, before this returns."""
+        self.identity.forget()
+        self._pipeline.end_revoked()
+        self._log.info("whom to believe has changed")
+
+    def report_use(self) -> None:
+        """Tell the supervisor which API keys were used since it was told last, and do so again in a minute."""
+        for message in self._trust.take_used():
+            self._send(message)
+        asyncio.get_running_loop().call_later(USE_SECONDS, self.report_use)
 
     def _send(self, message: FromGateway) -> None:
         self.link.send(message)
@@ -99,6 +132,8 @@ class Application:
                 return await self._runagent.answer(exchange, tuple(rest))
             case ("livez",) | ("readyz",):
                 return self._health(exchange, parts[0])
+            case (".well-known", "jwks.json"):
+                return await self._public_keys.answer(exchange)
         return problem(Refusal(errors.NOT_FOUND, "there is nothing at this path", hint="see docs/api.md"), exchange.id)
 
     def _health(self, exchange: Exchange, which: str) -> Reply:

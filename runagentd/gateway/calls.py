@@ -119,6 +119,12 @@ class Call:
             self.timer = None
         self._wake()
 
+    def cut(self, error: Refusal) -> None:
+        """The caller is to have nothing more, not even what has come already."""
+        self._events.clear()
+        self.end(error)
+        self._error = error  # also where all had come, and not all of it was taken
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

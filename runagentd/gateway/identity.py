@@ -7,6 +7,7 @@ Reads from strangers: yes, what clients show. Anything that is not good raises `
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,8 @@ CACHE_SECONDS = 60.0
 CACHE_ENTRIES = 4096
 TOKEN_BYTES_MAX = 8 * 1024
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 class Credentials(msgspec.Struct, frozen=True):
     """What a client shows of itself."""
@@ -28,6 +31,8 @@ class Credentials(msgspec.Struct, frozen=True):
     """of the Authorization field, or of the query where a door allows it; a JWT, or an API key"""
     certificate: bytes | None = None
     """DER, verified in the TLS handshake against the configured authorities; None without mutual TLS"""
+    address: str = ""
+    """where the client is, as a text of an IP address"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,25 @@ class Principal:
     grants: Grants
     tenant: str | None = None
     """the value of the claim that the configuration names for it"""
+    signed_by: str | None = None
+    """the key that signed a token of this daemon's own"""
+    api_key: str | None = None
+    """the id of the API key that was shown"""
+    networks: tuple[Network, ...] = ()
+    """where the credentials may be used; none is everywhere"""
+
+
+class Rescinded(Protocol):
+    """Who knows what has been revoked: `trust.Trust`."""
+
+    async def known(self) -> None:
+        """Return once anything is known at all; `Refusal` where that takes too long."""
+
+    def stands(self, principal: Principal) -> bool:
+        """Whether what a principal showed is still good."""
+
+    def note_use(self, identity: str) -> None:
+        """An API key was used."""
 
 
 def digest(issuer: str, subject: str) -> str:
@@ -72,9 +96,15 @@ class Identity:
     """
 
     def __init__(
-        self, authenticators: tuple[Authenticator, ...], *, roles: Mapping[str, Role], clock: Callable[[], float]
+        self,
+        authenticators: tuple[Authenticator, ...],
+        *,
+        trust: Rescinded,
+        roles: Mapping[str, Role],
+        clock: Callable[[], float],
     ) -> None:
         self._authenticators = authenticators
+        self._trust = trust
         self._roles = roles
         self._clock = clock
         # By digest and not by token: what is in memory cannot be sent to us (a core dump, a debugger).
@@ -94,19 +124,36 @@ class Identity:
             raise refused(NOTHING_SENT)
         now = self._clock()
         entry = self._known.get(key)
-        if entry is not None:
-            until, principal = entry
-            if now < until:
-                return principal
-            del self._known[key]
-        epoch = self._epoch
-        principal = await self._verify(credentials, now)
-        if epoch == self._epoch:
-            while len(self._known) >= CACHE_ENTRIES:
-                # Dictionaries keep the order of insertion, so the first is the oldest; all live a minute at most.
-                del self._known[next(iter(self._known))]
-            self._known[key] = (min(principal.expires, now + CACHE_SECONDS), principal)
+        if entry is not None and now < entry[0]:
+            principal = entry[1]
+        else:
+            principal = await self._verified(key, credentials, now)
+        if principal.networks:
+            _check_address(credentials.address, principal.networks)
+        if principal.api_key is not None:
+            self._trust.note_use(principal.api_key)
         return principal
+
+    async def _verified(self, key: bytes, credentials: Credentials, now: float) -> Principal:
+        self._known.pop(key, None)
+        await self._trust.known()
+        while True:
+            epoch = self._epoch
+            principal = await self._verify(credentials, now)
+            # Else something has changed while an authenticator waited, and what it looked at is of yesterday.
+            if epoch == self._epoch:
+                break
+        if not self._trust.stands(principal):
+            raise refused("the token, key or certificate was revoked")
+        while len(self._known) >= CACHE_ENTRIES:
+            # Dictionaries keep the order of insertion, so the first is the oldest; all live a minute at most.
+            del self._known[next(iter(self._known))]
+        self._known[key] = (min(principal.expires, now + CACHE_SECONDS), principal)
+        return principal
+
+    def stands(self, principal: Principal) -> bool:
+        """Whether a principal that was found before is still to be believed."""
+        return self._trust.stands(principal)
 
     async def _verify(self, credentials: Credentials, now: float) -> Principal:
         if credentials.token == "":
@@ -114,7 +161,7 @@ class Identity:
         for authenticator in self._authenticators:
             if authenticator.takes(credentials):
                 return await authenticator.verify(credentials, self._roles, now)
-        raise refused("the token is not a signed JWT")
+        raise refused("the token is neither a signed JWT nor an API key")
 
     def set_roles(self, roles: Mapping[str, Role]) -> None:
         """Other roles from now on."""
@@ -128,6 +175,17 @@ class Identity:
 
 
 NOTHING_SENT = "no token was sent"
+
+
+def _check_address(address: str, networks: tuple[Network, ...]) -> None:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        found = None
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    if found is None or not any(found in network for network in networks):
+        raise refused("this key may not be used from this address")
 
 
 def refused(message: str) -> Refusal:

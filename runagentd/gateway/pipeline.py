@@ -21,7 +21,7 @@ from runagentd.errors import Refusal
 from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.calls import Asked, Call, Mode
-from runagentd.gateway.identity import Credentials, Identity, Principal
+from runagentd.gateway.identity import Credentials, Identity, Principal, refused
 from runagentd.gateway.requests import CallRecord, Request
 from runagentd.gateway.values import Value
 from runagentd.log import Log
@@ -55,7 +55,7 @@ class Pipeline:
         self._announcements = announcements
         self._log = log
         self._sink = sink
-        self._open = 0
+        self._running: set[Running] = set()
 
     def begin(self, request: Request) -> Running:
         """Use as a context: on leaving it, the call has ended one way or another, and its record is written."""
@@ -68,6 +68,8 @@ class Pipeline:
         await self._announcements.know_agents()
         agent = running.agent = self.authorize(principal, request.agent)
         asked = await self.decode(request, agent, running)
+        if running.revoked:
+            raise _revoked()
         return self.route(asked, agent, running)
 
     # ---- the stages
@@ -76,7 +78,7 @@ class Pipeline:
         """Whether there is room at all."""
         if self._announcements.draining:
             raise Refusal(errors.DRAINING, errors.DRAINING.title, retry_after=1)
-        if self._open > OPEN_REQUESTS_MAX:
+        if len(self._running) > OPEN_REQUESTS_MAX:
             raise Refusal(errors.OVERLOADED, "the daemon has too many open calls", retry_after=1)
 
     async def authenticate(self, request: Request) -> Principal:
@@ -164,14 +166,20 @@ class Pipeline:
 
     # ---- record
 
-    def entered(self) -> None:
+    def entered(self, running: Running) -> None:
         """One more open request."""
-        self._open += 1
+        self._running.add(running)
 
-    def left(self, record: CallRecord) -> None:
+    def left(self, running: Running, record: CallRecord) -> None:
         """One request fewer, and its record."""
-        self._open -= 1
+        self._running.discard(running)
         self._sink(record)
+
+    def end_revoked(self) -> None:
+        """End every open call of whoever is not to be believed any more."""
+        for running in list(self._running):
+            if running.principal is not None and not self._identity.stands(running.principal):
+                running.revoke()
 
     def unexpected(self, request: Request, error: Exception) -> Refusal:
         """A fault of ours: logged with its place, told without it."""
@@ -183,6 +191,10 @@ class Pipeline:
             "a request failed in the gateway", request=request.id, problem=type(error).__name__, where=where
         )
         return Refusal(errors.SERVER, errors.SERVER.title)
+
+
+def _revoked() -> Refusal:
+    return refused("the token, key or certificate was revoked")
 
 
 def _no_agent(identity: str) -> Refusal:
@@ -203,6 +215,7 @@ class Running:
         "refusal",
         "request",
         "result_bytes",
+        "revoked",
         "tag",
     )
 
@@ -215,13 +228,14 @@ class Running:
         self.call: Call | None = None
         self.tag: str | None = None
         self.refusal: Refusal | None = None
+        self.revoked = False
         self.chunks = 0
         self.result_bytes = 0
         self.headers: dict[str, str] = {}
         """fields that stages add to the answer, also to a refusal"""
 
     async def __aenter__(self) -> Running:
-        self._pipeline.entered()
+        self._pipeline.entered(self)
         return self
 
     async def start(self) -> None:
@@ -262,6 +276,13 @@ class Running:
         if self.call is not None and self.agent is not None and not self.call.ended:
             self.agent.abandon(self.call, "client")
 
+    def revoke(self) -> None:
+        """The caller is not to be believed any more: the call ends now, or does not begin."""
+        self.revoked = True
+        if self.call is not None and self.agent is not None:
+            self.call.cut(_revoked())
+            self.agent.abandon(self.call, "revoked")
+
     def _refused(self, refusal: Refusal) -> Refusal:
         self.refusal = refusal
         refusal.headers = {**self.headers, **refusal.headers}
@@ -286,6 +307,7 @@ class Running:
         now = time.monotonic()
         started = call.started if call is not None and call.started else None
         self._pipeline.left(
+            self,
             CallRecord(
                 request_id=request.id,
                 door=request.door,
@@ -302,5 +324,5 @@ class Running:
                 request_bytes=len(call.asked.arguments) if call is not None else None,
                 result_bytes=self.result_bytes,
                 chunks=self.chunks,
-            )
+            ),
         )

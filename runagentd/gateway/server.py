@@ -273,6 +273,8 @@ def _whole(reply: Reply, request_id: str, *, connection: str = "", head_only: bo
     """A reply as it goes over the wire."""
     body = reply.body
     more = "".join([f"{name}: {value}\r\n" for name, value in reply.headers.items()]) if reply.headers else ""
+    if "Cache-Control" not in reply.headers:
+        more += "Cache-Control: no-store\r\n"
     if connection:
         more += f"Connection: {connection}\r\n"
     head = (
@@ -284,7 +286,7 @@ def _whole(reply: Reply, request_id: str, *, connection: str = "", head_only: bo
 
 
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
-_SAME_FOR_ALL = f"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nServer: {SERVER}\r\n\r\n"
+_SAME_FOR_ALL = f"X-Content-Type-Options: nosniff\r\nServer: {SERVER}\r\n\r\n"
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from runagentd.errors import ConfigurationError, Problem
 from runagentd.gateway.grants import Role, grants
 from runagentd.gateway.identity import Credentials, Principal, digest, refused
 
 LIFETIME_SECONDS_MAX = 7 * 24 * 3600
 SKEW_SECONDS = 30
-KEYS_BYTES_MAX = 64 * 1024
 
 _KEY_ID = re.compile(r"[A-Za-z0-9_.~-]{1,128}")
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -46,37 +44,7 @@ class _Claims(msgspec.Struct):
     jti: str
     scope: str
     nbf: int | None = None
-
-
-class _Jwk(msgspec.Struct):
-    kty: str
-    kid: str
-    crv: str = ""
-    x: str = ""
-    alg: str = ""
-    use: str = "sig"
-
-
-class _JwkSet(msgspec.Struct):
-    keys: list[_Jwk]
-
-
-def parse_keys(data: bytes) -> dict[str, Ed25519PublicKey]:
-    """The Ed25519 keys of a JWK Set (RFC 7517, RFC 8037), by their `kid`; others are passed over."""
-    try:
-        found = msgspec.json.decode(data, type=_JwkSet).keys
-        keys = {
-            jwk.kid: Ed25519PublicKey.from_public_bytes(_from_base64url(jwk.x))
-            for jwk in found
-            if (jwk.kty, jwk.crv, jwk.alg, jwk.use) == ("OKP", "Ed25519", "EdDSA", "sig") and _KEY_ID.fullmatch(jwk.kid)
-        }
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise ConfigurationError(
-            Problem("the file of public keys", "this is not a JWK Set with Ed25519 keys")
-        ) from error
-    if not keys:
-        raise ConfigurationError(Problem("the file of public keys", "there is no Ed25519 key in it"))
-    return keys
+    tenant: str | None = None
 
 
 def _from_base64url(text: str) -> bytes:
@@ -87,8 +55,9 @@ def _from_base64url(text: str) -> bytes:
 class Verifier:
     """An `Authenticator` for the JWTs of one issuer, this daemon itself."""
 
-    def __init__(self, keys: dict[str, Ed25519PublicKey], *, issuer: str, audience: str) -> None:
-        self._keys = keys
+    def __init__(self, key: Callable[[str], Ed25519PublicKey | None], *, issuer: str, audience: str) -> None:
+        """`key` finds the public key of a `kid`."""
+        self._key_of = key
         self._issuer = issuer
         self._audience = audience
         self._header_decoder = msgspec.json.Decoder(_Header)
@@ -101,7 +70,7 @@ class Verifier:
     async def verify(self, credentials: Credentials, roles: Mapping[str, Role], now: float) -> Principal:
         """Whose token this is; `Refusal` AUTHENTICATION where it is not good."""
         token = credentials.token or ""
-        claims = self._claims(token)
+        claims, key_id = self._claims(token)
         self._check(claims, now)
         return Principal(
             subject=claims.sub,
@@ -112,13 +81,15 @@ class Verifier:
             expires=float(claims.exp + SKEW_SECONDS),
             digest=digest(claims.iss, claims.sub),
             grants=grants(claims.scope.split(" "), roles),
+            tenant=claims.tenant,
+            signed_by=key_id,
         )
 
-    def _claims(self, token: str) -> _Claims:
-        key = self._key(token)
+    def _claims(self, token: str) -> tuple[_Claims, str]:
+        key_id, key = self._key(token)
         try:
             payload = self._jws.decode_complete(token, key, algorithms=["EdDSA"])["payload"]
-            return self._claims_decoder.decode(payload)
+            return self._claims_decoder.decode(payload), key_id
         except jwt.InvalidSignatureError as error:
             raise refused("the token's signature is not valid") from error
         except msgspec.ValidationError as error:
@@ -128,7 +99,7 @@ class Verifier:
         except Exception as error:
             raise refused("the token cannot be read") from error
 
-    def _key(self, token: str) -> Ed25519PublicKey:
+    def _key(self, token: str) -> tuple[str, Ed25519PublicKey]:
         try:
             header = self._header_decoder.decode(_from_base64url(token.partition(".")[0]))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -140,10 +111,10 @@ class Verifier:
             raise refused("the token's algorithm is not EdDSA")
         if header.typ.lower() not in _TYPES:
             raise refused("the token's type is not at+jwt")
-        key = self._keys.get(header.kid) if _KEY_ID.fullmatch(header.kid) else None
+        key = self._key_of(header.kid) if _KEY_ID.fullmatch(header.kid) else None
         if key is None:
             raise refused("the token names a key that is not known here")
-        return key
+        return header.kid, key
 
     def _check(self, claims: _Claims, now: float) -> None:
         audience = claims.aud if isinstance(claims.aud, str) else claims.aud[0] if len(claims.aud) == 1 else ""
@@ -158,6 +129,8 @@ class Verifier:
         if max(claims.iat, claims.nbf or 0) > now + SKEW_SECONDS:
             raise refused("the token is not valid yet")
         texts = {"sub": claims.sub, "client_id": claims.client_id, "jti": claims.jti}
+        if claims.tenant is not None:
+            texts["tenant"] = claims.tenant
         for name, text in texts.items():
             if not 1 <= len(text) <= 255 or not text.isprintable():
                 raise refused(f"the token's claim '{name}' is empty, too long or not printable")

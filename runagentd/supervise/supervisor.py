@@ -40,6 +40,7 @@ from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
 from runagentd.supervise.spawn import new_channel
 from runagentd.supervise.store import Deployment, Store
+from runagentd.supervise.trust_teller import TrustTeller
 from runagentd.supervise.zygote import Zygote
 from runagentd.uids import Leases
 from runagentd.wire import admin, control, record
@@ -87,6 +88,7 @@ class Supervisor:
         self._said_hello = False
         self._complete = not options.fresh
         """whether the agents that are known are all there are to be from the start"""
+        self._trust = TrustTeller(state.keys, send=self._tell_gateway, log=log)
         self._drained: asyncio.Future[None] | None = None
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
@@ -152,6 +154,7 @@ class Supervisor:
                 self._link.close()
             await asyncio.to_thread(self._zygote_group.end)
             self._cgroups.remove()
+            self._trust.close()
 
     def stop(self) -> None:
         """Drain, then end; called again while it drains, end at once."""
@@ -239,6 +242,7 @@ class Supervisor:
                     link.close()
                     return
                 self._said_hello = True
+                self._trust.start()
                 for agent in self._agents.values():
                     self._introduce(agent)
                 if self._complete:
@@ -253,6 +257,10 @@ class Supervisor:
                 found = self._find(message.instance)
                 if found is not None and message.cause in (control.Cause.DEADLINE, control.Cause.PROTOCOL):
                     found[0].kill(message.cause)
+            case control.TrustTaken():
+                self._trust.taken(message.epoch)
+            case control.ApiKeysUsed():
+                self._trust.used(message.ids)
             case control.Drained():
                 if self._drained is not None and not self._drained.done():
                     self._drained.set_result(None)
@@ -314,6 +322,10 @@ class Supervisor:
             agent.kill(control.Cause.OPERATOR)
 
     def _gone(self, message: control.InstanceGone) -> None:
+        self._tell_gateway(message)
+
+    def _tell_gateway(self, message: control.FromSupervisor) -> None:
+        """To the gateway that is there; what a later one has to know, it is told when it says hello."""
         if self._link is not None and self._said_hello:
             self._link.send(message)
 
@@ -334,10 +346,12 @@ class Supervisor:
                 agent.restart()
                 return admin.Done()
             case admin.AllDeployed():
-                if not self._complete and self._link is not None and self._said_hello:
-                    self._link.send(control.AllIntroduced())
+                if not self._complete:
+                    self._tell_gateway(control.AllIntroduced())
                 self._complete = True
                 return admin.Done()
+            case admin.TrustChanged():
+                return admin.TrustSpread(taken=await self._trust.spread())
 
     def _by_id_or_name(self, text: str) -> Agent | None:
         if text in self._agents:
@@ -349,8 +363,7 @@ class Supervisor:
         """Serve it no more; nothing of its instance is left when this returns."""
         self._agents.pop(agent.id)
         self._store.forget(agent.id)
-        if self._link is not None and self._said_hello:
-            self._link.send(control.AgentRemoved(agent=agent.id))
+        self._tell_gateway(control.AgentRemoved(agent=agent.id))
         await agent.stop()
 
     def _try_plan(self, policy: Policy) -> None:

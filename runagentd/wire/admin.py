@@ -132,11 +132,23 @@ class AllDeployed:
     """What is to be served from the start was deployed: until then a fresh supervisor names no complete list."""
 
 
-Request = Deploy | ListInstances | Restart | AllDeployed
-Reply = Deployed | Instances | Done | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustChanged:
+    """Keys or revocations in the state directory are other ones: read them, and tell the gateway."""
 
-_REQUESTS: dict[int, type[Request]] = {1: Deploy, 2: ListInstances, 3: Restart, 4: AllDeployed}
-_REPLIES: dict[int, type[Reply]] = {65: Deployed, 66: Instances, 67: Done, 68: Failed}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustSpread:
+    """The answer to `TrustChanged`: whether the gateway has said in time that they hold now."""
+
+    taken: bool
+
+
+Request = Deploy | ListInstances | Restart | AllDeployed | TrustChanged
+Reply = Deployed | Instances | Done | Failed | TrustSpread
+
+_REQUESTS: dict[int, type[Request]] = {1: Deploy, 2: ListInstances, 3: Restart, 4: AllDeployed, 5: TrustChanged}
+_REPLIES: dict[int, type[Reply]] = {65: Deployed, 66: Instances, 67: Done, 68: Failed, 69: TrustSpread}
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 
 

@@ -14,10 +14,12 @@ import enum
 from dataclasses import dataclass
 from typing import TypeVar
 
-from runagentd.wire import record
+from runagentd.wire import record, trust
 
 MESSAGE_BYTES_MAX = 160 * 1024
 REPORT_BYTES_MAX = 64 * 1024
+TRUST_ROWS_MAX = 32
+"""API keys, ids or subjects in one message: even the largest fit into a datagram."""
 CONTROL_VERSION = 1
 
 
@@ -102,6 +104,43 @@ class InstanceGone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedKeys:
+    """Every key that tokens may be signed with; those that were sent before are forgotten."""
+
+    keys: tuple[trust.PublicKey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeysKnown:
+    """API keys, new or changed; at most TRUST_ROWS_MAX in a message."""
+
+    keys: tuple[trust.ApiKey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeysGone:
+    """These are good no more."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """Beside what was revoked before: ids of tokens and certificates, subjects, and all issued up to `before`."""
+
+    token_ids: tuple[str, ...]
+    subjects: tuple[trust.SubjectRevoked, ...]
+    before: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustTold:
+    """What came since the last one (the first one: since the connection) holds from now on."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """Take no more calls, let the open ones end within `grace_ms`, then answer `Drained`."""
 
@@ -141,12 +180,38 @@ class ReplaceInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrustTaken:
+    """Of this epoch: what it denies is denied, and open calls of whom it denies have ended."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeysUsed:
+    """These API keys were used since the last report; at most TRUST_ROWS_MAX in a message."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
     pass
 
 
-FromSupervisor = AgentServed | AgentRemoved | InstanceOffered | InstanceGone | Drain | AllIntroduced
-FromGateway = Hello | InstanceReady | InstanceFailed | ReplaceInstance | Drained
+FromSupervisor = (
+    AgentServed
+    | AgentRemoved
+    | InstanceOffered
+    | InstanceGone
+    | Drain
+    | AllIntroduced
+    | TrustedKeys
+    | ApiKeysKnown
+    | ApiKeysGone
+    | Revoked
+    | TrustTold
+)
+FromGateway = Hello | InstanceReady | InstanceFailed | ReplaceInstance | Drained | TrustTaken | ApiKeysUsed
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     1: AgentServed,
@@ -155,6 +220,11 @@ _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     4: InstanceGone,
     5: Drain,
     6: AllIntroduced,
+    7: TrustedKeys,
+    8: ApiKeysKnown,
+    9: ApiKeysGone,
+    10: Revoked,
+    11: TrustTold,
 }
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     65: Hello,
@@ -162,6 +232,8 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     67: InstanceFailed,
     68: ReplaceInstance,
     69: Drained,
+    70: TrustTaken,
+    71: ApiKeysUsed,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 

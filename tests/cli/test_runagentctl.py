@@ -234,7 +234,7 @@ def test_token_create_as_json_says_when_it_expires(daemon: Daemon) -> None:
     """Without --agent it is for all of them."""
     status, out, _ = run("token", "create", "--subject", "ada", "--ttl", "30s", "--json", state=daemon.state_dir)
     found = json.loads(out)
-    assert (status, sorted(found)) == (0, ["agents", "expires", "scopes", "subject", "token"])
+    assert (status, sorted(found)) == (0, ["agents", "expires", "scopes", "subject", "tenant", "token"])
     assert (found["subject"], found["agents"]) == ("ada", None)
     path = "/v1/agents/other/entrypoints/say:invoke"
     assert daemon.request("POST", path, body={"text": "hello"}, token=found["token"])[0] == 200

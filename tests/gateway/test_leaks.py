@@ -76,4 +76,4 @@ def test_after_hundreds_of_clients_that_went_away_every_place_is_free(gateway: G
     gateway.wait_until(lambda: not agent.open_calls() and not agent.waiting)
     gateway.wait_until(lambda: not gateway.server.connections)
     assert list(gateway.inside(lambda: list(agent.instances))) == ["00000000000000a1"]
-    assert gateway.inside(lambda: gateway.application._native._pipeline._open) == 0
+    assert gateway.inside(lambda: gateway.application._native._pipeline._running) == set()

@@ -20,6 +20,7 @@ import pytest
 
 from runagentd import inherited, kernel, signing
 from runagentd.gateway import __main__ as process
+from runagentd.trust import TrustStore
 from runagentd.wire import record
 from runagentd.wire.settings import Settings
 from tests.fakes_gateway import STATE_ID, FakeSupervisor
@@ -75,7 +76,6 @@ def start(folder: Path, uid: int = UID) -> tuple[int, int, int, str]:
         "http": http_socket.fileno(),
         "lifeline": reading,
         "control": os.open(folder / "control.sock", os.O_PATH),
-        "keys": os.open(folder / "keys" / "public.json", os.O_RDONLY),
         "data": os.open(folder / "data", os.O_RDONLY | os.O_DIRECTORY),
     }
     arguments = ["--uid", str(uid), "--gid", str(uid), "--audience", audience, "--issuer", audience]
@@ -95,7 +95,7 @@ def start(folder: Path, uid: int = UID) -> tuple[int, int, int, str]:
             os._exit(127)
     port: int = http_socket.getsockname()[1]
     http_socket.close()
-    for descriptor in (log, reading, *(passed[name] for name in ("settings", "control", "keys", "data"))):
+    for descriptor in (log, reading, *(passed[name] for name in ("settings", "control", "data"))):
         os.close(descriptor)
     token = signing.mint(key, issuer=audience, audience=audience, subject="t", agents=None, ttl_seconds=60)
     return pid, port, writing, token
@@ -108,6 +108,8 @@ def started() -> Iterator[Started]:
         supervisor = FakeSupervisor(folder / "control.sock")
         pid, port, lifeline, token = start(folder)
         gateway = Started(pid, port, lifeline, supervisor, token, folder / "log")
+        with TrustStore(folder / "keys") as store:
+            supervisor.trust = list(store.changes(-1).messages())
         try:
             supervisor.accept()
             yield gateway
@@ -241,4 +243,4 @@ def test_a_wrong_start_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     got = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=20, check=False)
     assert got.returncode == 2
     assert got.stderr.count("\n") == 1
-    assert "no descriptor was passed for http, lifeline, control, keys, data" in got.stderr
+    assert "no descriptor was passed for http, lifeline, control, data, settings" in got.stderr

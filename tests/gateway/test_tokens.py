@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runagentd import signing
-from runagentd.errors import AUTHENTICATION, ConfigurationError, Refusal
-from runagentd.gateway import identity, tokens
+from runagentd.errors import AUTHENTICATION, Refusal
+from runagentd.gateway import identity, keyring, tokens
 from runagentd.gateway.grants import Grants
 from runagentd.gateway.identity import Credentials, Identity, Principal
+from runagentd.gateway.trust import Told, Trust
+from runagentd.trust import TrustStore
 
 HERE = "urn:runagentd:here"
 NOW = 1_800_000_000.0
@@ -37,15 +39,26 @@ class Clock:
         return self.now
 
 
+def trusting(store: TrustStore, clock: Callable[[], float]) -> Trust:
+    """What a gateway knows that was told everything."""
+    trust = Trust(clock)
+    for message in store.changes(-1).messages():
+        if isinstance(message, Told):
+            trust.tell(message)
+    trust.apply()
+    return trust
+
+
 class Issuer:
     """A key, a verifier that trusts it, and a clock for both."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.key = signing.create_or_open(str(folder / "keys"))
-        keys = tokens.parse_keys((folder / "keys" / "public.json").read_bytes())
-        self.verifier = tokens.Verifier(keys, issuer=HERE, audience=HERE)
-        self.identity = Identity((self.verifier,), roles={}, clock=self.clock)
+        with TrustStore(folder / "keys") as store:
+            self.trust = trusting(store, self.clock)
+        self.verifier = tokens.Verifier(self.trust.key, issuer=HERE, audience=HERE)
+        self.identity = Identity((self.verifier,), trust=self.trust, roles={}, clock=self.clock)
 
     def claims(self, **changes: object) -> dict[str, Any]:
         """Any: JSON."""
@@ -180,7 +193,10 @@ def test_no_other_algorithm_is_taken(issuer: Issuer) -> None:
         jwt.encode(claims, public, algorithm="HS256", headers=header),
         jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256", headers=header),
     ):
-        assert issuer.refusal(token) in ("the token's algorithm is not EdDSA", "the token is not a signed JWT")
+        assert issuer.refusal(token) in (
+            "the token's algorithm is not EdDSA",
+            "the token is neither a signed JWT nor an API key",
+        )
 
 
 def test_a_token_that_was_changed_anywhere_is_refused(issuer: Issuer) -> None:
@@ -195,9 +211,12 @@ def test_a_token_that_was_changed_anywhere_is_refused(issuer: Issuer) -> None:
 def test_any_text_is_refused_and_never_raises_anything_else(text: str) -> None:
     """Whatever PyJWT, cryptography and msgspec think of it."""
     key = Ed25519PrivateKey.generate().public_key()
-    verifier = tokens.Verifier({"k": key}, issuer=HERE, audience=HERE)
+    trust = Trust(Clock())
+    trust.apply()
+    verifier = tokens.Verifier({"k": key}.get, issuer=HERE, audience=HERE)
+    keys = keyring.ApiKeys(trust.api_key, issuer=HERE)
     with pytest.raises(Refusal):
-        asyncio.run(Identity((verifier,), roles={}, clock=Clock()).principal(Credentials(text)))
+        asyncio.run(Identity((keys, verifier), trust=trust, roles={}, clock=Clock()).principal(Credentials(text)))
 
 
 @pytest.mark.parametrize(
@@ -239,29 +258,6 @@ def test_the_memory_of_verified_tokens_is_bounded(issuer: Issuer, monkeypatch: p
     for number in range(6):
         issuer.principal(issuer.token(jti=f"j{number}"))
     assert [principal.token_id for _, principal in issuer.identity._known.values()] == ["j3", "j4", "j5"]
-
-
-@pytest.mark.parametrize(
-    ("data", "problem"),
-    [
-        (b"", "this is not a JWK Set with Ed25519 keys"),
-        (b'{"keys":[]}', "there is no Ed25519 key in it"),
-        (b'{"keys":[{"kty":"oct","kid":"a","alg":"HS256"}]}', "there is no Ed25519 key in it"),
-        (
-            b'{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"a","x":"AAAA"}]}',
-            "this is not a JWK Set with Ed25519 keys",
-        ),
-        (
-            b'{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"a","x":"!!"}]}',
-            "this is not a JWK Set with Ed25519 keys",
-        ),
-    ],
-)
-def test_a_file_without_good_keys_is_refused(data: bytes, problem: str) -> None:
-    """Symmetric keys are never taken."""
-    with pytest.raises(ConfigurationError) as raised:
-        tokens.parse_keys(data)
-    assert str(raised.value) == f"the file of public keys: {problem}"
 
 
 def test_minted_tokens_are_good_tokens(tmp_path: Path) -> None:

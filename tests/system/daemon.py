@@ -135,15 +135,21 @@ class Daemon:
 
 @contextlib.contextmanager
 def serve(
-    folders: Sequence[Path], *, policies: Sequence[str] = (), options: Sequence[str] = (), command: Sequence[str] = ()
+    folders: Sequence[Path],
+    *,
+    policies: Sequence[str] = (),
+    options: Sequence[str] = (),
+    command: Sequence[str] = (),
+    state_dir: Path | None = None,
 ) -> Iterator[Daemon]:
     """Serve `folders` on a free port until the block ends. `policies`: as --policy takes them."""
     place = Path(tempfile.mkdtemp(prefix="runagentd-test-"))
+    state = state_dir or place / "state"
     ready, log = place / "ready.json", place / "log"
     arguments = [
         *(command or (sys.executable, "-m", "runagentd.cli.runagentd")),
         "serve", *map(str, folders),
-        "--port", "0", "--state-dir", str(place / "state"), "--ready-file", str(ready),
+        "--port", "0", "--state-dir", str(state), "--ready-file", str(ready),
         *(word for policy in policies for word in ("--policy", policy)),
         *options,
     ]  # fmt: skip
@@ -163,7 +169,7 @@ def serve(
                 raise AssertionError(f"the daemon did not come up:\n{log.read_text()[-4000:]}")
             time.sleep(0.02)
         up = json.loads(ready.read_text())
-        daemon = Daemon(process, place / "state", up["url"], up["token"], up["agents"], log)
+        daemon = Daemon(process, state, up["url"], up["token"], up["agents"], log)
         try:
             yield daemon
         finally:

@@ -6,7 +6,7 @@ messages.txt beside it holds their bytes, so that a change of form is a visible 
 
 from __future__ import annotations
 
-from runagentd.wire import admin, control, launch, manifest, record
+from runagentd.wire import admin, control, launch, manifest, record, trust
 
 LIMITS = control.CallLimits(
     concurrency=1,
@@ -33,6 +33,24 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     ),
     control.Drain(grace_ms=10_000),
     control.AllIntroduced(),
+    control.TrustedKeys(keys=(trust.PublicKey(key_id="k1", public=b"P" * 32, until=0),)),
+    control.ApiKeysKnown(
+        keys=(
+            trust.ApiKey(
+                id="01JD0000000000000000000000",
+                subject="alice",
+                tenant="acme",
+                scopes=("agents:read",),
+                created=1,
+                expires=0,
+                addresses=("192.0.2.0/24",),
+                secrets=(trust.ApiKeySecret(digest=b"D" * 32, until=2),),
+            ),
+        )
+    ),
+    control.ApiKeysGone(ids=("01JD0000000000000000000000",)),
+    control.Revoked(token_ids=("j1",), subjects=(trust.SubjectRevoked(subject="alice", before=3),), before=4),
+    control.TrustTold(epoch=5),
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
@@ -41,6 +59,8 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
     control.InstanceFailed(instance="00000000000000a1", report=b"{}"),
     control.ReplaceInstance(instance="00000000000000a1", cause=control.Cause.PROTOCOL),
     control.Drained(),
+    control.TrustTaken(epoch=5),
+    control.ApiKeysUsed(ids=("01JD0000000000000000000000",)),
 )
 
 PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("create it",))
@@ -50,6 +70,7 @@ REQUESTS: tuple[admin.Request, ...] = (
     admin.ListInstances(),
     admin.AllDeployed(),
     admin.Restart(agent="a"),
+    admin.TrustChanged(),
 )
 
 REPLIES: tuple[admin.Reply, ...] = (
@@ -92,6 +113,7 @@ REPLIES: tuple[admin.Reply, ...] = (
     ),
     admin.Done(),
     admin.Failed(message="no such agent"),
+    admin.TrustSpread(taken=True),
 )
 
 MANIFEST = manifest.Manifest(

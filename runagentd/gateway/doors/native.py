@@ -110,7 +110,7 @@ def bearer(exchange: Exchange) -> str | None:
 
 def credentials(exchange: Exchange) -> Credentials:
     """What the client shows of itself."""
-    return Credentials(bearer(exchange), exchange.certificate)
+    return Credentials(bearer(exchange), exchange.certificate, exchange.peer)
 
 
 def _accepts_events(accept: str | None) -> bool:

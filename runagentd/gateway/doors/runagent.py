@@ -33,7 +33,12 @@ STREAM_SUFFIX = "_stream"
 FIRST_FRAME_SECONDS = 30.0
 GOODBYE_SECONDS = 10.0
 """How long a client may take to close after the last frame: closing is its part."""
-CLOSE_NORMAL, CLOSE_UNACCEPTABLE, CLOSE_LATER = 1000, 1003, 1013  # RFC 6455, section 7.4, and IANA's registry
+CLOSE_NORMAL, CLOSE_UNACCEPTABLE, CLOSE_POLICY, CLOSE_LATER = (
+    1000,
+    1003,
+    1008,
+    1013,
+)
 SERVER = "runagentd"
 DONE = "Agent execution completed successfully"
 
@@ -198,6 +203,9 @@ async def _watch(ws: WebSocket, running: Running) -> None:
 
 async def _end_badly(ws: WebSocket, refusal: Refusal, *, began: bool) -> None:
     await ws.send(envelope.error_frame(refusal))
+    if refusal.kind is errors.AUTHENTICATION:
+        await ws.close(CLOSE_POLICY, "the token, key or certificate was revoked")
+        return
     if began:
         # As upstream: after an error the client closes. It has some seconds for that.
         try:
@@ -253,7 +261,7 @@ def _credentials(exchange: Exchange) -> Credentials:
     token = bearer(exchange)
     if token is None and exchange.query:
         token = query_value(exchange.query, "token")
-    return Credentials(token, exchange.certificate)
+    return Credentials(token, exchange.certificate, exchange.peer)
 
 
 def _request(
