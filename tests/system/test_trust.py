@@ -106,8 +106,10 @@ def test_a_revocation_has_cut_open_streams_when_the_command_returns(daemon: Daem
         while piece := streams[0].read(4096):
             text += piece
     streams[1].read(4096)
-    for closing in (*streams, *connections):
-        closing.close()
+    for stream in streams:
+        stream.close()
+    for connection in connections:
+        connection.close()
 
 
 def test_after_a_subject_was_revoked_a_new_token_is_good_at_once(daemon: Daemon) -> None:
