@@ -156,22 +156,22 @@ def type_of(value: object) -> str:
 
 
 class FakeSupervisor:
-    """Listens where the supervisor would; `accept` takes the gateway's connection."""
+    """Connects to the gateway as the supervisor would. `listener` is the gateway's, bound by its foreman."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.settimeout(TIMEOUT)
-        self._listener.bind(str(path))
-        self._listener.listen(4)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(str(path))
+        self.listener.listen(4)
         self.connection: socket.socket | None = None
         self.trust: list[control.FromSupervisor] = [control.TrustTold(epoch=0)]
         """what each gateway is told first"""
         self._runners: list[FakeRunner] = []
 
-    def accept(self, *, introduce: bool = True) -> None:
-        self.connection, _ = self._listener.accept()
+    def connect(self, *, introduce: bool = True) -> None:
+        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.connection.settimeout(TIMEOUT)
+        self.connection.connect(str(self.path))
         hello = self.receive()
         if hello != control.Hello(version=1):
             raise AssertionError(f"{hello!r} is no Hello")
@@ -258,7 +258,7 @@ class FakeSupervisor:
 
     def close(self) -> None:
         self.drop()
-        self._listener.close()
+        self.listener.close()
         for runner in self._runners:
             runner.close()
 
@@ -279,7 +279,6 @@ class Gateway:
         data = self.folder / "data"
         data.mkdir()
         self._data = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
-        self._control = os.open(self.folder / "control.sock", os.O_PATH)
         self._http = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._http.getsockname()[1]
         self._started = threading.Event()
@@ -287,7 +286,7 @@ class Gateway:
         self._thread.start()
         if not self._started.wait(TIMEOUT):
             raise TimeoutError("the gateway did not start")
-        self.supervisor.accept()
+        self.supervisor.connect()
         return self
 
     def __exit__(
@@ -296,7 +295,6 @@ class Gateway:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(TIMEOUT)
         self.supervisor.close()
-        os.close(self._control)
         os.close(self._data)
         self.store.close()
 
@@ -313,7 +311,7 @@ class Gateway:
             configuration=configuration,
             issuer=audience,
             audience=audience,
-            control=self._control,
+            control=self.supervisor.listener.dup(),
             logs=open_directory(self._data),
             log=log,
             version="0.1.0",

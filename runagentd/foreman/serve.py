@@ -80,8 +80,8 @@ class Foreman:
         # Every daemon watches the reading end, and ends with the foreman, however that ends.
         self._lifeline, self._lifeline_writer = os.pipe()
         self._http = _bind(options.host, options.port)
-        self._control = _listen(directory.control_socket, owner=self._gateway_uid)
-        self._admin = _listen(directory.admin_socket, owner=0)
+        self._control = _listen(directory.control_socket)
+        self._admin = _listen(directory.admin_socket)
         self._settings = SettingsLink(options.config, log)
         self._supervisor = Daemon("supervisor", self._supervisor_command, self._supervisor_descriptors())
         self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors(), self._renew_settings)
@@ -249,7 +249,6 @@ class Foreman:
         return [
             *_python("supervise"),
             "--state-dir", str(self._directory.path),
-            "--gateway-uid", str(self._gateway_uid),
             "--loader-uid", str(self._loader_uid),
             "--spares", str(self._options.spares),
             *(["--fresh"] if first else []),
@@ -272,14 +271,14 @@ class Foreman:
         return ["--log-format", self._options.log_format, *level]
 
     def _supervisor_descriptors(self) -> dict[str, int]:
-        return {"control": self._control.fileno(), "admin": self._admin.fileno(), "lifeline": self._lifeline}
+        return {"admin": self._admin.fileno(), "lifeline": self._lifeline}
 
     def _gateway_descriptors(self) -> dict[str, int]:
         _own_folder(self._directory.gateway, self._gateway_uid)
         return {
             "http": self._http.fileno(),
             "lifeline": self._lifeline,
-            "control": os.open(self._directory.control_socket, os.O_PATH | os.O_CLOEXEC),
+            "control": self._control.fileno(),
             "data": os.open(self._directory.gateway, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
         }
 
@@ -385,11 +384,10 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _listen(path: Path, *, owner: int) -> socket.socket:
+def _listen(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)  # we hold the lock: it is what a killed daemon left
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
-    os.chown(path, owner, owner)
     os.chmod(path, 0o600)
     listener.listen(64)
     return listener

@@ -3,7 +3,7 @@
 Runs as: its own uid, with no capability; root until `_confine`, which reads nothing but its own files.
 Reads from strangers: the network and instances, once confined.
 Started as `python -m runagentd.gateway`, with LISTEN_FDS for `http` (listening), `lifeline` (its end is ours),
-`control` (O_PATH, the supervisor's socket), `data` (a directory of our uid, for logs),
+`control` (listening, for the supervisor), `data` (a directory of our uid, for logs),
 `settings` (SOCK_SEQPACKET, see `wire.settings`).
 """
 
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         passed = _descriptors()
         http = socket.socket(fileno=passed["http"])
+        control = socket.socket(fileno=passed["control"])
         version = _version()
         settings_link = socket.socket(fileno=passed["settings"])
         configuration = receive(settings_link)
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _serve(
             http,
             lifeline=passed["lifeline"],
-            control=passed["control"],
+            control=control,
             logs=logs,
             settings_link=settings_link,
             configuration=configuration,
@@ -146,7 +147,7 @@ async def _serve(
     http: socket.socket,
     *,
     lifeline: int,
-    control: int,
+    control: socket.socket,
     logs: int | None,
     settings_link: socket.socket,
     configuration: Configuration,

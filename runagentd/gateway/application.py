@@ -7,6 +7,7 @@ Reads from strangers: paths, to choose a door.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
 from runagentd import errors
@@ -35,7 +36,7 @@ USE_SECONDS = 60.0
 
 
 class Application:
-    """Owns every long-lived part. `control` and `logs` are descriptors (see `__main__`)."""
+    """Owns every long-lived part. `control` and `logs`: see `__main__`."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class Application:
         configuration: Configuration,
         issuer: str,
         audience: str,
-        control: int,
+        control: socket.socket,
         logs: int | None,
         log: Log,
         version: str,

@@ -1,4 +1,4 @@
-"""The link to the supervisor: one SOCK_SEQPACKET connection, made again whenever it breaks.
+"""The link to the supervisor: one SOCK_SEQPACKET connection at a time, which the supervisor makes.
 
 Runs as: the gateway.
 Reads from strangers: no. The supervisor holds more power than we do; its messages are parsed strictly all the same.
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import struct
 from collections import deque
 from typing import Protocol
 
@@ -18,8 +19,7 @@ from runagentd.wire import control as wire
 from runagentd.wire.control import FromGateway, FromSupervisor
 from runagentd.wire.record import RecordError
 
-BACKOFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
-"""Between attempts to connect; the last one for ever. The listening socket outlives the supervisor."""
+NEWCOMERS_MAX = 64
 UNSENT_MAX = 4096
 DESCRIPTORS_MAX = 3
 
@@ -38,28 +38,49 @@ class Listener(Protocol):
 
 
 class SupervisorLink:
-    """Connects through a descriptor of the socket's file, so that no path is needed and none can be swapped."""
+    """Listens, for this process may connect to nothing. One supervisor at a time: a new one takes the place of the old.
 
-    def __init__(self, socket_file: int, listener: Listener, log: Log) -> None:
-        self._address = f"/proc/self/fd/{socket_file}"
+    `socket_` was bound by the foreman, and outlives us: what connects while no gateway runs waits there for the next.
+    """
+
+    def __init__(self, socket_: socket.socket, listener: Listener, log: Log) -> None:
+        socket_.setblocking(False)
+        self._listening = socket_
         self._listener = listener
         self._log = log
         self._socket: socket.socket | None = None
+        self._newcomer: asyncio.Queue[socket.socket] = asyncio.Queue(NEWCOMERS_MAX)
         self._unsent: deque[bytes] = deque()
         self._over: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
-        """Keep a connection up, until cancelled."""
-        attempt = 0
-        while True:
-            connection = self._connect()
-            if connection is None:
-                await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
-                attempt += 1
-                continue
-            attempt = 0
-            await self._serve(connection)
-            self._log.warning("the supervisor is away; calls wait for it")
+        """Serve whoever connects, until cancelled."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._listening, self._accept)
+        try:
+            while True:
+                await self._serve(await self._newcomer.get())
+                self._log.warning("the supervisor is away; calls wait for it")
+        finally:
+            loop.remove_reader(self._listening)
+            self._listening.close()
+            while not self._newcomer.empty():
+                self._newcomer.get_nowait().close()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listening.accept()
+        except OSError:
+            return
+        # Root's directory has the socket in it, so nobody else can be here. If that should ever not hold: fail closed.
+        if _peer_uid(connection) != 0 or self._newcomer.full():
+            self._log.error("a stranger, or too many, on the supervisor's socket", uid=_peer_uid(connection))
+            connection.close()
+            return
+        connection.setblocking(False)
+        self._newcomer.put_nowait(connection)
+        if self._socket is not None:
+            self._end("")
 
     def send(self, message: FromGateway) -> None:
         """Send, or keep until the socket takes it; dropped while there is no connection: all is told anew then."""
@@ -70,15 +91,6 @@ class SupervisorLink:
             self._flush()
         elif len(self._unsent) > UNSENT_MAX:
             self._end("the supervisor does not read")
-
-    def _connect(self) -> socket.socket | None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        try:
-            connection.connect(self._address)
-        except OSError:
-            connection.close()
-            return None
-        return connection
 
     async def _serve(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -146,6 +158,12 @@ class SupervisorLink:
             self._log.error(reason)
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    """Who has connected, as the kernel says (unix(7), SO_PEERCRED)."""
+    uid: int = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+    return uid
 
 
 def close_all(descriptors: list[int]) -> None:

@@ -1,6 +1,6 @@
 """Start the supervisor: take what was inherited, close the doors behind it, serve.
 
-Runs as: root. Under systemd or the foreman alike; descriptors come as LISTEN_FDS: control, admin, lifeline.
+Runs as: root. Under systemd or the foreman alike; descriptors come as LISTEN_FDS: admin, lifeline.
 Reads from strangers: nothing here.
 """
 
@@ -49,7 +49,6 @@ def main() -> int:
     """Run the supervisor; the exit status is 0 after a clean end, 1 where this host cannot run it."""
     parser = argparse.ArgumentParser(prog="runagentd-supervisor")
     parser.add_argument("--state-dir", type=Path, required=True)
-    parser.add_argument("--gateway-uid", type=int, required=True)
     parser.add_argument("--loader-uid", type=int, required=True)
     parser.add_argument("--spares", type=int, default=1)
     parser.add_argument("--fresh", action="store_true")
@@ -71,11 +70,8 @@ def main() -> int:
 
 async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log: Log) -> None:
     directory = state.open_existing(arguments.state_dir)
-    for name in ("control", "admin"):
-        if name not in descriptors:
-            raise HostError(
-                f"the supervisor was not given its {name} socket", "start it by 'runagentd serve' or systemd"
-            )
+    if "admin" not in descriptors:
+        raise HostError("the supervisor was not given its admin socket", "start it by 'runagentd serve' or systemd")
     libseccomp.version()
     # About ten descriptors an instance: the soft limit of 1,024 would end at a hundred.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -97,7 +93,6 @@ async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log
     supervisor = Supervisor(
         state=directory,
         options=Options(
-            gateway_uid=arguments.gateway_uid,
             loader_uid=arguments.loader_uid,
             spares=arguments.spares,
             fresh=arguments.fresh,
@@ -107,7 +102,6 @@ async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log
         leases=Leases.open(directory.id),
         mounts=mounts,
         syscalls=shipped_table(),
-        control_listener=socket.socket(fileno=descriptors["control"]),
         admin_listener=socket.socket(fileno=descriptors["admin"]),
         log=log,
     )

@@ -14,6 +14,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from runagentd import kernel
 from runagentd.log import Log
@@ -103,6 +104,20 @@ class GatewayLink:
             self.close()
             return
         self._on_message(self, message)
+
+
+def connect(path: Path) -> socket.socket | None:
+    """A connection to the socket on which the gateway listens; None where that is not possible now.
+
+    The path lies in a directory that only root can enter, and the foreman bound it: who listens need not be asked.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        return None
+    return connection
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -34,7 +34,7 @@ from runagentd.supervise.admin_server import AdminServer
 from runagentd.supervise.agent import Agent, Instance, Surroundings
 from runagentd.supervise.cgroup import CgroupHost
 from runagentd.supervise.deploy import Deployer
-from runagentd.supervise.gateway_link import GatewayLink, peer_uid
+from runagentd.supervise.gateway_link import GatewayLink, connect
 from runagentd.supervise.lifecycle import State
 from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
@@ -46,13 +46,14 @@ from runagentd.uids import Leases
 from runagentd.wire import admin, control, record
 
 _DRAIN_MS = 8_000
+CONNECT_SECONDS = 0.02
+"""Between the end of a gateway, and an attempt to reach the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How a supervisor was started."""
 
-    gateway_uid: int
     loader_uid: int
     spares: int
     fresh: bool
@@ -72,7 +73,6 @@ class Supervisor:
         leases: Leases,
         mounts: MountMaker,
         syscalls: SyscallTable,
-        control_listener: socket.socket,
         admin_listener: socket.socket,
         log: Log,
     ) -> None:
@@ -94,7 +94,7 @@ class Supervisor:
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
         self._stopping = asyncio.Event()
         self._zygote_group = cgroups.create("zygote")
-        self._control_listener = control_listener
+        self._connecting: asyncio.TimerHandle | None = None
         self._admin = AdminServer(admin_listener, self._answer, log)
         self._pool = SparePool(
             size=options.spares,
@@ -139,19 +139,20 @@ class Supervisor:
         self._pool.refill()
         for deployment in self._store.deployments():
             self._restore(deployment)
-        self._control_listener.setblocking(False)
-        loop.add_reader(self._control_listener, self._accept_gateway)
+        self._connect_gateway()
         self._admin.start()
         try:
             await self._stopping.wait()
             await self._drain()
         finally:
             self._admin.close()
-            loop.remove_reader(self._control_listener)
+            if self._connecting is not None:
+                self._connecting.cancel()
             await asyncio.gather(*(agent.stop() for agent in self._agents.values()))
             await self._pool.close()
             if self._link is not None:
                 self._link.close()
+                self._link = None
             await asyncio.to_thread(self._zygote_group.end)
             self._cgroups.remove()
             self._trust.close()
@@ -164,7 +165,7 @@ class Supervisor:
         self._stopping.set()
 
     async def _drain(self) -> None:
-        if self._link is None:
+        if self._link is None or not self._said_hello:
             return
         self._drained = asyncio.get_running_loop().create_future()
         self._link.send(control.Drain(grace_ms=_DRAIN_MS))
@@ -212,27 +213,27 @@ class Supervisor:
 
     # ---- the gateway
 
-    def _accept_gateway(self) -> None:
-        try:
-            connection, _ = self._control_listener.accept()
-        except BlockingIOError:
+    def _connect_gateway(self) -> None:
+        """To the socket on which the gateway listens; between two gateways the connection waits there for the next."""
+        self._connecting = None
+        connection = connect(self._state.control_socket)
+        if connection is None:
+            self._connect_later()
             return
-        uid = peer_uid(connection)
-        if uid != self._options.gateway_uid:
-            self._log.warning("a stranger spoke on the gateway socket", uid=uid)
-            connection.close()
-            return
-        if self._link is not None:
-            self._link.close()
-        self._said_hello = False
         self._link = GatewayLink(connection, on_message=self._from_gateway, on_end=self._gateway_ended, log=self._log)
 
+    def _connect_later(self) -> None:
+        self._connecting = asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._connect_gateway)
+
     def _gateway_ended(self, link: GatewayLink) -> None:
-        if self._link is link:
-            self._link = None
-            self._said_hello = False
-            if self._drained is not None and not self._drained.done():
-                self._drained.set_result(None)
+        if self._link is not link:
+            return
+        self._link = None
+        self._said_hello = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if not self._stopping.is_set():
+            self._connect_later()
 
     def _from_gateway(self, link: GatewayLink, message: control.FromGateway) -> None:
         match message:

@@ -268,7 +268,7 @@ def test_a_supervisor_that_comes_back_announces_everything_again(gateway: Gatewa
     got = answer(running)
     assert (got.status, got.json()["code"], got.json()["cause"]) == (502, "INSTANCE_DIED", "shutdown")
     waiting = gateway.send("POST", INVOKE, b"{}")
-    gateway.supervisor.accept(introduce=False)
+    gateway.supervisor.connect(introduce=False)
     successor = gateway.ready()
     successor.result(successor.expect(Frame.CALL).call, "again")
     assert answer(waiting).json() == "again"
@@ -278,7 +278,7 @@ def test_agents_that_are_not_announced_again_are_served_no_more(gateway: Gateway
     """Once the supervisor says that it has named all."""
     gateway.ready()
     gateway.supervisor.drop()
-    gateway.supervisor.accept()
+    gateway.supervisor.connect()
     gateway.wait_until(lambda: not gateway.application.directory.all())
     assert gateway.ask("POST", INVOKE, b"{}").status == 404
 
@@ -338,5 +338,5 @@ def test_what_is_no_message_ends_the_link_and_it_is_made_again(gateway: Gateway)
     with pytest.raises(EOFError):
         gateway.supervisor.receive()
     gateway.supervisor.drop()
-    gateway.supervisor.accept()
+    gateway.supervisor.connect()
     assert gateway.ask("GET", "/readyz").status == 200

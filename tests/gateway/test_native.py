@@ -399,7 +399,7 @@ def test_health_tells_whether_the_process_lives_and_whether_calls_are_taken(gate
     assert gateway.ask("GET", "/livez", token=None).status == 200
     got = gateway.ask("GET", "/readyz", token=None)
     assert (got.status, got.body) == (503, b'{"status":"waiting for the supervisor"}')
-    gateway.supervisor.accept()
+    gateway.supervisor.connect()
 
 
 @pytest.mark.parametrize(

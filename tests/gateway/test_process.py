@@ -57,13 +57,12 @@ class Started:
         raise TimeoutError("the gateway did not end")
 
 
-def start(folder: Path, uid: int = UID) -> tuple[int, int, int, str]:
+def start(folder: Path, control: socket.socket, uid: int = UID) -> tuple[int, int, int, str]:
     """(pid, port, lifeline, token) of a gateway that was started as the foreman starts it."""
     key = signing.create_or_open(str(folder / "keys"))
     audience = signing.audience(STATE_ID)
     (folder / "data").mkdir(exist_ok=True)
     os.chown(folder / "data", uid, uid)
-    os.chown(folder / "control.sock", uid, uid)
     http_socket = socket.create_server(("127.0.0.1", 0))
     reading, writing = os.pipe()
     settings, foreman_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -75,7 +74,7 @@ def start(folder: Path, uid: int = UID) -> tuple[int, int, int, str]:
         "settings": settings.detach(),
         "http": http_socket.fileno(),
         "lifeline": reading,
-        "control": os.open(folder / "control.sock", os.O_PATH),
+        "control": os.dup(control.fileno()),
         "data": os.open(folder / "data", os.O_RDONLY | os.O_DIRECTORY),
     }
     arguments = ["--uid", str(uid), "--gid", str(uid), "--audience", audience, "--issuer", audience]
@@ -106,12 +105,12 @@ def started() -> Iterator[Started]:
     with tempfile.TemporaryDirectory(prefix="gw") as name:
         folder = Path(name)
         supervisor = FakeSupervisor(folder / "control.sock")
-        pid, port, lifeline, token = start(folder)
+        pid, port, lifeline, token = start(folder, supervisor.listener)
         gateway = Started(pid, port, lifeline, supervisor, token, folder / "log")
         with TrustStore(folder / "keys") as store:
             supervisor.trust = list(store.changes(-1).messages())
         try:
-            supervisor.accept()
+            supervisor.connect()
             yield gateway
         finally:
             if gateway.pid:
@@ -149,7 +148,7 @@ def test_it_holds_no_descriptor_that_it_does_not_need(started: Started) -> None:
     links = [os.readlink(f"/proc/{started.pid}/fd/{name}") for name in os.listdir(f"/proc/{started.pid}/fd")]
     files = sorted(Path(link).name for link in links if link.startswith("/") and not link.startswith("/dev/"))
     files = [name for name in files if not name.endswith(" (deleted)")]  # where pytest keeps what tests print
-    assert files == ["control.sock", "log", "logs"]
+    assert files == ["log", "logs"]
 
 
 def test_it_ends_with_the_foreman(started: Started) -> None:
@@ -176,14 +175,14 @@ def test_ctrl_c_is_the_foremans_business(started: Started) -> None:
 
 
 def test_another_gateway_can_take_over_with_the_same_descriptors(started: Started) -> None:
-    """The keys' file is read from its start, wherever the one before left off."""
+    """What has connected while no gateway ran is served by the next one."""
     os.kill(started.pid, signal.SIGKILL)
     os.waitpid(started.pid, 0)
     started.supervisor.drop()
-    started.pid, port, lifeline, _ = start(started.log.parent)
+    started.pid, port, lifeline, _ = start(started.log.parent, started.supervisor.listener)
     os.close(started.lifeline)
     started.lifeline = lifeline
-    started.supervisor.accept()
+    started.supervisor.connect()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request("GET", "/v1/agents", headers={"Authorization": f"Bearer {started.token}"})
     assert connection.getresponse().status == 200
@@ -195,7 +194,7 @@ def test_it_refuses_to_serve_as_root(uid: int) -> None:
     """Fail closed."""
     with tempfile.TemporaryDirectory(prefix="gw") as name:
         supervisor = FakeSupervisor(Path(name) / "control.sock")
-        pid, _, lifeline, _ = start(Path(name), uid=uid)
+        pid, _, lifeline, _ = start(Path(name), supervisor.listener, uid=uid)
         _, status = os.waitpid(pid, 0)
         os.close(lifeline)
         supervisor.close()

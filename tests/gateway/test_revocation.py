@@ -255,5 +255,5 @@ def test_what_a_supervisor_tells_anew_replaces_what_was_told_before(gateway: Gat
     gateway.supervisor.drop()
     assert agents(gateway, key).status == 200  # nobody has said otherwise yet
     gateway.supervisor.trust = list(gateway.store.changes(-1).messages())
-    gateway.supervisor.accept()
+    gateway.supervisor.connect()
     assert agents(gateway, key).status == 401
