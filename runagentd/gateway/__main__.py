@@ -1,6 +1,6 @@
 """The gateway's process: take the descriptors, give up every privilege, look that they are gone, and only then serve.
 
-Runs as: its own uid, with no capability; root until `_confine`, which reads nothing but its own files.
+Runs as: its own uid, with no capability; root until `confine`, which reads nothing but its own files.
 Reads from strangers: the network and instances, once confined.
 Started as `python -m runagentd.gateway`, with LISTEN_FDS for `http` (listening), `lifeline` (its end is ours),
 `control` (listening, for the supervisor), `data` (a directory of our uid, for logs),
@@ -23,11 +23,12 @@ from collections.abc import Sequence
 
 import uvloop
 
-from runagentd import inherited, kernel, log
+from runagentd import inherited, log
 from runagentd.errors import ConfigurationError, Problem
 from runagentd.gateway import output, tls
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration, receive
+from runagentd.gateway.confinement import confine
 from runagentd.gateway.server import CONNECTIONS_MAX, Server
 from runagentd.wire.record import RecordError
 
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigurationError(Problem("settings", "the foreman sent none"))
         settings_link.setblocking(False)
         tls_context = tls.context(configuration.files)
-        _confine(options.uid, options.gid)
+        confine(options.uid, options.gid)
         logs = output.open_directory(passed["data"])
         os.close(passed["data"])
     except (ConfigurationError, OSError, RecordError) as error:
@@ -116,23 +117,6 @@ def _version() -> str:
         return importlib.metadata.version("runagentd")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"  # a checkout that was not installed
-
-
-def _confine(uid: int, gid: int) -> None:
-    """Drop to `uid`, and believe the kernel only (proc_pid_status(5)): PermissionError where anything is left."""
-    # No process, no thread: what a captured gateway forks would outlive its restart, and the daemon.
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    if os.getuid() == 0:
-        kernel.drop_privileges(uid, gid)
-    status = kernel.status_fields()
-    uids, gids = status["Uid"].split(), status["Gid"].split()
-    left = [name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)]
-    if set(uids) != {str(uid)} or set(gids) != {str(gid)} or uid == 0 or gid == 0:
-        raise PermissionError(f"uid {uids} and gid {gids} are not {uid} and {gid}, or are root's")
-    if left or status["NoNewPrivs"] != "1" or status["Groups"]:
-        raise PermissionError(
-            f"privileges are left: {left}, NoNewPrivs {status['NoNewPrivs']}, groups {status['Groups']!r}"
-        )
 
 
 def _raise_descriptor_limit() -> int:

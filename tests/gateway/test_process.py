@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import http.client
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from runagentd import inherited, kernel, signing
-from runagentd.gateway import __main__ as process
+from runagentd.gateway import confinement
 from runagentd.trust import TrustStore
 from runagentd.wire import record
 from runagentd.wire.settings import Settings
@@ -128,7 +127,7 @@ def test_it_serves_with_its_own_uid_and_no_capability(started: Started) -> None:
     assert status["Gid"].split() == [str(UID)] * 4
     assert status["Groups"] == ""
     assert [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")] == ["0" * 16] * 5
-    assert status["NoNewPrivs"] == "1"
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     connection = http.client.HTTPConnection("127.0.0.1", started.port, timeout=5)
     connection.request("GET", "/v1/agents", headers={"Authorization": f"Bearer {started.token}"})
     answer = connection.getresponse()
@@ -202,26 +201,19 @@ def test_it_refuses_to_serve_as_root(uid: int) -> None:
         assert "or are root's" in (Path(name) / "log").read_text()
 
 
-def test_it_refuses_to_serve_with_anything_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_refuses_to_serve_with_anything_left() -> None:
     """Without its drop of privileges it does not start: each line of /proc/self/status is looked at."""
     good = {
         "Uid": "7 7 7 7", "Gid": "7 7 7 7", "Groups": "", "NoNewPrivs": "1",
         "CapInh": "0", "CapPrm": "0", "CapEff": "0", "CapBnd": "0", "CapAmb": "0",
     }  # fmt: skip
-    limits: list[tuple[int, tuple[int, int]]] = []
-    # This process is that of all tests: its own limit would go over to every agent of theirs.
-    monkeypatch.setattr(resource, "setrlimit", lambda number, limit: limits.append((number, limit)))
-    monkeypatch.setattr(kernel, "drop_privileges", lambda uid, gid: None)
-    monkeypatch.setattr(kernel, "status_fields", lambda: good)
-    process._confine(7, 7)
-    assert limits == [(resource.RLIMIT_NPROC, (0, 0))]
+    confinement._look(good, 7, 7)
     for key, value in (
         ("Uid", "7 7 0 7"), ("Gid", "7 0 7 7"), ("Groups", "0"), ("NoNewPrivs", "0"), ("CapInh", "1"),
         ("CapPrm", "1"), ("CapEff", "1"), ("CapBnd", "1"), ("CapAmb", "1"),
     ):  # fmt: skip
-        monkeypatch.setattr(kernel, "status_fields", lambda key=key, value=value: {**good, key: value})
         with pytest.raises(PermissionError):
-            process._confine(7, 7)
+            confinement._look({**good, key: value}, 7, 7)
 
 
 def test_a_wrong_start_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
