@@ -52,7 +52,8 @@ attempt("connect over TCP", lambda: fresh["tcp"].connect(address))
 attempt("connect over TCP, IPv6", lambda: fresh["tcp6"].connect(("::ffff:127.0.0.1", address[1])))
 attempt("connect over UDP", lambda: fresh["udp"].connect(address))
 attempt("connect to a Unix socket", lambda: fresh["unix"].connect(sys.argv[4]))
-attempt("connect an accepted socket elsewhere (AF_UNSPEC)", lambda: call(number["connect"], accepted.fileno(), bytes(16), 16))
+attempt("connect an accepted socket elsewhere (AF_UNSPEC)", lambda: (
+    call(number["connect"], accepted.fileno(), bytes(16), 16)))
 attempt("connect by sending (MSG_FASTOPEN)", lambda: (
     there.shutdown(socket.SHUT_RDWR), there.sendto(b"x", 0x20000000, address)))
 attempt("connect by sending a message (MSG_FASTOPEN)", lambda: there.sendmsg([b"x"], [], 0x20000000, address))
