@@ -116,7 +116,7 @@ class Refusal(Exception):
 
     `message` is for the caller: lower case, what and where, values quoted. `pointer` is a JSON Pointer
     (RFC 6901) into the arguments. `cause` says why an instance ended ("oom", "deadline", "signal", ...).
-    `headers` go out with an HTTP answer (Retry-After, Allow, WWW-Authenticate).
+    `headers` go out with an HTTP answer (Retry-After, Allow, WWW-Authenticate). `limit` names the one that was hit.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class Refusal(Exception):
         exception_type: str | None = None,
         traceback: str | None = None,
         headers: dict[str, str] | None = None,
+        limit: str | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -142,6 +143,7 @@ class Refusal(Exception):
         self.exception_type = exception_type
         self.traceback = traceback
         self.headers = headers or {}
+        self.limit = limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,11 +312,13 @@ class Gateway:
             issuer=audience,
             audience=audience,
             control=self.supervisor.listener.dup(),
+            folder=self.folder / "data",
+            secure=False,
             logs=open_directory(self._data),
             log=log,
             version="0.1.0",
         )
-        self.server = Server(self.application.answer)
+        self.server = Server(self.application.answer, front=lambda: self.application.front)
         listener = await self._loop.create_server(self.server, sock=self._http)
         link = self._loop.create_task(self.application.link.run())
         self._started.set()

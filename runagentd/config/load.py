@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import roles, tls
+from runagentd.config import http, limits, roles, tls
 from runagentd.config.table import Table
 from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
@@ -48,7 +48,11 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
         raise ConfigurationError(Problem(name, f"this is not TOML: {error}")) from error
     problems: list[Problem] = []
     document = Table(values, name, problems)
-    settings = Settings(roles=roles.read(document.table("roles")))
+    settings = Settings(
+        roles=roles.read(document.table("roles")),
+        limits=limits.read(document.table("limits")),
+        http=http.read(document.table("http")),
+    )
     found = Document(settings=settings, tls=tls.read(document.table("tls"), folder))
     document.finish()
     if problems:

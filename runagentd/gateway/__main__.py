@@ -20,6 +20,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -28,7 +29,7 @@ from runagentd.errors import ConfigurationError, Problem
 from runagentd.gateway import output, tls
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration, receive
-from runagentd.gateway.confinement import confine
+from runagentd.gateway.confinement import confine, own_folder
 from runagentd.gateway.server import CONNECTIONS_MAX, Server
 from runagentd.wire.record import RecordError
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigurationError(Problem("settings", "the foreman sent none"))
         settings_link.setblocking(False)
         tls_context = tls.context(configuration.files)
+        folder = own_folder(passed["data"])
         confine(options.uid, options.gid)
         logs = output.open_directory(passed["data"])
         os.close(passed["data"])
@@ -74,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             http,
             lifeline=passed["lifeline"],
             control=control,
+            folder=folder,
             logs=logs,
             settings_link=settings_link,
             configuration=configuration,
@@ -132,6 +135,7 @@ async def _serve(
     *,
     lifeline: int,
     control: socket.socket,
+    folder: Path,
     logs: int | None,
     settings_link: socket.socket,
     configuration: Configuration,
@@ -147,11 +151,13 @@ async def _serve(
         issuer=issuer,
         audience=audience,
         control=control,
+        folder=folder,
+        secure=tls_context is not None,
         logs=logs,
         log=journal,
         version=version,
     )
-    server = Server(application.answer, connections_max=_raise_descriptor_limit())
+    server = Server(application.answer, front=lambda: application.front, connections_max=_raise_descriptor_limit())
     application.report_use()
     over = asyncio.Event()
 

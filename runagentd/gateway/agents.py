@@ -87,7 +87,7 @@ class Agent:
     def abandon(self, call: Call, reason: str) -> None:
         """The caller wants no answer any more; harmless for a call that has ended."""
         if call.state is State.WAITING:
-            call.state = State.CLOSED
+            call.close()
             if call in self._waiting:
                 self._waiting.remove(call)
         elif call.state is State.OPEN:
@@ -107,7 +107,7 @@ class Agent:
         try:
             instance.start(call)
         except ValueError:
-            call.state = State.CLOSED
+            call.close()
             call.end(Refusal(errors.TOO_LARGE, "the arguments do not fit into one frame"))
 
     def _with_place(self) -> Instance | None:
@@ -224,7 +224,7 @@ class Agent:
         self._outage = outage
         waiting, self._waiting = self._waiting, deque()
         for call in waiting:
-            call.state = State.CLOSED
+            call.close()
             call.end(self._again(outage))
 
     @staticmethod

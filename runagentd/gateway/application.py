@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from pathlib import Path
 
 from runagentd import errors
 from runagentd.errors import Refusal
@@ -20,11 +21,14 @@ from runagentd.gateway.doors.native import NativeDoor, check_method
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.doors.runagent import RunAgentDoor
 from runagentd.gateway.exchange import Exchange, Reply
+from runagentd.gateway.front import Front
 from runagentd.gateway.identity import Identity
+from runagentd.gateway.limits import Limits
 from runagentd.gateway.output import Output
 from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
 from runagentd.gateway.public_keys import PublicKeys
+from runagentd.gateway.quota import Quotas
 from runagentd.gateway.requests import CallRecord
 from runagentd.gateway.trust import Trust
 from runagentd.gateway.trusted import authenticators
@@ -36,7 +40,7 @@ USE_SECONDS = 60.0
 
 
 class Application:
-    """Owns every long-lived part. `control` and `logs`: see `__main__`."""
+    """Owns every long-lived part. `control` and `logs`: see `__main__`; databases lie in `folder`."""
 
     def __init__(
         self,
@@ -45,6 +49,8 @@ class Application:
         issuer: str,
         audience: str,
         control: socket.socket,
+        folder: Path,
+        secure: bool,
         logs: int | None,
         log: Log,
         version: str,
@@ -62,6 +68,10 @@ class Application:
         )
         self.link = SupervisorLink(control, self.announcements, log)
         self._configuration = configuration
+        self._quotas = Quotas(folder, log)
+        self._limits = Limits(configuration.settings.limits, self._quotas)
+        self._secure = secure
+        self.front = Front(configuration.settings.http, secure=secure)
         self.identity = Identity(
             authenticators(self._trust, issuer=issuer, audience=audience),
             trust=self._trust,
@@ -73,6 +83,7 @@ class Application:
             identity=self.identity,
             directory=self.directory,
             announcements=self.announcements,
+            limits=self._limits,
             log=log,
             sink=self._record,
         )
@@ -84,6 +95,8 @@ class Application:
         self._configuration.close()
         self._configuration = configuration
         self.identity.set_roles(configuration.roles)
+        self._limits.configure(configuration.settings.limits)
+        self.front = Front(configuration.settings.http, secure=self._secure)
         self._log.info("the settings have changed")
 
     def _trust_changed(self) -> None:
@@ -125,6 +138,9 @@ class Application:
 
     async def answer(self, exchange: Exchange) -> Reply | None:
         """Give an exchange to its door."""
+        reply = self.front.preflight(exchange)
+        if reply is not None:
+            return reply
         parts = segments(exchange.path)
         match parts:
             case ("v1", *rest):

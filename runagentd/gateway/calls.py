@@ -71,6 +71,7 @@ class Call:
         "largest_chunk",
         "number",
         "outstanding",
+        "released",
         "started",
         "state",
         "timer",
@@ -92,6 +93,8 @@ class Call:
         self.credit: Callable[[Call], None] | None = None
         """called when a chunk has left our hands; set by the channel that the call is open on"""
         self.timer: asyncio.TimerHandle | None = None
+        self.released: Callable[[], None] | None = None
+        """called when the call is CLOSED: what it held is free"""
         self.ended = False
         self._error: Refusal | None = None
         self._events: deque[Value] = deque()
@@ -118,6 +121,13 @@ class Call:
             self.timer.cancel()
             self.timer = None
         self._wake()
+
+    def close(self) -> None:
+        """Its function has stopped, or never began."""
+        self.state = State.CLOSED
+        if self.released is not None:
+            released, self.released = self.released, None
+            released()
 
     def cut(self, error: Refusal) -> None:
         """The caller is to have nothing more, not even what has come already."""

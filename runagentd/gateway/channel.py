@@ -268,7 +268,7 @@ class Channel(asyncio.Protocol):
 
     def _stopped(self, call: Call) -> None:
         del self.open_calls[call.number]
-        call.state = State.CLOSED
+        call.close()
         call.credit = None
 
     # ---- writing

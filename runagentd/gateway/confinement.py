@@ -17,6 +17,7 @@ import platform
 import resource
 import socket
 import struct
+from pathlib import Path
 
 from runagentd import kernel
 
@@ -130,6 +131,27 @@ def program(machine: str) -> bytes:
 
 def _line(code: int, k: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("<HBBI", code, if_true, if_false, k)
+
+
+PLACE = Path("/tmp")
+
+
+def own_folder(data: int) -> Path:
+    """Where SQLite finds the folder `data`: it opens by path, and the gateway can reach none of the state directory's.
+
+    In a mount namespace of its own the gateway has that folder for its /tmp, and does not see the host's.
+    """
+    # Detached before: a mount of another namespace cannot be bound in this one.
+    tree = kernel.open_tree(data, ".", kernel.OPEN_TREE_CLONE)
+    try:
+        attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_NOEXEC
+        kernel.mount_setattr(tree, set_attributes=attributes)
+        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+        kernel.move_mount(tree, str(PLACE))
+    finally:
+        os.close(tree)
+    return PLACE
 
 
 def confine(uid: int, gid: int) -> None:

@@ -82,3 +82,7 @@ class Exchange(Protocol):
 
     def wants_websocket(self) -> bool:
         """Whether this is a good opening handshake."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether a browser asks for a page of an origin that may not (RFC 6455, section 10.2)."""

@@ -56,6 +56,8 @@ class Principal:
     """the key that signed a token of this daemon's own"""
     api_key: str | None = None
     """the id of the API key that was shown"""
+    scopes: tuple[str, ...] = ()
+    """as they were granted, for who asks what they are"""
     networks: tuple[Network, ...] = ()
     """where the credentials may be used; none is everywhere"""
 
@@ -110,6 +112,14 @@ class Identity:
         # By digest and not by token: what is in memory cannot be sent to us (a core dump, a debugger).
         self._known: dict[bytes, tuple[float, Principal]] = {}
         self._epoch = 0
+
+    def remembered(self, credentials: Credentials) -> bool:
+        """Whether these were found good a short time ago: a look that costs next to nothing."""
+        token = credentials.token
+        if token is None or len(token) > TOKEN_BYTES_MAX:
+            return False
+        entry = self._known.get(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest())
+        return entry is not None and self._clock() < entry[0]
 
     async def principal(self, credentials: Credentials) -> Principal:
         """Whose credentials these are; `Refusal` AUTHENTICATION where they are missing or not good."""

@@ -209,7 +209,7 @@ class Instance:
         self.channel.open_calls.clear()
         for call in calls:
             if call.started or call.ended:
-                call.state = State.CLOSED
+                call.close()
                 call.end(self.refusal())
         # Sent ahead and never started: these can be sent again, to the next instance.
         self._owner.instance_over(self, [call for call in calls if call.state is not State.CLOSED])

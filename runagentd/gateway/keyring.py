@@ -60,5 +60,6 @@ class ApiKeys:
             grants=grants(key.scopes, roles),
             tenant=key.tenant,
             api_key=key.id,
+            scopes=key.scopes,
             networks=tuple(ipaddress.ip_network(each) for each in key.addresses),
         )

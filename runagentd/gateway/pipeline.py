@@ -3,10 +3,11 @@
 Runs as: the gateway.
 Reads from strangers: what a door has taken apart; the stages check what it means.
 
-    request → admit → authenticate → authorize → decode → route → channel ⇢ runner
-                                                               respond → record
+    request → admit → authenticate → authorize → limit → decode → limit → route → channel ⇢ runner
+                                                                                respond → record
 
-A stage that is not built yet is absent: `limit` goes after authorize, `cache` after decode, one line each.
+What limits an entrypoint alone is asked after the body has named it.
+A stage that is not built yet is absent: `cache` goes after decode.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.calls import Asked, Call, Mode
 from runagentd.gateway.identity import Credentials, Identity, Principal, refused
+from runagentd.gateway.limits import Hold, Limits
 from runagentd.gateway.requests import CallRecord, Request
 from runagentd.gateway.values import Value
 from runagentd.log import Log
@@ -47,12 +49,14 @@ class Pipeline:
         identity: Identity,
         directory: Directory,
         announcements: Announcements,
+        limits: Limits,
         log: Log,
         sink: Callable[[CallRecord], None],
     ) -> None:
         self._identity = identity
         self._directory = directory
         self._announcements = announcements
+        self._limits = limits
         self._log = log
         self._sink = sink
         self._running: set[Running] = set()
@@ -67,9 +71,11 @@ class Pipeline:
         principal = running.principal = await self.authenticate(request)
         await self._announcements.know_agents()
         agent = running.agent = self.authorize(principal, request.agent)
+        self.limit(request, principal, agent, running)
         asked = await self.decode(request, agent, running)
         if running.revoked:
             raise _revoked()
+        self.limit_tag(request, asked.tag, agent, running)
         return self.route(asked, agent, running)
 
     # ---- the stages
@@ -86,8 +92,23 @@ class Pipeline:
         return await self.principal(request.credentials)
 
     async def principal(self, credentials: Credentials) -> Principal:
-        """Whose credentials these are."""
-        return await self._identity.principal(credentials)
+        """Whose credentials these are. What an address may try is asked before anything that costs processor time."""
+        limits = self._limits
+        limits.connection(credentials.address)
+        barred = limits.barred(credentials.address)
+        if barred is not None and not self._identity.remembered(credentials):
+            raise barred
+        try:
+            return await self._identity.principal(credentials)
+        except Refusal as refusal:
+            if refusal.kind is errors.AUTHENTICATION and credentials.token is not None:
+                limits.failed(credentials.address)
+            raise
+
+    async def me(self, credentials: Credentials) -> tuple[Principal, list[dict[str, object]]]:
+        """Who asks, and what is left of their limits."""
+        principal = await self.principal(credentials)
+        return principal, self._limits.of(principal)
 
     async def visible(self, credentials: Credentials, identity: str) -> View:
         """The agent of this id or name, for questions that are no calls."""
@@ -129,6 +150,14 @@ class Pipeline:
         names = self._directory.names(agent)
         return View(agent, frozenset(tag for tag in agent.entrypoints if principal.grants.may_invoke(names, tag)))
 
+    def limit(self, request: Request, principal: Principal, agent: Agent, running: Running) -> None:
+        """What the caller and the agent have left."""
+        running.hold = self._limits.calls(principal, agent.id, agent.name, running.headers, request.door)
+
+    def limit_tag(self, request: Request, tag: str, agent: Agent, running: Running) -> None:
+        """What the entrypoint has left."""
+        running.hold = self._limits.tag(agent.id, agent.name, tag, running.hold, running.headers, request.door)
+
     async def decode(self, request: Request, agent: Agent, running: Running) -> Asked:
         """The body, read and checked to be arguments; the deadline, which a caller can only bring nearer."""
         if request.declared_bytes is not None and request.declared_bytes > agent.limits.request_bytes:
@@ -161,7 +190,13 @@ class Pipeline:
     def route(self, asked: Asked, agent: Agent, running: Running) -> Call:
         """On its way to a runner, or in the agent's queue."""
         call = running.call = Call(asked)
-        agent.submit(call)
+        if running.hold is not None:
+            call.released = running.hold.release
+        try:
+            agent.submit(call)
+        except Refusal:
+            call.close()
+            raise
         return call
 
     # ---- record
@@ -211,6 +246,7 @@ class Running:
         "call",
         "chunks",
         "headers",
+        "hold",
         "principal",
         "refusal",
         "request",
@@ -228,6 +264,8 @@ class Running:
         self.call: Call | None = None
         self.tag: str | None = None
         self.refusal: Refusal | None = None
+        self.hold: Hold | None = None
+        """places that limits count: the call's from `route` on"""
         self.revoked = False
         self.chunks = 0
         self.result_bytes = 0
@@ -303,6 +341,8 @@ class Running:
         if self._recorded:
             return
         self._recorded = True
+        if self.call is None and self.hold is not None:
+            self.hold.release()
         request, call, refusal = self.request, self.call, self.refusal
         now = time.monotonic()
         started = call.started if call is not None and call.started else None

@@ -83,6 +83,7 @@ class Verifier:
             grants=grants(claims.scope.split(" "), roles),
             tenant=claims.tenant,
             signed_by=key_id,
+            scopes=tuple(claims.scope.split()),
         )
 
     def _claims(self, token: str) -> tuple[_Claims, str]:

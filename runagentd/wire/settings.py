@@ -27,7 +27,46 @@ class RoleSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How much of something one key may have: a rate, calls at one time, calls on one day (UTC). 0 is no limit.
+
+    `kind` is address, failed_login, principal, tenant, agent or tag; `name` is empty for everybody, else who it is for.
+    """
+
+    kind: str
+    name: str
+    count: int
+    seconds: int
+    burst: int
+    concurrency: int
+    daily: int
+
+
+FAILED_LOGIN = Limit(kind="failed_login", name="", count=5, seconds=1, burst=20, concurrency=0, daily=0)
+"""Holds where nothing else is configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """`[limits]`. `loopback` is whether addresses of this machine are limited, too."""
+
+    limits: tuple[Limit, ...] = (FAILED_LOGIN,)
+    loopback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """`[http]`. Networks are in CIDR form; origins are as a browser writes them."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    forwarded: str = "x-forwarded-for"
+    cors_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of it; the defaults are those of a daemon without a configuration file."""
 
     roles: tuple[RoleSettings, ...] = ()
+    limits: Limits = Limits()
+    http: Http = Http()

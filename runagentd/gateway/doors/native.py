@@ -7,6 +7,7 @@ Only translates: what a call may do is the pipeline's business.
 
 from __future__ import annotations
 
+import math
 import re
 
 import msgspec
@@ -19,10 +20,11 @@ from runagentd.gateway.describe import Parameter
 from runagentd.gateway.doors import sse
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.exchange import Exchange, Reply
-from runagentd.gateway.identity import Credentials
+from runagentd.gateway.identity import Credentials, Principal
 from runagentd.gateway.pipeline import Pipeline, View
 from runagentd.gateway.requests import Decoded, Request, traceparent
 from runagentd.gateway.values import is_json_object
+from runagentd.log import utc
 
 INVOKE = ":invoke"
 EVENT_STREAM = "text/event-stream"
@@ -45,6 +47,9 @@ class NativeDoor:
                 case ("agents", agent, "entrypoints", action) if action.endswith(INVOKE) and len(action) > len(INVOKE):
                     check_method(exchange, "POST")
                     return await self._invoke(exchange, agent, action[: -len(INVOKE)])
+                case ("me",):
+                    check_method(exchange, "GET")
+                    return me(*await self._pipeline.me(credentials(exchange)))
                 case ("agents",):
                     check_method(exchange, "GET")
                     agents = await self._pipeline.visible_all(credentials(exchange))
@@ -85,6 +90,21 @@ class NativeDoor:
                 return await sse.respond(exchange, running)
             value = await running.next()
         return Reply(200, value.body if value is not None else b"null", headers=running.headers)
+
+
+def me(principal: Principal, limits: list[dict[str, object]]) -> Reply:
+    """Who the caller is to us, and what is left of what they may do."""
+    expires = None if math.isinf(principal.expires) else utc(principal.expires)
+    shown = {
+        "subject": principal.subject,
+        "tenant": principal.tenant,
+        "issuer": principal.issuer,
+        "token_id": principal.token_id,
+        "scopes": principal.scopes,
+        "expires": expires,
+        "limits": limits,
+    }
+    return Reply(200, _ENCODE(shown))
 
 
 # ---- what a request says

@@ -39,6 +39,7 @@ def problem_members(refusal: Refusal, status: int, request_id: str) -> dict[str,
     optional: Mapping[str, object] = {
         "hint": "send 'Accept: text/event-stream'" if kind is errors.STREAMS else refusal.hint,
         "cause": refusal.cause,
+        "limit": refusal.limit,
         "exception": refusal.exception_type,
         "traceback": refusal.traceback,
     }

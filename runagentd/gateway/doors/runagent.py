@@ -144,6 +144,12 @@ class RunAgentDoor:
     async def _stream(self, exchange: Exchange, identity: str) -> Reply | None:
         if not exchange.wants_websocket():
             raise Refusal(errors.MALFORMED, "this path takes a WebSocket opening handshake")
+        if exchange.foreign:
+            raise Refusal(
+                errors.PERMISSION,
+                "the page's origin may not open a WebSocket here",
+                hint="the operator can allow it: [http] cors_origins in runagentd.toml",
+            )
         ws: WebSocket | None = None
 
         async def decode(limit: int) -> Decoded:

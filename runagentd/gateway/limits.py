@@ -1,0 +1,273 @@
+"""The stage `limit`: rates, places and daily quotas, by address, principal, tenant, agent and tag.
+
+Runs as: the gateway.
+Reads from strangers: addresses and names, which are only compared.
+A call is charged for all that limits it or for nothing. A place is given back when the call's code has really stopped.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from runagentd import errors
+from runagentd.errors import Refusal
+from runagentd.gateway.gcra import SECOND, Buckets, Rate
+from runagentd.gateway.identity import Principal
+from runagentd.gateway.proxies import parse
+from runagentd.gateway.quota import DAY_SECONDS, Quotas
+from runagentd.wire import settings
+
+KEYS_MAX = 100_000
+"""Buckets of one kind that are not full: 100 bytes each."""
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What one key of a kind may have; None and 0 do not limit."""
+
+    kind: str
+    rate: Rate | None
+    concurrency: int
+    daily: int
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """A rule, and whose bucket it is about."""
+
+    rule: Rule
+    key: str
+
+
+class Hold:
+    """Places that a call takes, until it is released."""
+
+    __slots__ = ("_places", "_taken")
+
+    def __init__(self, places: dict[str, int]) -> None:
+        self._places = places
+        self._taken: list[str] = []
+
+    def take(self, key: str) -> None:
+        self._places[key] = self._places.get(key, 0) + 1
+        self._taken.append(key)
+
+    def release(self) -> None:
+        """Give all back; later calls do nothing."""
+        taken, self._taken = self._taken, []
+        for key in taken:
+            left = self._places[key] - 1
+            if left:
+                self._places[key] = left
+            else:
+                del self._places[key]
+
+
+class Limits:
+    """Every limit and its state. State stays where settings change: a bucket is full or not whatever its rate."""
+
+    def __init__(self, configured: settings.Limits, quotas: Quotas) -> None:
+        self._quotas = quotas
+        self._buckets: dict[str, Buckets] = {}
+        self._places: dict[str, int] = {}
+        self.configure(configured)
+
+    def configure(self, configured: settings.Limits) -> None:
+        """Other rules from now on."""
+        self._rules: dict[tuple[str, str], Rule] = {}
+        for limit in configured.limits:
+            rate = Rate(limit.count, limit.seconds, limit.burst) if limit.count else None
+            self._rules[limit.kind, limit.name] = Rule(limit.kind, rate, limit.concurrency, limit.daily)
+            self._buckets.setdefault(limit.kind, Buckets(KEYS_MAX))
+        self._loopback = configured.loopback
+        self._address = self._rules.get(("address", ""))
+        self._failed_login = self._rules.get(("failed_login", ""))
+        kinds = {kind for kind, _ in self._rules}
+        self.on = not kinds.isdisjoint(("principal", "tenant", "agent"))
+        """whether `calls` has anything to do"""
+        self.on_tags = "tag" in kinds
+
+    # ---- addresses
+
+    def connection(self, address: str) -> None:
+        """A request from an address, before anything else of it is looked at."""
+        self._charge_address(self._address, address)
+
+    def barred(self, address: str) -> Refusal | None:
+        """Why this address may not even try to show who it is; None where it may."""
+        rule = self._failed_login
+        key = self._key_of(address) if rule is not None else None
+        if rule is not None and rule.rate is not None and key is not None:
+            wait = self._buckets[rule.kind].wait(key, rule.rate, time.monotonic_ns())
+            if wait:
+                return _refusal(rule, wait / SECOND, "too many failed logins from this address")
+        return None
+
+    def failed(self, address: str) -> None:
+        """It has failed to."""
+        rule = self._failed_login
+        key = self._key_of(address) if rule is not None else None
+        if rule is not None and rule.rate is not None and key is not None:
+            self._buckets[rule.kind].take(key, rule.rate, time.monotonic_ns())
+
+    def _charge_address(self, rule: Rule | None, address: str) -> None:
+        if rule is None or rule.rate is None:
+            return
+        key = self._key_of(address)
+        if key is None:
+            return
+        now, buckets = time.monotonic_ns(), self._buckets[rule.kind]
+        wait = buckets.wait(key, rule.rate, now)
+        if wait:
+            raise _refusal(rule, wait / SECOND, "too many requests from this address")
+        buckets.take(key, rule.rate, now)
+
+    def _key_of(self, address: str) -> str | None:
+        """An IPv4 address, or the /64 of an IPv6 one, which one client owns whole; None where it is not limited."""
+        parsed = parse(address)
+        if parsed is None:
+            return address
+        if parsed.is_loopback and not self._loopback:
+            return None
+        if isinstance(parsed, ipaddress.IPv6Address):
+            return parsed.packed[:8].hex()
+        return str(parsed)
+
+    # ---- calls
+
+    def calls(
+        self, principal: Principal, agent: str, agent_name: str, headers: dict[str, str], door: str
+    ) -> Hold | None:
+        """Charge a call for whom it is of and for what it is to."""
+        if not self.on:
+            return None
+        charges = [
+            self._charge("principal", principal.digest, principal.subject),
+            self._charge("agent", agent, agent, agent_name),
+        ]
+        if principal.tenant is not None:
+            charges.append(self._charge("tenant", principal.tenant, principal.tenant))
+        hold = Hold(self._places)
+        self._take([charge for charge in charges if charge is not None], hold, headers, door)
+        return hold
+
+    def tag(
+        self, agent: str, agent_name: str, tag: str, hold: Hold | None, headers: dict[str, str], door: str
+    ) -> Hold | None:
+        """Charge it for its entrypoint, too."""
+        if not self.on_tags:
+            return hold
+        charge = self._charge("tag", f"{agent}/{tag}", f"{agent}/{tag}", f"{agent_name}/{tag}")
+        if charge is None:
+            return hold
+        hold = hold or Hold(self._places)
+        self._take([charge], hold, headers, door)
+        return hold
+
+    def of(self, principal: Principal) -> list[dict[str, object]]:
+        """What a principal has left, for `GET /v1/me`."""
+        rows = []
+        charges = [self._charge("principal", principal.digest, principal.subject)]
+        if principal.tenant is not None:
+            charges.append(self._charge("tenant", principal.tenant, principal.tenant))
+        for charge in charges:
+            if charge is not None:
+                rows += [row for _, row in self._left(charge)]
+        return rows
+
+    def _charge(self, kind: str, key: str, *names: str) -> Charge | None:
+        for name in names:
+            rule = self._rules.get((kind, name)) if name else None
+            if rule is not None:
+                return Charge(rule, key)
+        rule = self._rules.get((kind, ""))
+        return None if rule is None else Charge(rule, key)
+
+    def _take(self, charges: Iterable[Charge], hold: Hold, headers: dict[str, str], door: str) -> None:
+        now = time.monotonic_ns()
+        charges = list(charges)
+        try:
+            for charge in charges:
+                self._ask(charge, now)
+            for charge in charges:
+                rule, quota = charge.rule, f"{charge.rule.kind}:{charge.key}"
+                if rule.daily and not self._quotas.take(quota, rule.daily, time.time()):
+                    raise _refusal(
+                        rule, _until_tomorrow(), f"the daily quota of {rule.daily} calls is used up", "daily"
+                    )
+        except Refusal:
+            hold.release()
+            self._show(charges, headers, door)
+            raise
+        for charge in charges:
+            if charge.rule.rate is not None:
+                self._buckets[charge.rule.kind].take(charge.key, charge.rule.rate, now)
+            if charge.rule.concurrency:
+                hold.take(f"{charge.rule.kind}:{charge.key}")
+        self._show(charges, headers, door)
+
+    def _ask(self, charge: Charge, now: int) -> None:
+        rule = charge.rule
+        if rule.rate is not None:
+            wait = self._buckets[rule.kind].wait(charge.key, rule.rate, now)
+            if wait:
+                said = f"{rule.rate.count} calls in {_seconds(rule.rate.seconds)}"
+                raise _refusal(rule, wait / SECOND, f"more than {said} for this {rule.kind}")
+        if rule.concurrency and self._places.get(f"{rule.kind}:{charge.key}", 0) >= rule.concurrency:
+            raise _refusal(
+                rule, 1.0, f"more than {rule.concurrency} calls at one time for this {rule.kind}", "concurrency"
+            )
+        if rule.daily and self._quotas.left(f"{rule.kind}:{charge.key}", rule.daily, time.time()) < 1:
+            raise _refusal(rule, _until_tomorrow(), f"the daily quota of {rule.daily} calls is used up", "daily")
+
+    def _left(self, charge: Charge) -> list[tuple[tuple[int, int, int, int], dict[str, object]]]:
+        """((quota, window, remaining, reset), the same for people) of each counted limit of a charge."""
+        rule, rows = charge.rule, []
+        if rule.rate is not None:
+            left, reset = self._buckets[rule.kind].left(charge.key, rule.rate, time.monotonic_ns())
+            rows.append((rule.kind, rule.rate.burst, rule.rate.window_seconds, left, reset))
+        if rule.daily:
+            now = time.time()
+            left = self._quotas.left(f"{rule.kind}:{charge.key}", rule.daily, now)
+            rows.append((f"{rule.kind}-daily", rule.daily, DAY_SECONDS, left, math.ceil(_until_tomorrow())))
+        return [
+            (
+                (quota, window, left, reset),
+                {"name": name, "quota": quota, "window": window, "left": left, "reset": reset},
+            )
+            for name, quota, window, left, reset in rows
+        ]
+
+    def _show(self, charges: Iterable[Charge], headers: dict[str, str], door: str) -> None:
+        """The fields of draft-ietf-httpapi-ratelimit-headers on our door, the older ones on RunAgent's."""
+        rows = [row for charge in charges for row in self._left(charge)]
+        if not rows:
+            return
+        if door == "native":
+            policies = [f'"{shown["name"]}";q={quota};w={window}' for (quota, window, _, _), shown in rows]
+            left = [f'"{shown["name"]}";r={remaining};t={reset}' for (_, _, remaining, reset), shown in rows]
+            for name, values in (("RateLimit-Policy", policies), ("RateLimit", left)):
+                headers[name] = ", ".join([*([headers[name]] if name in headers else []), *values])
+            return
+        # One set of fields for all limits: that of the one which is nearest to its end.
+        quota, _, remaining, reset = min((numbers for numbers, _ in rows), key=lambda row: row[2])
+        if int(headers.get("X-RateLimit-Remaining", remaining)) >= remaining:
+            headers["X-RateLimit-Limit"] = str(quota)
+            headers["X-RateLimit-Remaining"] = str(remaining)
+            headers["X-RateLimit-Reset"] = str(math.ceil(time.time()) + reset)
+            headers["X-RateLimit-Reset-After"] = str(reset)
+
+
+def _seconds(seconds: int) -> str:
+    return {1: "a second", 60: "a minute", 3600: "an hour"}.get(seconds, f"{seconds} s")
+
+
+def _until_tomorrow() -> float:
+    return DAY_SECONDS - time.time() % DAY_SECONDS
+
+
+def _refusal(rule: Rule, wait_seconds: float, message: str, what: str = "rate") -> Refusal:
+    return Refusal(errors.RATE_LIMIT, message, retry_after=wait_seconds, limit=f"{rule.kind}-{what}")
