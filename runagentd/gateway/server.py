@@ -283,14 +283,12 @@ def _whole(
     more = "".join([f"{name}: {value}\r\n" for name, value in reply.headers.items()]) if reply.headers else ""
     if fields:
         more += "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
-    if "Cache-Control" not in reply.headers:
-        more += "Cache-Control: no-store\r\n"
     if connection:
         more += f"Connection: {connection}\r\n"
     head = (
         f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}\r\nContent-Type: {reply.content_type}\r\n"
         f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\nDate: {_date(int(time.time()))}\r\n"
-        f"{more}{_SAME_FOR_ALL}"
+        f"{more}{_SAME_FOR_ALL if 'Cache-Control' in reply.headers else _NOT_KEPT}"
     ).encode("latin-1")
     return head if head_only else head + body
 
@@ -300,6 +298,7 @@ _SAME_FOR_ALL = (
     "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n"
     f"Server: {SERVER}\r\n\r\n"
 )
+_NOT_KEPT = f"Cache-Control: no-store\r\n{_SAME_FOR_ALL}"
 
 
 @functools.lru_cache(maxsize=1)
