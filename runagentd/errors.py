@@ -84,6 +84,17 @@ MEDIA_TYPE        = _row("ValidationError", "UNSUPPORTED_MEDIA_TYPE", 415, 415, 
 BODY              = _row("ValidationError", "VALIDATION_ERROR", 422, 422, _C, "the body does not have the right form")
 ARGUMENT          = _row("ValidationError", "VALIDATION_ERROR", 422, 200, _C, "an argument does not fit the function")
 RATE_LIMIT        = _row("RateLimitError", "RATE_LIMIT_ERROR", 429, 429, _C, "too many calls", retryable=True)
+KEY_REUSED        = _row("ValidationError", "IDEMPOTENCY_KEY_REUSED", 422, 422, _C,
+                         "this Idempotency-Key was sent before with another request", "send a new key")
+KEY_IN_PROGRESS   = _row("ValidationError", "IDEMPOTENCY_IN_PROGRESS", 409, 409, _C,
+                         "the call with this Idempotency-Key is still running",
+                         "send it again after 'Retry-After' seconds", retryable=True)
+KEY_UNKNOWN       = _row("ValidationError", "IDEMPOTENCY_OUTCOME_UNKNOWN", 409, 409, _C,
+                         "the call with this Idempotency-Key was cut off; it may have run, in part or whole",
+                         "look whether it took effect; a new key runs it once more")
+KEY_NOT_STORED    = _row("ValidationError", "IDEMPOTENCY_NOT_STORED", 409, 409, _C,
+                         "the call with this Idempotency-Key has run; its result was too large to be kept",
+                         "a new key runs it once more")
 TIMEOUT           = _row("TimeoutError", "TIMEOUT_ERROR", 504, 200, _A, "the call reached its deadline",
                          "raise 'timeout_seconds' or the policy's calls.deadline, or make the function faster")
 CANCELLED         = _row("NetworkError", "CANCELLED", 503, 200, _C, "the call was cancelled", retryable=True)

@@ -326,7 +326,7 @@ class Gateway:
         link.cancel()
         listener.close()
         await self.server.shutdown(0.1)
-        self.application.announcements.close()
+        self.application.close()
         await asyncio.sleep(0.01)  # for the transports to close
 
     # ---- what a test asks

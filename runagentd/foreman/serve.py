@@ -86,6 +86,8 @@ class Foreman:
         self._supervisor = Daemon("supervisor", self._supervisor_command, self._supervisor_descriptors())
         self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors(), self._renew_settings)
         self._daemons = (self._supervisor, self._gateway)
+        self._up = False
+        """whether all was there once: from then on, whatever ends is started again for ever"""
 
     def _renew_settings(self) -> None:
         self._gateway.descriptors["settings"] = self._settings.renew()
@@ -131,6 +133,7 @@ class Foreman:
 
     def watch(self) -> None:
         """Restart what ends, until Interrupted."""
+        self._up = True
         while True:
             due = [daemon.restart_at for daemon in self._daemons if not daemon.pid]
             self._wait(None, max(0.0, min(due) - time.monotonic()) if due else None)
@@ -220,7 +223,7 @@ class Foreman:
                         f"the {daemon.name} ended and is started again", status=os.waitstatus_to_exitcode(status)
                     )
                     daemon.ended()
-                    if daemon.failures > 3 and daemon.starts == daemon.failures:
+                    if not self._up and daemon.failures > 3 and daemon.starts == daemon.failures:
                         raise HostError(f"the {daemon.name} does not start on this machine; its message is above")
 
     def _told_again(self) -> bool:

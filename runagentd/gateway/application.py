@@ -22,6 +22,7 @@ from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.doors.runagent import RunAgentDoor
 from runagentd.gateway.exchange import Exchange, Reply
 from runagentd.gateway.front import Front
+from runagentd.gateway.idempotency import Ledger
 from runagentd.gateway.identity import Identity
 from runagentd.gateway.limits import Limits
 from runagentd.gateway.output import Output
@@ -70,6 +71,7 @@ class Application:
         self._configuration = configuration
         self._quotas = Quotas(folder, log)
         self._limits = Limits(configuration.settings.limits, self._quotas)
+        self._ledger = Ledger(folder, log)
         self._secure = secure
         self.front = Front(configuration.settings.http, secure=secure)
         self.identity = Identity(
@@ -84,11 +86,18 @@ class Application:
             directory=self.directory,
             announcements=self.announcements,
             limits=self._limits,
+            ledger=self._ledger,
             log=log,
             sink=self._record,
         )
         self._native = NativeDoor(pipeline)
         self._runagent = RunAgentDoor(pipeline, started=time.monotonic(), version=version)
+
+    def close(self) -> None:
+        """Let go of instances and databases."""
+        self.announcements.close()
+        self._quotas.close()
+        self._ledger.close()
 
     def configure(self, configuration: Configuration) -> None:
         """Take over other settings; calls that are under way go on as they began."""

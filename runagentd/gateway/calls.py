@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -55,6 +56,16 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
+class Observer(Protocol):
+    """Who wants to know what becomes of a call, whether its caller is still there or not."""
+
+    def delivered(self, value: Value) -> None:
+        """A result or a chunk has come."""
+
+    def ended(self, call: Call, error: Refusal | None) -> None:
+        """Nothing more will; called once."""
+
+
 class Call:
     """One call, from the moment it was decoded until its function has stopped."""
 
@@ -70,8 +81,11 @@ class Call:
         "instance",
         "largest_chunk",
         "number",
+        "observer",
+        "once",
         "outstanding",
         "released",
+        "sent",
         "started",
         "state",
         "timer",
@@ -93,6 +107,11 @@ class Call:
         self.credit: Callable[[Call], None] | None = None
         """called when a chunk has left our hands; set by the channel that the call is open on"""
         self.timer: asyncio.TimerHandle | None = None
+        self.sent = False
+        """whether any runner was given it"""
+        self.once = False
+        """never to be given to a second runner, however sure it seems that the first did not begin it"""
+        self.observer: Observer | None = None
         self.released: Callable[[], None] | None = None
         """called when the call is CLOSED: what it held is free"""
         self.ended = False
@@ -107,6 +126,8 @@ class Call:
         """A result or a chunk has come."""
         if self.ended:
             return
+        if self.observer is not None:
+            self.observer.delivered(value)
         self._events.append(value)
         self.unread += 1
         self._wake()
@@ -117,6 +138,8 @@ class Call:
             return
         self.ended = True
         self._error = error
+        if self.observer is not None:
+            self.observer.ended(self, error)
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -181,6 +204,18 @@ class Call:
         missing = window - self.outstanding - self.unread
         # Half a window at a time: one frame back for eight chunks, and still never an idle runner for want of one.
         return missing if missing >= max(1, window // 2) else 0
+
+
+class Replay:
+    """What a call gave that ran before, to be read like a call."""
+
+    def __init__(self, values: Sequence[Value]) -> None:
+        self._values = iter(values)
+
+    async def next(self, *, patience: float | None = None) -> Value | None:
+        """The next value, at once; None at the end."""
+        del patience
+        return next(self._values, None)
 
 
 def _expire(waiter: asyncio.Future[None]) -> None:

@@ -166,6 +166,7 @@ class Channel(asyncio.Protocol):
         )
         self._write(wire.pack(Frame.CALL, number, header, asked.arguments))
         call.number = number
+        call.sent = True
         call.state = State.OPEN
         call.outstanding = credits
         call.credit = self._give_credit if streaming else None

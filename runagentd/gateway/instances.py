@@ -208,7 +208,7 @@ class Instance:
         calls = list(self.channel.open_calls.values())
         self.channel.open_calls.clear()
         for call in calls:
-            if call.started or call.ended:
+            if call.started or call.ended or call.once:
                 call.close()
                 call.end(self.refusal())
         # Sent ahead and never started: these can be sent again, to the next instance.

@@ -3,11 +3,11 @@
 Runs as: the gateway.
 Reads from strangers: what a door has taken apart; the stages check what it means.
 
-    request → admit → authenticate → authorize → limit → decode → limit → route → channel ⇢ runner
-                                                                                respond → record
+    request → admit → authenticate → authorize → limit → decode → limit → once → route → channel ⇢ runner
+                                                                                       respond → record
 
-What limits an entrypoint alone is asked after the body has named it.
-A stage that is not built yet is absent: `cache` goes after decode.
+What limits an entrypoint alone is asked after the body has named it; `once` answers a call that ran before.
+A stage that is not built yet is absent: `cache` goes after `once`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from types import TracebackType
 
 from runagentd import errors
 from runagentd.errors import Refusal
+from runagentd.gateway import idempotency
 from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.announcements import Announcements
-from runagentd.gateway.calls import Asked, Call, Mode
+from runagentd.gateway.calls import Asked, Call, Mode, Replay
+from runagentd.gateway.idempotency import Ledger
 from runagentd.gateway.identity import Credentials, Identity, Principal, refused
 from runagentd.gateway.limits import Hold, Limits
 from runagentd.gateway.requests import CallRecord, Request
-from runagentd.gateway.values import Value
+from runagentd.gateway.values import Value, canonical
 from runagentd.log import Log
 
 OPEN_REQUESTS_MAX = 2048
@@ -50,6 +52,7 @@ class Pipeline:
         directory: Directory,
         announcements: Announcements,
         limits: Limits,
+        ledger: Ledger,
         log: Log,
         sink: Callable[[CallRecord], None],
     ) -> None:
@@ -57,6 +60,7 @@ class Pipeline:
         self._directory = directory
         self._announcements = announcements
         self._limits = limits
+        self._ledger = ledger
         self._log = log
         self._sink = sink
         self._running: set[Running] = set()
@@ -65,7 +69,7 @@ class Pipeline:
         """Use as a context: on leaving it, the call has ended one way or another, and its record is written."""
         return Running(self, request)
 
-    async def run(self, request: Request, running: Running) -> Call:
+    async def run(self, request: Request, running: Running) -> None:
         """All stages up to the channel, in their order; `Refusal` from any of them."""
         self.admit(request)
         principal = running.principal = await self.authenticate(request)
@@ -76,7 +80,9 @@ class Pipeline:
         if running.revoked:
             raise _revoked()
         self.limit_tag(request, asked.tag, agent, running)
-        return self.route(asked, agent, running)
+        if request.idempotency_key is not None and self.once(request, asked, agent, running):
+            return
+        self.route(asked, agent, running)
 
     # ---- the stages
 
@@ -187,17 +193,35 @@ class Pipeline:
     def _may_invoke(self, principal: Principal | None, agent: Agent, tag: str) -> bool:
         return principal is not None and principal.grants.may_invoke(self._directory.names(agent), tag)
 
-    def route(self, asked: Asked, agent: Agent, running: Running) -> Call:
+    def once(self, request: Request, asked: Asked, agent: Agent, running: Running) -> bool:
+        """Whether the call ran before, and `running` has what came of it."""
+        key = idempotency.parse(request.idempotency_key or "")
+        path = f"{request.door}/{agent.id}" + (f"/{asked.tag}" if request.door == "native" else "")
+        content = asked.tag.encode() + b"\0" + canonical(asked.arguments)
+        before = self._ledger.begin(key, principal=asked.principal, path=path, mode=asked.mode, request=content)
+        if isinstance(before, idempotency.Entry):
+            running.entry = before
+            return False
+        running.headers["Idempotency-Replayed"] = "true"
+        if isinstance(before, Refusal):
+            raise before
+        running.replay = Replay(before)
+        return True
+
+    def route(self, asked: Asked, agent: Agent, running: Running) -> None:
         """On its way to a runner, or in the agent's queue."""
         call = running.call = Call(asked)
+        if running.entry is not None:
+            call.observer, call.once = running.entry, True
         if running.hold is not None:
             call.released = running.hold.release
         try:
             agent.submit(call)
         except Refusal:
             call.close()
+            if running.entry is not None:
+                running.entry.forget()
             raise
-        return call
 
     # ---- record
 
@@ -245,10 +269,12 @@ class Running:
         "agent",
         "call",
         "chunks",
+        "entry",
         "headers",
         "hold",
         "principal",
         "refusal",
+        "replay",
         "request",
         "result_bytes",
         "revoked",
@@ -266,6 +292,10 @@ class Running:
         self.refusal: Refusal | None = None
         self.hold: Hold | None = None
         """places that limits count: the call's from `route` on"""
+        self.entry: idempotency.Entry | None = None
+        """the key under which the call must run once"""
+        self.replay: Replay | None = None
+        """what came of a call that ran before"""
         self.revoked = False
         self.chunks = 0
         self.result_bytes = 0
@@ -292,11 +322,11 @@ class Running:
 
     async def next(self, *, patience: float | None = None) -> Value | None:
         """The next value, or None at the end; the record is written then, before the last byte is sent."""
-        call = self.call
-        if call is None:
+        source = self.call or self.replay
+        if source is None:
             raise self._refused(Refusal(errors.SERVER, errors.SERVER.title))
         try:
-            value = await call.next(patience=patience)
+            value = await source.next(patience=patience)
         except Refusal as refusal:
             self._refused(refusal)
             raise
@@ -305,12 +335,22 @@ class Running:
         else:
             self.chunks += 1
             self.result_bytes += len(value.body)
-            if call.asked.mode is Mode.SINGLE:
+            if self.call is not None and self.call.asked.mode is Mode.SINGLE:
                 self.record()
         return value
 
+    @property
+    def began(self) -> bool:
+        """Whether there is something to read."""
+        return self.call is not None or self.replay is not None
+
     def leave(self) -> None:
-        """The client is gone: the call is cancelled, and whoever waits in `next` gets a `Refusal`."""
+        """The client is gone: the call is cancelled, and whoever waits in `next` gets a `Refusal`.
+
+        A call with an idempotency key goes on: its client can ask again, and has the result then.
+        """
+        if self.entry is not None and self.entry.detached:
+            return
         if self.call is not None and self.agent is not None and not self.call.ended:
             self.agent.abandon(self.call, "client")
 
@@ -332,7 +372,7 @@ class Running:
     ) -> None:
         self.leave()  # a door that leaves before the end has a client that is gone, or too slow
         if not self._recorded:
-            if self.refusal is None:
+            if self.refusal is None and self.replay is None:
                 self.refusal = Refusal(errors.CANCELLED, "the client went away", cause="client")
             self.record()
 

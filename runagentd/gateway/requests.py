@@ -53,6 +53,8 @@ class Request(msgspec.Struct, frozen=True):
     declared_bytes: int | None
     decode: Callable[[int], Awaitable[Decoded]]
     traceparent: str | None = None
+    idempotency_key: str | None = None
+    """the field as it came"""
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ Reads from strangers: yes, arguments from clients and results from runners. Each
 
 from __future__ import annotations
 
+import json
 import re
 
 import msgspec
@@ -44,6 +45,54 @@ def is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def canonical(data: bytes) -> bytes:
+    """The same bytes for JSON texts that mean the same: objects in order of their names, no space between.
+
+    Numbers stay as they were written, so that 1 and 1.0 differ; so does all text that has a name twice in an object.
+    """
+    try:
+        found = json.loads(data, parse_int=_Number, parse_float=_Number, object_pairs_hook=_members)
+        pieces: list[str] = []
+        _write(found, pieces)
+        return "".join(pieces).encode("utf-8", "surrogatepass")
+    except (ValueError, RecursionError):
+        return data
+
+
+class _Number(str):
+    """As it was written."""
+
+    __slots__ = ()
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice")
+    return members
+
+
+def _write(value: object, pieces: list[str]) -> None:
+    match value:
+        case dict():
+            pieces.append("{")
+            for position, name in enumerate(sorted(value)):
+                pieces.append(f"{',' if position else ''}{json.dumps(name)}:")
+                _write(value[name], pieces)
+            pieces.append("}")
+        case list():
+            pieces.append("[")
+            for position, item in enumerate(value):
+                if position:
+                    pieces.append(",")
+                _write(item, pieces)
+            pieces.append("]")
+        case _Number():
+            pieces.append(value)
+        case _:
+            pieces.append(json.dumps(value))
 
 
 def is_json(data: bytes) -> bool:

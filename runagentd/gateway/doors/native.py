@@ -83,6 +83,7 @@ class NativeDoor:
             declared_bytes=exchange.declared_bytes,
             decode=decode,
             traceparent=traceparent(exchange.header("traceparent")),
+            idempotency_key=exchange.header("Idempotency-Key"),
         )
         async with self._pipeline.begin(request) as running:
             await running.start()

@@ -177,7 +177,7 @@ class RunAgentDoor:
             except Refusal as refusal:
                 if ws is None:
                     raise
-                await _end_badly(ws, refusal, began=running.call is not None)
+                await _end_badly(ws, refusal, began=running.began)
         return None
 
 
@@ -283,6 +283,7 @@ def _request(
         declared_bytes=declared_bytes,
         decode=decode,
         traceparent=traceparent(exchange.header("traceparent")),
+        idempotency_key=exchange.header("Idempotency-Key"),
     )
 
 
