@@ -95,6 +95,9 @@ KEY_UNKNOWN       = _row("ValidationError", "IDEMPOTENCY_OUTCOME_UNKNOWN", 409, 
 KEY_NOT_STORED    = _row("ValidationError", "IDEMPOTENCY_NOT_STORED", 409, 409, _C,
                          "the call with this Idempotency-Key has run; its result was too large to be kept",
                          "a new key runs it once more")
+NOT_CACHED        = _row("ValidationError", "NOT_CACHED", 504, 504, _C,
+                         "no kept answer is good enough, and the request wants nothing else",
+                         "send it without 'only-if-cached'")
 TIMEOUT           = _row("TimeoutError", "TIMEOUT_ERROR", 504, 200, _A, "the call reached its deadline",
                          "raise 'timeout_seconds' or the policy's calls.deadline, or make the function faster")
 CANCELLED         = _row("NetworkError", "CANCELLED", 503, 200, _C, "the call was cancelled", retryable=True)
@@ -155,6 +158,14 @@ class Refusal(Exception):
         self.traceback = traceback
         self.headers = headers or {}
         self.limit = limit
+
+    def copy(self) -> Refusal:
+        """The same for another caller: one exception raised twice would grow its traceback, and share its headers."""
+        return Refusal(
+            self.kind, self.message, hint=self.hint, pointer=self.pointer, cause=self.cause,
+            retry_after=self.retry_after, exception_type=self.exception_type, traceback=self.traceback,
+            headers=dict(self.headers), limit=self.limit,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from runagentd.trust import TrustStore
 from runagentd.wire import channel, control, record
 from runagentd.wire.channel import Frame, RawFrame
 from runagentd.wire.control import Cause, FromGateway
-from runagentd.wire.manifest import Entrypoint, Manifest
+from runagentd.wire.manifest import Caching, Entrypoint, Manifest
 from runagentd.wire.settings import Settings
 
 STATE_ID = "0123456789abcdef"
@@ -206,6 +206,8 @@ class FakeSupervisor:
         name: str = "echo",
         tags: tuple[str, ...] = ("say",),
         limits: control.CallLimits = LIMITS,
+        cache: Caching | None = None,
+        version: str = "d" * 64,
     ) -> None:
         manifest = Manifest(
             agent_id=agent,
@@ -213,7 +215,7 @@ class FakeSupervisor:
             description="says it again",
             framework="default",
             version="1.2.3",
-            entrypoints=tuple(Entrypoint(tag=tag, file="main.py", module="run") for tag in tags),
+            entrypoints=tuple(Entrypoint(tag=tag, file="main.py", module="run", cache=cache) for tag in tags),
             environment=(),
             persistent_folders=(),
             import_paths=(),
@@ -221,7 +223,12 @@ class FakeSupervisor:
         )
         self.send(
             control.AgentServed(
-                agent=agent, manifest=record.encode(manifest), version="d" * 64, policy="base", limits=limits
+                agent=agent,
+                manifest=record.encode(manifest),
+                version=version,
+                policy="base",
+                policy_digest="e" * 64,
+                limits=limits,
             )
         )
 
@@ -331,7 +338,7 @@ class Gateway:
 
     # ---- what a test asks
 
-    def token(self, *agents: str, ttl: int = 60, subject: str = "tester") -> str:
+    def token(self, *agents: str, ttl: int = 60, subject: str = "tester", tenant: str | None = None) -> str:
         audience = signing.audience(STATE_ID)
         return signing.mint(
             self.key,
@@ -340,6 +347,7 @@ class Gateway:
             subject=subject,
             agents=list(agents) or None,
             ttl_seconds=ttl,
+            tenant=tenant,
         )
 
     def spread(self) -> None:
@@ -392,10 +400,16 @@ class Gateway:
                 raise TimeoutError("the claim did not become true")
             time.sleep(0.002)
 
-    def ready(self, *tags: str, limits: control.CallLimits = LIMITS, streams: bool = False) -> FakeRunner:
+    def ready(
+        self,
+        *tags: str,
+        limits: control.CallLimits = LIMITS,
+        streams: bool = False,
+        cache: Caching | None = None,
+    ) -> FakeRunner:
         """One agent, "echo", with one instance that is ready."""
         tags = tags or ("say",)
-        self.supervisor.serve(tags=tags, limits=limits)
+        self.supervisor.serve(tags=tags, limits=limits, cache=cache)
         runner = self.supervisor.offer()
         runner.ready(*tags, streams=streams)
         said = self.supervisor.receive()

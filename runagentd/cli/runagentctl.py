@@ -112,6 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("id", metavar="ID")
     command.set_defaults(run=_key_revoke)
 
+    cache = commands.add_parser("cache", help="answers that are kept").add_subparsers(required=True, metavar="COMMAND")
+    command = cache.add_parser("stats", parents=[common], help="what is kept, and how often that helped")
+    command.set_defaults(run=_cache, purge=False, agent="", tag="")
+    command = cache.add_parser("purge", parents=[common], help="throw kept answers away")
+    command.add_argument("--agent", default="", help="those of this agent only")
+    command.add_argument("--tag", default="", help="those of this entrypoint only")
+    command.set_defaults(run=_cache, purge=True)
+
     signing_key = commands.add_parser("signing-key", help="what signs tokens").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -241,6 +249,18 @@ def _key_revoke(arguments: argparse.Namespace) -> int:
     from runagentd.cli import key_commands
 
     return key_commands.revoke(state.open_existing(arguments.state_dir), arguments.id, as_json=arguments.json)
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import cache_commands
+
+    return cache_commands.show(
+        state.open_existing(arguments.state_dir),
+        purge=arguments.purge,
+        agent=arguments.agent,
+        tag=arguments.tag,
+        as_json=arguments.json,
+    )
 
 
 def _signing_key_list(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import http, limits, roles, tls
+from runagentd.config import cache, http, limits, roles, tls
 from runagentd.config.table import Table
 from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
@@ -52,6 +52,7 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
         roles=roles.read(document.table("roles")),
         limits=limits.read(document.table("limits")),
         http=http.read(document.table("http")),
+        cache_bytes=cache.read(document.table("cache")),
     )
     found = Document(settings=settings, tls=tls.read(document.table("tls"), folder))
     document.finish()

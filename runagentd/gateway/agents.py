@@ -52,6 +52,7 @@ class Agent:
         self.id = served.agent
         self.version = served.version
         self.policy = served.policy
+        self.policy_digest = served.policy_digest
         self.limits = served.limits
         self.manifest = manifest
         self.entrypoints: dict[str, Entrypoint] = {entrypoint.tag: entrypoint for entrypoint in manifest.entrypoints}

@@ -7,6 +7,7 @@ Reads from strangers: a manifest, whose text an agent's author wrote; `wire.reco
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 from collections.abc import Callable
@@ -14,18 +15,22 @@ from collections.abc import Callable
 from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.agents import Agent, Directory
+from runagentd.gateway.cache import Cache
 from runagentd.gateway.control import close_all
 from runagentd.gateway.instances import Instance
 from runagentd.gateway.output import Output
 from runagentd.gateway.trust import Trust
 from runagentd.log import Log
 from runagentd.wire import record
+from runagentd.wire.admin import CacheRow, CacheState
 from runagentd.wire.control import (
     AgentRemoved,
     AgentServed,
     AllIntroduced,
     ApiKeysGone,
     ApiKeysKnown,
+    CacheAnswer,
+    CacheQuestion,
     Drain,
     Drained,
     FromGateway,
@@ -39,6 +44,7 @@ from runagentd.wire.control import (
 )
 from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
 
+AGENTS_SHOWN_MAX = 500
 INTRODUCTION_SECONDS = 2.0
 """How long a call waits in a fresh gateway that does not know yet which agents there are."""
 
@@ -55,10 +61,12 @@ class Announcements:
         trust: Trust,
         send: Callable[[FromGateway], None],
         trust_changed: Callable[[], None],
+        cache: Cache,
     ) -> None:
         self._directory = directory
         self._trust = trust
         self._trust_changed = trust_changed
+        self._cache = cache
         self._output = output
         self._log = log
         self._send = send
@@ -113,6 +121,8 @@ class Announcements:
                 self._trust.apply()
                 self._trust_changed()
                 self._send(TrustTaken(epoch=message.epoch))
+            case CacheQuestion():
+                self._send(CacheAnswer(number=message.number, state=self._cache_state(message)))
             case Drain():
                 self.drain(message.grace_ms / 1000)
 
@@ -142,6 +152,8 @@ class Announcements:
         if agent is None:
             agent = Agent(served, manifest, send=self._send, log=self._log)
         else:
+            if (agent.version, agent.policy_digest) != (served.version, served.policy_digest):
+                self._cache.purge(agent.id)  # nothing of another version is ever found again
             agent.announce(served, manifest)
         self._directory.add(agent)
 
@@ -177,6 +189,15 @@ class Announcements:
         except (OSError, ValueError):
             connection.close()
             instance.lost()
+
+    def _cache_state(self, question: CacheQuestion) -> CacheState:
+        purged = self._cache.purge(question.agent, question.tag) if question.purge else 0
+        rows = []
+        for agent, counts in list(self._cache.counts.items())[:AGENTS_SHOWN_MAX]:
+            if question.agent in ("", agent):
+                entries, size = self._cache.entries_of(agent)
+                rows.append(CacheRow(agent=agent, entries=entries, size=size, **dataclasses.asdict(counts)))
+        return CacheState(size=self._cache.size, size_max=self._cache.bytes_max, purged=purged, rows=tuple(rows))
 
     def _forget_silent(self) -> None:
         for agent in self._directory.all():

@@ -15,6 +15,8 @@ from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
+from runagentd.gateway.cache import Cache
+from runagentd.gateway.caching import Stage
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
 from runagentd.gateway.doors.native import NativeDoor, check_method
@@ -59,6 +61,7 @@ class Application:
         self._log = log
         self.directory = Directory()
         self._trust = Trust(wall_clock)
+        self._cache = Cache(configuration.settings.cache_bytes)
         self.announcements = Announcements(
             self.directory,
             Output(logs, log),
@@ -66,6 +69,7 @@ class Application:
             trust=self._trust,
             send=self._send,
             trust_changed=self._trust_changed,
+            cache=self._cache,
         )
         self.link = SupervisorLink(control, self.announcements, log)
         self._configuration = configuration
@@ -87,6 +91,7 @@ class Application:
             announcements=self.announcements,
             limits=self._limits,
             ledger=self._ledger,
+            caching=Stage(self._cache),
             log=log,
             sink=self._record,
         )
@@ -104,6 +109,7 @@ class Application:
         self._configuration.close()
         self._configuration = configuration
         self.identity.set_roles(configuration.roles)
+        self._cache.resize(configuration.settings.cache_bytes)
         self._limits.configure(configuration.settings.limits)
         self.front = Front(configuration.settings.http, secure=self._secure)
         self._log.info("the settings have changed")

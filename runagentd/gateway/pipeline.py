@@ -3,11 +3,11 @@
 Runs as: the gateway.
 Reads from strangers: what a door has taken apart; the stages check what it means.
 
-    request → admit → authenticate → authorize → limit → decode → limit → once → route → channel ⇢ runner
-                                                                                       respond → record
+    request → admit → authenticate → authorize → limit → decode → limit → once → cache → route → channel ⇢ runner
+                                                                                               respond → record
 
-What limits an entrypoint alone is asked after the body has named it; `once` answers a call that ran before.
-A stage that is not built yet is absent: `cache` goes after `once`.
+What limits an entrypoint alone is asked after the body has named it; `once` answers a call that ran before, and a call
+with a key of its own asks no cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from runagentd.errors import Refusal
 from runagentd.gateway import idempotency
 from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.announcements import Announcements
-from runagentd.gateway.calls import Asked, Call, Mode, Replay
+from runagentd.gateway.caching import Keeper, Member, Stage, directives
+from runagentd.gateway.calls import Asked, Call, Mode, Replay, State
 from runagentd.gateway.idempotency import Ledger
 from runagentd.gateway.identity import Credentials, Identity, Principal, refused
 from runagentd.gateway.limits import Hold, Limits
@@ -53,6 +54,7 @@ class Pipeline:
         announcements: Announcements,
         limits: Limits,
         ledger: Ledger,
+        caching: Stage,
         log: Log,
         sink: Callable[[CallRecord], None],
     ) -> None:
@@ -61,6 +63,7 @@ class Pipeline:
         self._announcements = announcements
         self._limits = limits
         self._ledger = ledger
+        self._caching = caching
         self._log = log
         self._sink = sink
         self._running: set[Running] = set()
@@ -80,7 +83,11 @@ class Pipeline:
         if running.revoked:
             raise _revoked()
         self.limit_tag(request, asked.tag, agent, running)
-        if request.idempotency_key is not None and self.once(request, asked, agent, running):
+        running.single = asked.mode is Mode.SINGLE
+        if request.idempotency_key is not None:
+            if self.once(request, asked, agent, running):
+                return
+        elif agent.entrypoints[asked.tag].cache is not None and self.cache(request, asked, agent, principal, running):
             return
         self.route(asked, agent, running)
 
@@ -208,11 +215,32 @@ class Pipeline:
         running.replay = Replay(before)
         return True
 
+    def cache(self, request: Request, asked: Asked, agent: Agent, principal: Principal, running: Running) -> bool:
+        """Whether there is something kept, or another call for the same is under way."""
+        found = self._caching.look(asked, agent, principal, directives(request.cache_control))
+        if found is None:
+            return False
+        running.headers.update(found.headers)
+        if request.door != "native":
+            running.headers.pop("ETag", None)  # it is not that of the envelope, in which there is a time
+        else:
+            running.fields = found.fields
+        running.keeper = found.observer
+        if isinstance(found.source, Member):
+            running.member = found.source
+            if found.started is not None and running.hold is not None and found.started.state is not State.CLOSED:
+                found.started.released, running.hold = running.hold.release, None
+        else:
+            running.replay = found.source
+        return found.source is not None
+
     def route(self, asked: Asked, agent: Agent, running: Running) -> None:
         """On its way to a runner, or in the agent's queue."""
         call = running.call = Call(asked)
         if running.entry is not None:
             call.observer, call.once = running.entry, True
+        elif running.keeper is not None:
+            call.observer = running.keeper
         if running.hold is not None:
             call.released = running.hold.release
         try:
@@ -270,14 +298,18 @@ class Running:
         "call",
         "chunks",
         "entry",
+        "fields",
         "headers",
         "hold",
+        "keeper",
+        "member",
         "principal",
         "refusal",
         "replay",
         "request",
         "result_bytes",
         "revoked",
+        "single",
         "tag",
     )
 
@@ -294,6 +326,13 @@ class Running:
         """places that limits count: the call's from `route` on"""
         self.entry: idempotency.Entry | None = None
         """the key under which the call must run once"""
+        self.single = True
+        self.member: Member | None = None
+        """its part in a call that it shares with others"""
+        self.keeper: Keeper | None = None
+        """who keeps the answer of its call"""
+        self.fields: Callable[[Value], dict[str, str]] | None = None
+        """headers that depend on the result"""
         self.replay: Replay | None = None
         """what came of a call that ran before"""
         self.revoked = False
@@ -322,7 +361,7 @@ class Running:
 
     async def next(self, *, patience: float | None = None) -> Value | None:
         """The next value, or None at the end; the record is written then, before the last byte is sent."""
-        source = self.call or self.replay
+        source = self.call or self.replay or self.member
         if source is None:
             raise self._refused(Refusal(errors.SERVER, errors.SERVER.title))
         try:
@@ -335,20 +374,24 @@ class Running:
         else:
             self.chunks += 1
             self.result_bytes += len(value.body)
-            if self.call is not None and self.call.asked.mode is Mode.SINGLE:
+            if self.fields is not None:
+                self.headers.update(self.fields(value))
+            if self.single:
                 self.record()
         return value
 
     @property
     def began(self) -> bool:
         """Whether there is something to read."""
-        return self.call is not None or self.replay is not None
+        return self.call is not None or self.replay is not None or self.member is not None
 
     def leave(self) -> None:
         """The client is gone: the call is cancelled, and whoever waits in `next` gets a `Refusal`.
 
         A call with an idempotency key goes on: its client can ask again, and has the result then.
         """
+        if self.member is not None:
+            self.member.leave()
         if self.entry is not None and self.entry.detached:
             return
         if self.call is not None and self.agent is not None and not self.call.ended:
@@ -360,6 +403,8 @@ class Running:
         if self.call is not None and self.agent is not None:
             self.call.cut(_revoked())
             self.agent.abandon(self.call, "revoked")
+        if self.member is not None:
+            self.member.cut(_revoked())
 
     def _refused(self, refusal: Refusal) -> Refusal:
         self.refusal = refusal
@@ -372,7 +417,7 @@ class Running:
     ) -> None:
         self.leave()  # a door that leaves before the end has a client that is gone, or too slow
         if not self._recorded:
-            if self.refusal is None and self.replay is None:
+            if self.refusal is None:
                 self.refusal = Refusal(errors.CANCELLED, "the client went away", cause="client")
             self.record()
 
@@ -383,7 +428,8 @@ class Running:
         self._recorded = True
         if self.call is None and self.hold is not None:
             self.hold.release()
-        request, call, refusal = self.request, self.call, self.refusal
+        request, refusal = self.request, self.refusal
+        call = self.member.flight.call if self.member is not None else self.call
         now = time.monotonic()
         started = call.started if call is not None and call.started else None
         self._pipeline.left(

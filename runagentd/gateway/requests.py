@@ -55,6 +55,7 @@ class Request(msgspec.Struct, frozen=True):
     traceparent: str | None = None
     idempotency_key: str | None = None
     """the field as it came"""
+    cache_control: str | None = None
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -285,9 +285,13 @@ def _whole(
         more += "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
     if connection:
         more += f"Connection: {connection}\r\n"
+    # RFC 9110, section 8.6: a length in an answer without content would be that of the content it stands for.
+    content = (
+        "" if reply.status in (204, 304) else f"Content-Type: {reply.content_type}\r\nContent-Length: {len(body)}\r\n"
+    )
     head = (
-        f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}\r\nContent-Type: {reply.content_type}\r\n"
-        f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\nDate: {_date(int(time.time()))}\r\n"
+        f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}\r\n{content}"
+        f"X-Request-ID: {request_id}\r\nDate: {_date(int(time.time()))}\r\n"
         f"{more}{_SAME_FOR_ALL if 'Cache-Control' in reply.headers else _NOT_KEPT}"
     ).encode("latin-1")
     return head if head_only else head + body

@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 import posixpath
 
+from runagentd.loader import caching
 from runagentd.loader.findings import Findings, key_path, shown, similar
 from runagentd.loader.folder import Folder
 from runagentd.loader.tree import Tree
@@ -18,7 +19,7 @@ from runagentd.wire.manifest import ENTRYPOINTS_MAX, Entrypoint, Extraction, che
 EXAMPLE = '{"file": "main.py", "module": "run", "tag": "main"}'
 EXAMPLE_FILE = f'{{"agent_name": "my-agent", "agent_architecture": {{"entrypoints": [{EXAMPLE}]}}}}'
 
-_KEYS = frozenset({"file", "module", "tag", "extractor", "description"})
+_KEYS = frozenset({"file", "module", "tag", "extractor", "description", "cache"})
 _OTHER_KINDS = frozenset({"webhook_url", "method", "timeout"})
 _OLD_TYPES = ("generic", "generic_stream")
 _EXTRACTIONS_MAX = 64
@@ -88,12 +89,13 @@ def _entrypoint(where: str, item: Tree, folder: Folder, findings: Findings) -> E
     before = len(findings.problems)
     for key in item:
         meant = similar(key, _KEYS - item.keys()) if key not in _KEYS | _OTHER_KINDS | {"type"} else None
-        if meant in ("extractor", "description"):
+        if meant in ("extractor", "description", "cache"):
             findings.hint(f"{where}.{key_path(key)}", f'ignored: no such key; did you mean "{meant}"?')
     source = _file(where, item, folder, findings)
     function = _function(where, item, findings)
     tag = _tag(where, item, findings)
     extractor = _extractor(where, item.get("extractor"), findings)
+    cache = caching.read(where, item.get("cache"), findings)
     description = item.get("description")
     if len(findings.problems) > before:
         return None
@@ -109,6 +111,7 @@ def _entrypoint(where: str, item: Tree, folder: Folder, findings: Findings) -> E
         module=function,
         extractor=extractor,
         description=_clean(description) if isinstance(description, str) else "",
+        cache=cache,
     )
 
 

@@ -46,6 +46,7 @@ from runagentd.uids import Leases
 from runagentd.wire import admin, control, record
 
 _DRAIN_MS = 8_000
+_ANSWER_SECONDS = 5.0
 CONNECT_SECONDS = 0.02
 """Between the end of a gateway, and an attempt to reach the next."""
 
@@ -89,6 +90,8 @@ class Supervisor:
         self._complete = not options.fresh
         """whether the agents that are known are all there are to be from the start"""
         self._trust = TrustTeller(state.keys, send=self._tell_gateway, log=log)
+        self._question = 0
+        self._questions: dict[int, asyncio.Future[admin.CacheState]] = {}
         self._drained: asyncio.Future[None] | None = None
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
@@ -262,6 +265,10 @@ class Supervisor:
                 self._trust.taken(message.epoch)
             case control.ApiKeysUsed():
                 self._trust.used(message.ids)
+            case control.CacheAnswer():
+                waiter = self._questions.pop(message.number, None)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(message.state)
             case control.Drained():
                 if self._drained is not None and not self._drained.done():
                     self._drained.set_result(None)
@@ -283,6 +290,7 @@ class Supervisor:
                 manifest=record.encode(dataclasses.replace(agent.deployment.manifest, environment=())),
                 version=agent.deployment.version,
                 policy=agent.policy.name,
+                policy_digest=policy_digest(agent.policy),
                 limits=control.CallLimits(
                     concurrency=calls.concurrency,
                     queue=calls.queue,
@@ -351,8 +359,32 @@ class Supervisor:
                     self._tell_gateway(control.AllIntroduced())
                 self._complete = True
                 return admin.Done()
+            case admin.CacheAsk():
+                return await self._ask_cache(request)
             case admin.TrustChanged():
                 return admin.TrustSpread(taken=await self._trust.spread())
+
+    async def _ask_cache(self, request: admin.CacheAsk) -> admin.Reply:
+        agent = self._by_id_or_name(request.agent) if request.agent else None
+        if request.agent and agent is None:
+            return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
+        if self._link is None or not self._said_hello:
+            return admin.Failed(message="there is no gateway at the moment")
+        self._question += 1
+        number = self._question
+        waiter: asyncio.Future[admin.CacheState] = asyncio.get_running_loop().create_future()
+        self._questions[number] = waiter
+        question = control.CacheQuestion(
+            number=number, purge=request.purge, agent=agent.id if agent is not None else "", tag=request.tag
+        )
+        self._tell_gateway(question)
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await waiter
+        except TimeoutError:
+            return admin.Failed(message="the gateway does not answer; look at its log")
+        finally:
+            self._questions.pop(number, None)
 
     def _by_id_or_name(self, text: str) -> Agent | None:
         if text in self._agents:

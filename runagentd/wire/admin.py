@@ -144,11 +144,55 @@ class TrustSpread:
     taken: bool
 
 
-Request = Deploy | ListInstances | Restart | AllDeployed | TrustChanged
-Reply = Deployed | Instances | Done | Failed | TrustSpread
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheAsk:
+    """What is in the response cache; with `purge`, throw it away first. Empty texts stand for all.
 
-_REQUESTS: dict[int, type[Request]] = {1: Deploy, 2: ListInstances, 3: Restart, 4: AllDeployed, 5: TrustChanged}
-_REPLIES: dict[int, type[Reply]] = {65: Deployed, 66: Instances, 67: Done, 68: Failed, 69: TrustSpread}
+    `agent` is an id or a unique name.
+    """
+
+    purge: bool
+    agent: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheRow:
+    """One agent's part of the cache; the counters run since the gateway started."""
+
+    agent: str
+    entries: int
+    size: int
+    hits: int
+    stale: int
+    misses: int
+    joined: int
+    stored: int
+    evicted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheState:
+    """The whole cache, in bytes, and how many entries were thrown away just now."""
+
+    size: int
+    size_max: int
+    purged: int
+    rows: tuple[CacheRow, ...]
+
+
+Request = Deploy | ListInstances | Restart | AllDeployed | TrustChanged | CacheAsk
+Reply = Deployed | Instances | Done | Failed | TrustSpread | CacheState
+
+_REQUESTS: dict[int, type[Request]] = {
+    1: Deploy,
+    2: ListInstances,
+    3: Restart,
+    4: AllDeployed,
+    5: TrustChanged,
+    6: CacheAsk,
+}
+_REPLIES: dict[int, type[Reply]] = {65: Deployed, 66: Instances, 67: Done, 68: Failed, 69: TrustSpread, 70: CacheState}
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 
 

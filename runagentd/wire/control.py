@@ -14,7 +14,7 @@ import enum
 from dataclasses import dataclass
 from typing import TypeVar
 
-from runagentd.wire import record, trust
+from runagentd.wire import admin, record, trust
 
 MESSAGE_BYTES_MAX = 160 * 1024
 REPORT_BYTES_MAX = 64 * 1024
@@ -70,6 +70,7 @@ class AgentServed:
     manifest: bytes
     version: str
     policy: str
+    policy_digest: str
     limits: CallLimits
 
 
@@ -141,6 +142,16 @@ class TrustTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheQuestion:
+    """What is in the response cache; with `purge`, throw it away first. Empty texts stand for all."""
+
+    number: int
+    purge: bool
+    agent: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """Take no more calls, let the open ones end within `grace_ms`, then answer `Drained`."""
 
@@ -194,6 +205,14 @@ class ApiKeysUsed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheAnswer:
+    """The answer to the question of this number."""
+
+    number: int
+    state: admin.CacheState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
     pass
 
@@ -210,8 +229,11 @@ FromSupervisor = (
     | ApiKeysGone
     | Revoked
     | TrustTold
+    | CacheQuestion
 )
-FromGateway = Hello | InstanceReady | InstanceFailed | ReplaceInstance | Drained | TrustTaken | ApiKeysUsed
+FromGateway = (
+    Hello | InstanceReady | InstanceFailed | ReplaceInstance | Drained | TrustTaken | ApiKeysUsed | CacheAnswer
+)
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     1: AgentServed,
@@ -225,6 +247,7 @@ _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     9: ApiKeysGone,
     10: Revoked,
     11: TrustTold,
+    12: CacheQuestion,
 }
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     65: Hello,
@@ -234,6 +257,7 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     69: Drained,
     70: TrustTaken,
     71: ApiKeysUsed,
+    72: CacheAnswer,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 

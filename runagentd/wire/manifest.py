@@ -7,6 +7,7 @@ At most 64 KiB as a record (`wire.record`).
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from runagentd.names import NAME_MAX
@@ -23,6 +24,32 @@ class Extraction:
     path: str
 
 
+CACHE_SECONDS_MAX = 7 * 24 * 3600
+
+
+class CacheScope(enum.StrEnum):
+    """Who shares kept answers."""
+
+    PRIVATE = "private"
+    TENANT = "tenant"
+    PUBLIC = "public"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caching:
+    """Answers of an entrypoint are good for `ttl` seconds, and for `swr` more while a new one is made."""
+
+    ttl: int
+    swr: int
+    scope: CacheScope
+    streams: bool
+    max_bytes: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.ttl <= CACHE_SECONDS_MAX and 0 <= self.swr <= CACHE_SECONDS_MAX and self.max_bytes >= 1):
+            raise ValueError("a cache has a ttl of 1 second to 7 days, and keeps at least one byte")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrypoint:
     """A function, named by its tag. `module` is a dotted path within `file` ("run", "app.invoke")."""
@@ -32,6 +59,7 @@ class Entrypoint:
     module: str
     extractor: tuple[Extraction, ...] = ()
     description: str = ""
+    cache: Caching | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.tag) <= NAME_MAX:

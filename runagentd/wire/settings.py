@@ -70,3 +70,5 @@ class Settings:
     roles: tuple[RoleSettings, ...] = ()
     limits: Limits = Limits()
     http: Http = Http()
+    cache_bytes: int = 64 * 1024 * 1024
+    """how much of kept answers fits into memory; 0 keeps none"""

@@ -139,7 +139,7 @@ def test_a_stream_is_replayed_chunk_by_chunk_and_one_that_was_cut_is_not(gateway
     token = gateway.token()
     fields = {"token": token, "Accept": "text/event-stream", "Idempotency_Key": KEY}
     asked = gateway.send("POST", INVOKE, b"{}", **fields)
-    call = runner.expect(Frame.CALL).call
+    call = runner.until(Frame.CALL).call
     for number in range(3):
         runner.chunk(call, number)
     runner.end(call, 3)
@@ -155,7 +155,7 @@ def test_a_stream_is_replayed_chunk_by_chunk_and_one_that_was_cut_is_not(gateway
         with connect(url, additional_headers=headers, compression=None, open_timeout=5, close_timeout=1) as ws:
             ws.send(json.dumps({"entrypoint_tag": "say_stream"}))
             if turn == 0:
-                call = runner.expect(Frame.CALL).call
+                call = runner.until(Frame.CALL).call
                 runner.chunk(call, "a")
                 runner.end(call, 1)
             frames = [json.loads(ws.recv(timeout=TIMEOUT)) for _ in range(3)]

@@ -20,8 +20,15 @@ LIMITS = control.CallLimits(
     log_bytes_per_minute=1_048_576,
 )
 
+CACHE = admin.CacheState(
+    size=1,
+    size_max=2,
+    purged=3,
+    rows=(admin.CacheRow(agent="a", entries=4, size=5, hits=6, stale=7, misses=8, joined=9, stored=10, evicted=11),),
+)
+
 FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
-    control.AgentServed(agent="a", manifest=b"M", version="v1", policy="base", limits=LIMITS),
+    control.AgentServed(agent="a", manifest=b"M", version="v1", policy="base", policy_digest="d1", limits=LIMITS),
     control.AgentRemoved(agent="a"),
     control.InstanceOffered(instance="00000000000000a1", agent="a"),
     control.InstanceGone(
@@ -51,6 +58,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.ApiKeysGone(ids=("01JD0000000000000000000000",)),
     control.Revoked(token_ids=("j1",), subjects=(trust.SubjectRevoked(subject="alice", before=3),), before=4),
     control.TrustTold(epoch=5),
+    control.CacheQuestion(number=1, purge=True, agent="a", tag="t"),
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
@@ -61,6 +69,7 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
     control.Drained(),
     control.TrustTaken(epoch=5),
     control.ApiKeysUsed(ids=("01JD0000000000000000000000",)),
+    control.CacheAnswer(number=1, state=CACHE),
 )
 
 PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("create it",))
@@ -71,6 +80,7 @@ REQUESTS: tuple[admin.Request, ...] = (
     admin.AllDeployed(),
     admin.Restart(agent="a"),
     admin.TrustChanged(),
+    admin.CacheAsk(purge=False, agent="", tag=""),
 )
 
 REPLIES: tuple[admin.Reply, ...] = (
@@ -114,6 +124,7 @@ REPLIES: tuple[admin.Reply, ...] = (
     admin.Done(),
     admin.Failed(message="no such agent"),
     admin.TrustSpread(taken=True),
+    CACHE,
 )
 
 MANIFEST = manifest.Manifest(

@@ -284,6 +284,7 @@ def _request(
         decode=decode,
         traceparent=traceparent(exchange.header("traceparent")),
         idempotency_key=exchange.header("Idempotency-Key"),
+        cache_control=exchange.header("Cache-Control"),
     )
 
 

@@ -1,0 +1,36 @@
+"""`runagentctl cache stats|purge`: the gateway's response cache.
+
+Runs as: root.
+Reads from strangers: counters of a gateway that may be captured; they are numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from runagentd.cli import table
+from runagentd.errors import HostError
+from runagentd.foreman import admin_client
+from runagentd.log import escape
+from runagentd.state import StateDirectory
+from runagentd.wire import admin
+
+_COLUMNS = ("AGENT", "ENTRIES", "BYTES", "HITS", "STALE", "MISSES", "JOINED", "STORED", "EVICTED")
+
+
+def show(directory: StateDirectory, *, purge: bool, agent: str, tag: str, as_json: bool) -> int:
+    """Print what is in it; with `purge`, after throwing it away."""
+    reply = admin_client.ask(directory.admin_socket, admin.CacheAsk(purge=purge, agent=agent, tag=tag))
+    if isinstance(reply, admin.Failed):
+        raise HostError(reply.message, "'runagentctl ps' lists the agents")
+    if not isinstance(reply, admin.CacheState):
+        raise HostError("the supervisor answered something else than was asked")
+    if as_json:
+        print(json.dumps(dataclasses.asdict(reply)))
+        return 0
+    if purge:
+        print(f"purged: {reply.purged} entries")
+    table.show(_COLUMNS, [tuple(escape(str(value)) for value in dataclasses.astuple(row)) for row in reply.rows])
+    print(f"{reply.size} of {reply.size_max} bytes are used")
+    return 0

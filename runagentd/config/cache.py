@@ -1,0 +1,34 @@
+"""`[cache]`: how much memory the response cache may take. What is kept, and for whom, an entrypoint's author says.
+
+Runs as: the foreman and runagentctl. Pure.
+Reads from strangers: nothing; the file is the operator's.
+
+    [cache]
+    size = "64MiB"
+"""
+
+from __future__ import annotations
+
+import re
+
+from runagentd.config.table import Table
+from runagentd.wire.settings import Settings
+
+_SIZE = re.compile(r"(0|[1-9][0-9]{0,5})(KiB|MiB|GiB)?")
+_UNITS = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_MOST = 64 * 1024**3
+
+
+def read(table: Table) -> int:
+    """In bytes; 0 keeps nothing."""
+    size = table.converted("size", _size, Settings().cache_bytes)
+    table.finish()
+    return size
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    size = int(match[1]) * _UNITS[match[2]] if match is not None else -1
+    if not 0 <= size <= _MOST:
+        raise ValueError(f'must be a size up to 64GiB such as "64MiB", or "0", not {text!r}')
+    return size
