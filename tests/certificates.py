@@ -12,6 +12,30 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
+def write_client(folder: Path, name: str, uri: str, *, authority: Path) -> str:
+    """`NAME.pem`, certificate and key, signed with what `write` made in `authority`; its SHA-256 in hexadecimal."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    signer = x509.load_pem_x509_certificate((authority / "certificate.pem").read_bytes())
+    private = serialization.load_pem_private_key((authority / "key.pem").read_bytes(), password=None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(signer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    (folder / f"{name}.pem").write_bytes(pem + key.private_bytes(*form))
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
 def write(folder: Path, *, serial: int = 1, days: int = 2, mode: int = 0o600, passphrase: bytes | None = None) -> None:
     """`certificate.pem` and `key.pem` in `folder`; `serial` tells one from another."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -48,13 +48,17 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
         raise ConfigurationError(Problem(name, f"this is not TOML: {error}")) from error
     problems: list[Problem] = []
     document = Table(values, name, problems)
+    certificates = tls.read(document.table("tls"), folder)
+    mutual = certificates is not None and bool(certificates.client_ca)
     settings = Settings(
+        client_certificates=("required" if certificates.required else "optional") if certificates and mutual else "",
+        clients=certificates.clients if certificates is not None else (),
         roles=roles.read(document.table("roles")),
         limits=limits.read(document.table("limits")),
         http=http.read(document.table("http")),
         cache_bytes=cache.read(document.table("cache")),
     )
-    found = Document(settings=settings, tls=tls.read(document.table("tls"), folder))
+    found = Document(settings=settings, tls=certificates)
     document.finish()
     if problems:
         raise ConfigurationError(*problems)

@@ -7,12 +7,21 @@ Reads from strangers: nothing; the files are the operator's.
     certificate = "/etc/runagentd/tls/fullchain.pem"
     key = "/etc/runagentd/tls/privkey.pem"
 
+    client_ca = "/etc/runagentd/tls/clients.pem"
+    client_certificates = "optional"          # or "required"
+
+    [[tls.clients]]
+    san = "URI:spiffe://example.org/shop"     # or sha256 = "..."
+    subject = "shop"
+    roles = ["support"]
+
 Relative paths start at the folder of runagentd.toml. The gateway gets the contents, never a path.
 """
 
 from __future__ import annotations
 
 import datetime
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +30,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from runagentd.config import roles
 from runagentd.config.table import Table
+from runagentd.wire.settings import CertificateClient
 
 FILE_BYTES_MAX = 256 * 1024
+_SAN = re.compile(r"(?:DNS|URI|email):[!-~]{1,512}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +46,22 @@ class Tls:
     certificate: bytes
     key: bytes = field(repr=False)
     certificate_file: Path
+    client_ca: bytes = b""
+    """who may have signed a client's certificate; empty without mutual TLS"""
+    required: bool = False
+    """whether nobody gets in without one"""
+    clients: tuple[CertificateClient, ...] = ()
 
 
 def read(table: Table, folder: Path) -> Tls | None:
     """The files that a `[tls]` names, looked at; None where there is no such table, or a problem with it."""
     certificate_name, key_name = table.text("certificate"), table.text("key")
+    authority_name, wanted = table.text("client_ca"), table.text("client_certificates", "required")
+    clients = tuple(_client(each) for each in table.tables("clients"))
+    if wanted not in ("optional", "required"):
+        table.problem("client_certificates", f"must be optional or required, not {wanted!r}")
+    if clients and not authority_name:
+        table.problem("client_ca", "must name a file: whoever signs the certificates of the clients below")
     table.finish()
     if not certificate_name and not key_name:
         return None
@@ -49,9 +73,50 @@ def read(table: Table, folder: Path) -> Tls | None:
     private = _file(table, "key", folder / key_name, secret=True)
     if certificate is None or private is None:
         return None
-    if not _fit(table, certificate, private):
+    authority = _file(table, "client_ca", folder / authority_name, secret=False) if authority_name else b""
+    if authority is None or not _fit(table, certificate, private):
         return None
-    return Tls(certificate=certificate, key=private, certificate_file=(folder / certificate_name).absolute())
+    if authority_name and not _is_authority(authority):
+        table.problem("client_ca", "this is no certificate in PEM", "it begins with -----BEGIN CERTIFICATE-----")
+    return Tls(
+        certificate=certificate,
+        key=private,
+        certificate_file=(folder / certificate_name).absolute(),
+        client_ca=authority,
+        required=wanted == "required",
+        clients=clients,
+    )
+
+
+def _client(table: Table) -> CertificateClient:
+    san, fingerprint = table.text("san"), table.text("sha256").lower().replace(":", "")
+    if bool(san) == bool(fingerprint):
+        table.problem("san", "write either san or sha256: which certificate is meant")
+    if san and not _SAN.fullmatch(san):
+        table.problem("san", f"{san!r} is no name", "such as DNS:shop.example.org, URI:spiffe://example.org/shop")
+    if fingerprint and not _SHA256.fullmatch(fingerprint):
+        table.problem("sha256", "must be 64 hexadecimal digits: openssl x509 -noout -fingerprint -sha256")
+    subject = table.text("subject")
+    if not 1 <= len(subject) <= 255 or not subject.isprintable():
+        table.problem("subject", "must have 1 to 255 printable characters: who the client is to us")
+    names, scopes = table.texts("roles"), table.texts("scopes")
+    for name in names:
+        if not roles.NAME.fullmatch(name):
+            table.problem("roles", f"{name!r} is not the name of a role")
+    for scope in scopes:
+        if not roles.SCOPE.fullmatch(scope):
+            table.problem("scopes", f"{scope!r} is not a scope", roles.SCOPE_HINT)
+    tenant = table.text("tenant") or None
+    table.finish()
+    granted = (*scopes, *(f"role:{name}" for name in names))
+    return CertificateClient(san=san, sha256=fingerprint, subject=subject, tenant=tenant, scopes=granted)
+
+
+def _is_authority(content: bytes) -> bool:
+    try:
+        return bool(x509.load_pem_x509_certificates(content))
+    except ValueError:
+        return False
 
 
 def _file(table: Table, key: str, path: Path, *, secret: bool) -> bytes | None:

@@ -59,6 +59,8 @@ class SettingsLink:
         contents = {"settings": record.encode(self.document.settings)}
         if self.document.tls is not None:
             contents |= {"certificate": self.document.tls.certificate, "key": self.document.tls.key}
+            if self.document.tls.client_ca:
+                contents["client_ca"] = self.document.tls.client_ca
         files: dict[str, int] = {}
         try:
             for name, content in contents.items():

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if configuration is None:
             raise ConfigurationError(Problem("settings", "the foreman sent none"))
         settings_link.setblocking(False)
-        tls_context = tls.context(configuration.files)
+        tls_context = tls.context(configuration.files, client_certificates=configuration.settings.client_certificates)
         folder = own_folder(passed["data"])
         confine(options.uid, options.gid)
         logs = output.open_directory(passed["data"])

@@ -17,6 +17,7 @@ from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.cache import Cache
 from runagentd.gateway.caching import Stage
+from runagentd.gateway.certificates import Certificates
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
 from runagentd.gateway.doors.native import NativeDoor, check_method
@@ -76,10 +77,11 @@ class Application:
         self._quotas = Quotas(folder, log)
         self._limits = Limits(configuration.settings.limits, self._quotas)
         self._ledger = Ledger(folder, log)
+        self._certificates = Certificates(configuration.settings.clients, issuer=issuer)
         self._secure = secure
         self.front = Front(configuration.settings.http, secure=secure)
         self.identity = Identity(
-            authenticators(self._trust, issuer=issuer, audience=audience),
+            (*authenticators(self._trust, issuer=issuer, audience=audience), self._certificates),
             trust=self._trust,
             roles=configuration.roles,
             clock=wall_clock,
@@ -108,6 +110,7 @@ class Application:
         """Take over other settings; calls that are under way go on as they began."""
         self._configuration.close()
         self._configuration = configuration
+        self._certificates.configure(configuration.settings.clients)
         self.identity.set_roles(configuration.roles)
         self._cache.resize(configuration.settings.cache_bytes)
         self._limits.configure(configuration.settings.limits)

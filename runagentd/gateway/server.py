@@ -67,12 +67,16 @@ class _Connection(RequestHandler):
         self._held = False
         self._idle: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
+        self.certificate: bytes | None = None
+        """the client's, in DER, where mutual TLS has verified one"""
         self.begun = False
         """whether aiohttp has had a whole head on this connection: from then on it minds the time itself"""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._server.open_connections += 1
+        ssl_object = transport.get_extra_info("ssl_object")
+        self.certificate = None if ssl_object is None else ssl_object.getpeercert(True)
         self._idle_since = self._loop.time()
         self._idle = self._loop.call_later(IDLE_SECONDS, self._look_if_idle)
 
@@ -120,7 +124,7 @@ class _Connection(RequestHandler):
         if transport is None:
             return
         front = self._server.front()
-        exchange = PlainExchange(request, self.peername, front)
+        exchange = PlainExchange(request, self.peername, self.certificate, front)
         try:
             reply = await self._server.reply(exchange)
         except ConnectionError:
@@ -314,10 +318,11 @@ def _date(second: int) -> str:
 class PlainExchange:
     """Implements `Exchange` on a plain request, which has no use for a stream or a WebSocket."""
 
-    __slots__ = ("_front", "_peername", "_request", "arrived", "id", "method", "path", "query")
+    __slots__ = ("_front", "_peername", "_request", "arrived", "certificate", "id", "method", "path", "query")
     foreign = False
 
-    def __init__(self, request: plain.Plain, peername: object, front: Front) -> None:
+    def __init__(self, request: plain.Plain, peername: object, certificate: bytes | None, front: Front) -> None:
+        self.certificate = certificate
         self._front = front
         self._request = request
         self._peername = peername
@@ -331,10 +336,6 @@ class PlainExchange:
         peer = str(self._peername[0]) if isinstance(self._peername, tuple) else ""
         proxies = self._front.proxies
         return peer if proxies is None else proxies.client(peer, self._request.fields.get)
-
-    @property
-    def certificate(self) -> bytes | None:
-        return None
 
     def header(self, name: str) -> str | None:
         return self._request.fields.get(name.lower())
@@ -389,7 +390,8 @@ class HttpExchange:
 
     @property
     def certificate(self) -> bytes | None:
-        return None
+        protocol = self._request.protocol
+        return protocol.certificate if isinstance(protocol, _Connection) else None
 
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)

@@ -14,8 +14,11 @@ _CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2 (RFC 9325, section 4.2): forward secrecy and authenticated encryption only. 1.3 has no others."""
 
 
-def context(files: Mapping[str, int]) -> ssl.SSLContext | None:
-    """For the descriptors `certificate` and `key`, PEM; None where there are none. OSError if they do not fit."""
+def context(files: Mapping[str, int], *, client_certificates: str = "") -> ssl.SSLContext | None:
+    """For the descriptors `certificate` and `key`, PEM; None where there are none. OSError if they do not fit.
+
+    With `client_certificates` (optional, required) clients show one, signed by an authority of `client_ca`.
+    """
     if "certificate" not in files:
         return None
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -25,6 +28,9 @@ def context(files: Mapping[str, int]) -> ssl.SSLContext | None:
     made.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     made.set_alpn_protocols(["http/1.1"])
     load(made, files)
+    if client_certificates:
+        made.load_verify_locations(f"/proc/self/fd/{files['client_ca']}")
+        made.verify_mode = ssl.CERT_REQUIRED if client_certificates == "required" else ssl.CERT_OPTIONAL
     return made
 
 

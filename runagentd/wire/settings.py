@@ -64,11 +64,25 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateClient:
+    """Whose a certificate is that has this name ("DNS:…", "URI:…", "email:…"), or this SHA-256 in hexadecimal."""
+
+    san: str
+    sha256: str
+    subject: str
+    tenant: str | None
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of it; the defaults are those of a daemon without a configuration file."""
 
     roles: tuple[RoleSettings, ...] = ()
     limits: Limits = Limits()
     http: Http = Http()
+    client_certificates: str = ""
+    """optional, required, or empty for none"""
+    clients: tuple[CertificateClient, ...] = ()
     cache_bytes: int = 64 * 1024 * 1024
     """how much of kept answers fits into memory; 0 keeps none"""

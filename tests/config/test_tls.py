@@ -71,3 +71,25 @@ def test_an_expired_certificate_an_encrypted_key_and_other_files_are_refused(tmp
     assert problem(tmp_path) == "runagentd.toml: tls.key: this is no private key in PEM"
     (tmp_path / "certificate.pem").write_text("nothing")
     assert problem(tmp_path).startswith("runagentd.toml: tls.certificate: this is no certificate in PEM\nhint: ")
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ('client_ca = "none.pem"\n', "tls.client_ca: "),
+        ('client_ca = "key.pem"\n', "tls.client_ca: this is no certificate in PEM"),
+        ('client_certificates = "maybe"\n', "tls.client_certificates: must be optional or required, not 'maybe'"),
+        ('[[tls.clients]]\nsan = "DNS:a"\nsubject = "a"\n', "tls.client_ca: must name a file"),
+        ('client_ca = "certificate.pem"\n[[tls.clients]]\nsubject = "a"\n', "write either san or sha256"),
+        ('client_ca = "certificate.pem"\n[[tls.clients]]\nsan = "a"\nsubject = "a"\n', "'a' is no name"),
+        ('client_ca = "certificate.pem"\n[[tls.clients]]\nsha256 = "ab"\nsubject = "a"\n', "must be 64 hexadecimal"),
+        ('client_ca = "certificate.pem"\n[[tls.clients]]\nsan = "DNS:a"\n', "subject: must have 1 to 255"),
+    ],
+)
+def test_a_wrong_part_of_mutual_tls_is_told_with_its_place(tmp_path: Path, more: str, problem: str) -> None:
+    """Before anything starts."""
+    certificates.write(tmp_path)
+    text = f'[tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\n{more}'
+    with pytest.raises(ConfigurationError) as raised:
+        load.parse(text.encode(), "runagentd.toml", tmp_path)
+    assert problem in str(raised.value)

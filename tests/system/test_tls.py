@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from cryptography import x509
 
 from tests import certificates
-from tests.system.daemon import Daemon, serve
+from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -119,3 +120,112 @@ def test_another_certificate_is_served_after_a_hangup_without_a_restart(daemon: 
     daemon.wait_for_log("the configuration was not taken over")
     with connect(daemon, unverified()) as last:
         assert serial(last) == 2
+
+
+MUTUAL = """
+    [tls]
+    certificate = "certificate.pem"
+    key = "key.pem"
+    client_ca = "authority/certificate.pem"
+    client_certificates = "optional"
+
+    [[tls.clients]]
+    san = "URI:spiffe://example.org/shop"
+    subject = "shop"
+    scopes = ["agents:invoke:greeter/*"]
+
+    [[tls.clients]]
+    sha256 = "FINGERPRINT"
+    subject = "reader"
+    roles = ["reader"]
+
+    [roles.reader]
+    allow = ["agents:read"]
+"""
+
+
+def showing(path: Path) -> ssl.SSLContext:
+    context = unverified()
+    context.load_cert_chain(path)
+    return context
+
+
+def me(connection: http.client.HTTPConnection, token: str | None = None) -> tuple[int, str]:
+    connection.request("GET", "/v1/me", headers={} if token is None else {"Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    body = json.loads(answer.read())
+    return answer.status, str(body["subject"] if answer.status == 200 else body["detail"])
+
+
+def call_without_a_token(connection: http.client.HTTPConnection) -> int:
+    connection.request("POST", PATH, json.dumps({"name": "Ada"}), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def test_a_certificate_is_who_the_operator_says_it_is(tmp_path: Path) -> None:
+    """By a name in it or by its digest; nobody's where neither is known; a token goes before it; it can be revoked."""
+    certificates.write(tmp_path, serial=1)
+    (tmp_path / "authority").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for folder in ("authority", "elsewhere"):
+        certificates.write(tmp_path / folder)
+    names = {"shop": "authority", "reader": "authority", "nobody": "authority", "foreign": "elsewhere"}
+    digests = {
+        name: certificates.write_client(
+            tmp_path, name, f"spiffe://example.org/{'shop' if name == 'foreign' else name}", authority=tmp_path / folder
+        )
+        for name, folder in names.items()
+    }
+    config = tmp_path / "runagentd.toml"
+    config.write_text(MUTUAL.replace("FINGERPRINT", digests["reader"].upper()))
+    with serve([agent(tmp_path, "greeter", SOURCE, "greet")], options=["--config", str(config)]) as daemon:
+        with connect(daemon, unverified()) as connection:
+            assert me(connection) == (401, "no token was sent")
+            assert me(connection, daemon.token) == (200, "serve")
+        with connect(daemon, showing(tmp_path / "shop.pem")) as connection:
+            assert me(connection) == (200, "shop")
+            assert me(connection, daemon.token) == (200, "serve")
+            assert me(connection, "bad")[0] == 401
+            assert [call_without_a_token(connection) for _ in range(2)] == [200, 200]
+        with connect(daemon, showing(tmp_path / "reader.pem")) as connection:
+            assert me(connection) == (200, "reader")
+            assert call_without_a_token(connection) == 403
+        with connect(daemon, showing(tmp_path / "nobody.pem")) as connection:
+            assert me(connection) == (401, "the client certificate is nobody's here")
+        with (
+            pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)),
+            connect(daemon, showing(tmp_path / "foreign.pem")) as connection,
+        ):
+            me(connection)
+
+        with connect(daemon, showing(tmp_path / "shop.pem")) as connection:
+            assert me(connection)[0] == 200
+            command = [sys.executable, "-m", "runagentd.cli.runagentctl", "token", "revoke", digests["shop"]]
+            subprocess.run([*command, "--state-dir", str(daemon.state_dir)], cwd=ROOT, check=True, timeout=60)
+            assert me(connection) == (401, "the token, key or certificate was revoked")
+
+        config.write_text(MUTUAL.replace("FINGERPRINT", digests["nobody"]).replace("optional", "required"))
+        os.kill(daemon.process.pid, signal.SIGHUP)
+        daemon.wait_for_log("the settings have changed")
+        with connect(daemon, showing(tmp_path / "nobody.pem")) as connection:
+            assert me(connection) == (200, "reader")
+
+
+def test_where_certificates_are_required_nobody_gets_in_without_one(tmp_path: Path) -> None:
+    """Not even with a token."""
+    certificates.write(tmp_path, serial=1)
+    (tmp_path / "authority").mkdir()
+    certificates.write(tmp_path / "authority")
+    certificates.write_client(tmp_path, "shop", "spiffe://example.org/shop", authority=tmp_path / "authority")
+    config = tmp_path / "runagentd.toml"
+    config.write_text(MUTUAL.replace("FINGERPRINT", "0" * 64).replace("optional", "required"))
+    with serve([agent(tmp_path, "greeter", SOURCE, "greet")], options=["--config", str(config)]) as daemon:
+        with (
+            pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)),
+            connect(daemon, unverified()) as connection,
+        ):
+            me(connection, daemon.token)
+        with connect(daemon, showing(tmp_path / "shop.pem")) as connection:
+            assert me(connection) == (200, "shop")
