@@ -11,8 +11,11 @@ import socket
 import time
 from pathlib import Path
 
+import msgspec
+
 from runagentd import errors
 from runagentd.errors import Refusal
+from runagentd.gateway import openapi
 from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.cache import Cache
@@ -20,7 +23,7 @@ from runagentd.gateway.caching import Stage
 from runagentd.gateway.certificates import Certificates
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
-from runagentd.gateway.doors.native import NativeDoor, check_method
+from runagentd.gateway.doors.native import NativeDoor, check_method, credentials
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.doors.runagent import RunAgentDoor
 from runagentd.gateway.exchange import Exchange, Reply
@@ -78,6 +81,7 @@ class Application:
         self._limits = Limits(configuration.settings.limits, self._quotas)
         self._ledger = Ledger(folder, log)
         self._certificates = Certificates(configuration.settings.clients, issuer=issuer)
+        self._version = version
         self._secure = secure
         self.front = Front(configuration.settings.http, secure=secure)
         self.identity = Identity(
@@ -167,9 +171,20 @@ class Application:
                 return await self._runagent.answer(exchange, tuple(rest))
             case ("livez",) | ("readyz",):
                 return self._health(exchange, parts[0])
+            case ("openapi.json",):
+                return await self._openapi(exchange)
             case (".well-known", "jwks.json"):
                 return await self._public_keys.answer(exchange)
         return problem(Refusal(errors.NOT_FOUND, "there is nothing at this path", hint="see docs/api.md"), exchange.id)
+
+    async def _openapi(self, exchange: Exchange) -> Reply:
+        """With the operations that the caller may know of, so it takes a token."""
+        try:
+            check_method(exchange, "GET", "HEAD")
+            views = await self._pipeline.visible_all(credentials(exchange))
+        except Refusal as refusal:
+            return problem(refusal, exchange.id)
+        return Reply(200, msgspec.json.encode(openapi.document(views, version=self._version)))
 
     def _health(self, exchange: Exchange, which: str) -> Reply:
         """livez: this process answers. readyz: calls are taken, and the supervisor is there to start instances."""

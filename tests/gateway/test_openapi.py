@@ -1,0 +1,130 @@
+"""The document that describes what a caller may call."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runagentd import errors
+from runagentd.gateway.openapi import schema_of
+from runagentd.wire.channel import Frame
+from runagentd.wire.manifest import CacheScope, Caching
+from tests.fakes_gateway import Gateway
+
+INVOKE = "/v1/agents/echo-1/entrypoints/say:invoke"
+
+
+def document(gateway: Gateway, token: str = "") -> dict[str, Any]:
+    """Any: JSON."""
+    got = gateway.ask("GET", "/openapi.json", token=token)
+    assert (got.status, got.headers["content-type"]) == (200, "application/json")
+    found: dict[str, Any] = got.json()
+    return found
+
+
+def test_each_entrypoint_is_an_operation_with_its_parameters(gateway: Gateway) -> None:
+    """As the runner has described them."""
+    gateway.ready(cache=Caching(ttl=60, swr=5, scope=CacheScope.TENANT, streams=False, max_bytes=10))
+    found = document(gateway)
+    assert found["openapi"] == "3.1.0"
+    operation = found["paths"][INVOKE]["post"]
+    assert operation["operationId"] == "echo_2d_1_say"
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == {
+        "type": "object",
+        "properties": {"text": {"type": "string"}},
+        "required": ["text"],
+        "additionalProperties": False,
+    }
+    assert operation["description"] == "Say it."
+    assert operation["x-runagentd-cache"] == {
+        "ttl": 60, "stale_while_revalidate": 5, "scope": "tenant", "streams": False,
+    }  # fmt: skip
+    assert operation["x-runagentd-limits"]["concurrency"] == 1
+    statuses = {str(kind.native_status) for kind in vars(errors).values() if isinstance(kind, errors.ErrorKind)}
+    assert set(operation["responses"]) == (statuses - {"405"}) | {"200", "304"}
+    for reference in [row["$ref"] for row in operation["responses"].values() if "$ref" in row]:
+        assert reference.rpartition("/")[2] in found["components"]["responses"]
+
+
+@pytest.mark.parametrize(("streams", "types"), [(True, {"text/event-stream"}), (False, {"application/json"})])
+def test_a_stream_answers_with_events_and_a_function_with_json(
+    gateway: Gateway, streams: bool, types: set[str]
+) -> None:
+    """So that who tries it out asks for the right one."""
+    gateway.ready(streams=streams)
+    assert set(document(gateway)["paths"][INVOKE]["post"]["responses"]["200"]["content"]) == types
+
+
+def test_it_shows_what_the_caller_may_know_of_and_nothing_else(gateway: Gateway) -> None:
+    """It takes a token for that."""
+    gateway.ready("say", "pay")
+    assert gateway.ask("GET", "/openapi.json", token=None).status == 401
+    assert [path for path in document(gateway, gateway.token("other"))["paths"] if ":invoke" in path] == []
+    assert len([path for path in document(gateway)["paths"] if ":invoke" in path]) == 2
+
+
+def test_what_an_agent_makes_up_is_data_and_nothing_else(gateway: Gateway) -> None:
+    """Types that are none, defaults that are no JSON, names with braces and slashes."""
+    gateway.supervisor.serve(tags=("{say}/x",))
+    runner = gateway.supervisor.offer()
+    runner.hello()
+    parameters = [
+        {"name": "$ref", "kind": "keyword_only", "required": True, "type": "__import__('os').system('x')"},
+        {"name": "b", "kind": "nonsense", "type": "(" * 400, "default": "}{"},
+        {"name": "c", "kind": "var_keyword"},
+    ]
+    body = json.dumps({"entrypoints": [{"tag": "{say}/x", "parameters": parameters, "doc": "<img onerror=x>"}]})
+    runner.send(Frame.DESCRIBE, 0, None, body.encode())
+    gateway.supervisor.receive()
+    operation = document(gateway)["paths"]["/v1/agents/echo-1/entrypoints/%7Bsay%7D%2Fx:invoke"]["post"]
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == {
+        "type": "object",
+        "properties": {"$ref": {}, "b": {}},
+        "additionalProperties": True,
+        "required": ["$ref"],
+    }
+    assert operation["description"] == "<img onerror=x>"
+
+
+@pytest.mark.parametrize(
+    ("text", "schema"),
+    [
+        ("str", {"type": "string"}),
+        ("list[int]", {"type": "array", "items": {"type": "integer"}}),
+        ("dict[str, float]", {"type": "object", "additionalProperties": {"type": "number"}}),
+        ("str | None", {"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        ("int | str | None", {"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}]}),
+        ("typing.Optional[bool]", {"anyOf": [{"type": "boolean"}, {"type": "null"}]}),
+        ("Literal['a', 1, None]", {"enum": ["a", 1, None]}),
+        ("tuple[int, ...]", {"type": "array", "items": {"type": "integer"}}),
+        (
+            "tuple[int, str]",
+            {
+                "type": "array",
+                "prefixItems": [{"type": "integer"}, {"type": "string"}],
+                "minItems": 2,
+                "maxItems": 2,
+            },
+        ),
+        ("datetime.datetime", {"type": "string", "format": "date-time"}),
+        ("int | MyModel", {}),
+        ("MyModel", {}),
+        ("Literal[x]", {}),
+        ("not a type", {}),
+        (None, {}),
+        ("list[" * 50 + "int" + "]" * 50, None),
+    ],
+)
+def test_a_type_becomes_a_schema_where_it_is_understood(text: str | None, schema: object) -> None:
+    """Any value where it is not."""
+    assert schema is None or schema_of(text) == schema
+
+
+@given(st.text(max_size=120))
+def test_any_text_becomes_a_schema(text: str) -> None:
+    """Whatever an agent calls a type."""
+    assert isinstance(json.dumps(schema_of(text)), str)
