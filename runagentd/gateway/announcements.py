@@ -126,6 +126,11 @@ class Announcements:
             case Drain():
                 self.drain(message.grace_ms / 1000)
 
+    @property
+    def introduced(self) -> bool:
+        """Whether the supervisor has named every agent."""
+        return self._introduced.is_set()
+
     async def know_agents(self) -> None:
         """Return once the supervisor has named every agent; `Refusal` where it does not in time.
 

@@ -160,9 +160,10 @@ class Application:
 
     async def answer(self, exchange: Exchange) -> Reply | None:
         """Give an exchange to its door."""
-        reply = self.front.preflight(exchange)
-        if reply is not None:
-            return reply
+        if exchange.method == "OPTIONS":
+            reply = self.front.preflight(exchange)
+            if reply is not None:
+                return reply
         parts = segments(exchange.path)
         match parts:
             case ("v1", *rest):

@@ -42,8 +42,8 @@ class Front:
         return {"Vary": "Origin", "Access-Control-Allow-Origin": origin or "", "Access-Control-Expose-Headers": EXPOSED}
 
     def preflight(self, exchange: Exchange) -> Reply | None:
-        """The answer to a browser that asks first (Fetch, section 3.2.2), for which it shows no token; else None."""
-        if exchange.method != "OPTIONS" or exchange.header("Access-Control-Request-Method") is None:
+        """The answer to OPTIONS of a browser that asks first (Fetch, section 3.2.2) and shows no token; else None."""
+        if exchange.header("Access-Control-Request-Method") is None:
             return None
         if exchange.header("Origin") not in self._origins:
             return None

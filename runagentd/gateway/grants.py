@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PLAIN_SCOPES = frozenset({"agents:read", "agents:deploy", "policies:write", "keys:admin", "audit:read", "metrics:read"})
+_REMEMBERED_MAX = 256
 _INVOKE = re.compile(r"agents:invoke:([^/ *]*\*?)/([^/ *]*\*?)")
 _ROLE = re.compile(r"role:([A-Za-z0-9_.-]{1,64})")
 
@@ -60,15 +61,31 @@ class Grants:
     invoke: tuple[Invoke, ...] = ()
     deny: tuple[Invoke, ...] = ()
     plain: frozenset[str] = frozenset()
+    _found: dict[tuple[tuple[str, ...], str | None], bool] = field(default_factory=dict, compare=False, repr=False)
+    """answers that were given before: a caller asks the same again and again, and each costs two microseconds"""
 
     def sees(self, names: tuple[str, ...]) -> bool:
         """Whether at least one entrypoint of the agent may be callable: else there is no such agent for them."""
+        found = self._found.get((names, None))
+        return self._remember((names, None), self._sees(names)) if found is None else found
+
+    def may_invoke(self, names: tuple[str, ...], tag: str) -> bool:
+        """Whether this entrypoint may be called."""
+        found = self._found.get((names, tag))
+        return self._remember((names, tag), self._may_invoke(names, tag)) if found is None else found
+
+    def _remember(self, question: tuple[tuple[str, ...], str | None], answer: bool) -> bool:
+        if len(self._found) >= _REMEMBERED_MAX:
+            self._found.clear()
+        self._found[question] = answer
+        return answer
+
+    def _sees(self, names: tuple[str, ...]) -> bool:
         if any(rule.tag.everything and _any(rule.agent, names) for rule in self.deny):
             return False
         return any(_any(rule.agent, names) for rule in self.invoke)
 
-    def may_invoke(self, names: tuple[str, ...], tag: str) -> bool:
-        """Whether this entrypoint may be called."""
+    def _may_invoke(self, names: tuple[str, ...], tag: str) -> bool:
         if any(rule.tag.matches(tag) and _any(rule.agent, names) for rule in self.deny):
             return False
         return any(rule.tag.matches(tag) and _any(rule.agent, names) for rule in self.invoke)

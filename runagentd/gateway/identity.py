@@ -113,13 +113,13 @@ class Identity:
         self._known: dict[bytes, tuple[float, Principal]] = {}
         self._epoch = 0
 
-    def remembered(self, credentials: Credentials) -> bool:
-        """Whether these were found good a short time ago: a look that costs next to nothing."""
+    def recall(self, credentials: Credentials) -> Principal | None:
+        """Whose token this is, where it was found good a short time ago: a look that costs a microsecond."""
         token = credentials.token
         if token is None or len(token) > TOKEN_BYTES_MAX:
-            return False
+            return None
         entry = self._known.get(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest())
-        return entry is not None and self._clock() < entry[0]
+        return self._admitted(entry[1], credentials) if entry is not None and self._clock() < entry[0] else None
 
     async def principal(self, credentials: Credentials) -> Principal:
         """Whose credentials these are; `Refusal` AUTHENTICATION where they are missing or not good."""
@@ -138,6 +138,9 @@ class Identity:
             principal = entry[1]
         else:
             principal = await self._verified(key, credentials, now)
+        return self._admitted(principal, credentials)
+
+    def _admitted(self, principal: Principal, credentials: Credentials) -> Principal:
         if principal.networks:
             _check_address(credentials.address, principal.networks)
         if principal.api_key is not None:

@@ -93,6 +93,8 @@ class Limits:
         kinds = {kind for kind, _ in self._rules}
         self.on = not kinds.isdisjoint(("principal", "tenant", "agent"))
         """whether `calls` has anything to do"""
+        self.on_addresses = self._address is not None
+        """whether `connection` has anything to do"""
         self.on_tags = "tag" in kinds
 
     # ---- addresses

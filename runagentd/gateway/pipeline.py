@@ -76,13 +76,16 @@ class Pipeline:
         """All stages up to the channel, in their order; `Refusal` from any of them."""
         self.admit(request)
         principal = running.principal = await self.authenticate(request)
-        await self._announcements.know_agents()
+        if not self._announcements.introduced:
+            await self._announcements.know_agents()
         agent = running.agent = self.authorize(principal, request.agent)
-        self.limit(request, principal, agent, running)
+        if self._limits.on:
+            self.limit(request, principal, agent, running)
         asked = await self.decode(request, agent, running)
         if running.revoked:
             raise _revoked()
-        self.limit_tag(request, asked.tag, agent, running)
+        if self._limits.on_tags:
+            self.limit_tag(request, asked.tag, agent, running)
         running.single = asked.mode is Mode.SINGLE
         if request.idempotency_key is not None:
             if self.once(request, asked, agent, running):
@@ -102,6 +105,10 @@ class Pipeline:
 
     async def authenticate(self, request: Request) -> Principal:
         """Who calls."""
+        if not self._limits.on_addresses:
+            known = self._identity.recall(request.credentials)
+            if known is not None:
+                return known
         return await self.principal(request.credentials)
 
     async def principal(self, credentials: Credentials) -> Principal:
@@ -109,7 +116,7 @@ class Pipeline:
         limits = self._limits
         limits.connection(credentials.address)
         barred = limits.barred(credentials.address)
-        if barred is not None and not self._identity.remembered(credentials):
+        if barred is not None and self._identity.recall(credentials) is None:
             raise barred
         try:
             return await self._identity.principal(credentials)
