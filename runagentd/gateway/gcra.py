@@ -10,28 +10,33 @@ Where there is no room for another key, all new ones share one bucket.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SECOND = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rate:
     """`count` in `seconds`, of which `burst` may come at once."""
 
     count: int
     seconds: int
     burst: int
+    interval: int = field(init=False, compare=False)
+    """nanoseconds between two, rounded up: never more than `count` in `seconds`"""
+    slack: int = field(init=False, compare=False)
+    """how far ahead of now a bucket may be full and still have one left"""
+    window_seconds: int = field(init=False, compare=False)
+    """how long an empty bucket takes to be full"""
 
-    @property
-    def interval(self) -> int:
-        """Nanoseconds between two, rounded up: never more than `count` in `seconds`."""
-        return -(-self.seconds * SECOND // self.count)
-
-    @property
-    def window_seconds(self) -> int:
-        """How long an empty bucket takes to be full."""
-        return -(-self.interval * self.burst // SECOND)
+    def __post_init__(self) -> None:
+        interval = -(-self.seconds * SECOND // self.count)
+        for name, value in (
+            ("interval", interval),
+            ("slack", (self.burst - 1) * interval),
+            ("window_seconds", -(-interval * self.burst // SECOND)),
+        ):
+            object.__setattr__(self, name, value)
 
 
 class Buckets:
@@ -47,12 +52,13 @@ class Buckets:
 
     def wait(self, key: str, rate: Rate, now: int) -> int:
         """Nanoseconds until one may be taken; 0 for now."""
-        full_at = max(self._of(key), now)
-        return max(0, full_at - (rate.burst - 1) * rate.interval - now)
+        ahead = self._of(key) - now
+        return ahead - rate.slack if ahead > rate.slack else 0
 
     def take(self, key: str, rate: Rate, now: int) -> None:
         """One less; whether there is one was asked before."""
-        full_at = max(self._of(key), now) + rate.interval
+        full_at = self._of(key)
+        full_at = (full_at if full_at > now else now) + rate.interval
         if key not in self._full_at and len(self._full_at) >= self._keys_max and not self._forget(now):
             self._shared = full_at
             return
@@ -62,8 +68,10 @@ class Buckets:
 
     def left(self, key: str, rate: Rate, now: int) -> tuple[int, int]:
         """(how many may be taken at once, seconds until the bucket is full)."""
-        missing = max(0, self._of(key) - now)
-        return (rate.burst * rate.interval - missing) // rate.interval, -(-missing // SECOND)
+        missing = self._of(key) - now
+        if missing <= 0:
+            return rate.burst, 0
+        return (rate.slack + rate.interval - missing) // rate.interval, -(-missing // SECOND)
 
     def _of(self, key: str) -> int:
         full_at = self._full_at.get(key)

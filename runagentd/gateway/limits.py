@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
@@ -86,6 +86,7 @@ class Limits:
             rate = Rate(limit.count, limit.seconds, limit.burst) if limit.count else None
             self._rules[limit.kind, limit.name] = Rule(limit.kind, rate, limit.concurrency, limit.daily)
             self._buckets.setdefault(limit.kind, Buckets(KEYS_MAX))
+        self._with_exceptions = {kind for kind, name in self._rules if name}
         self._loopback = configured.loopback
         self._keys: dict[str, str | None] = {}
         self._address = self._rules.get(("address", ""))
@@ -188,45 +189,47 @@ class Limits:
 
     def of(self, principal: Principal) -> list[dict[str, object]]:
         """What a principal has left, for `GET /v1/me`."""
-        rows = []
         charges = [self._charge("principal", principal.digest, principal.subject)]
         if principal.tenant is not None:
             charges.append(self._charge("tenant", principal.tenant, principal.tenant))
-        for charge in charges:
-            if charge is not None:
-                rows += [row for _, row in self._left(charge)]
-        return rows
+        now = time.monotonic_ns()
+        names = ("name", "quota", "window", "left", "reset")
+        return [
+            dict(zip(names, row, strict=True))
+            for charge in charges
+            if charge is not None
+            for row in self._left(charge, now)
+        ]
 
     def _charge(self, kind: str, key: str, *names: str) -> Charge | None:
-        for name in names:
-            rule = self._rules.get((kind, name)) if name else None
-            if rule is not None:
-                return Charge(rule, key)
+        if kind in self._with_exceptions:
+            for name in names:
+                rule = self._rules.get((kind, name)) if name else None
+                if rule is not None:
+                    return Charge(rule, key)
         rule = self._rules.get((kind, ""))
         return None if rule is None else Charge(rule, key)
 
-    def _take(self, charges: Iterable[Charge], hold: Hold, headers: dict[str, str], door: str) -> None:
+    def _take(self, charges: Sequence[Charge], hold: Hold, headers: dict[str, str], door: str) -> None:
         now = time.monotonic_ns()
-        charges = list(charges)
         try:
             for charge in charges:
                 self._ask(charge, now)
             for charge in charges:
-                rule, quota = charge.rule, f"{charge.rule.kind}:{charge.key}"
-                if rule.daily and not self._quotas.take(quota, rule.daily, time.time()):
-                    raise _refusal(
-                        rule, _until_tomorrow(), f"the daily quota of {rule.daily} calls is used up", "daily"
-                    )
+                rule = charge.rule
+                if rule.daily and not self._quotas.take(f"{rule.kind}:{charge.key}", rule.daily, time.time()):
+                    raise _used_up(rule)
         except Refusal:
             hold.release()
-            self._show(charges, headers, door)
+            self._show(charges, headers, door, now)
             raise
         for charge in charges:
-            if charge.rule.rate is not None:
-                self._buckets[charge.rule.kind].take(charge.key, charge.rule.rate, now)
-            if charge.rule.concurrency:
-                hold.take(f"{charge.rule.kind}:{charge.key}")
-        self._show(charges, headers, door)
+            rule = charge.rule
+            if rule.rate is not None:
+                self._buckets[rule.kind].take(charge.key, rule.rate, now)
+            if rule.concurrency:
+                hold.take(f"{rule.kind}:{charge.key}")
+        self._show(charges, headers, door, now)
 
     def _ask(self, charge: Charge, now: int) -> None:
         rule = charge.rule
@@ -236,48 +239,48 @@ class Limits:
                 said = f"{rule.rate.count} calls in {_seconds(rule.rate.seconds)}"
                 raise _refusal(rule, wait / SECOND, f"more than {said} for this {rule.kind}")
         if rule.concurrency and self._places.get(f"{rule.kind}:{charge.key}", 0) >= rule.concurrency:
-            raise _refusal(
-                rule, 1.0, f"more than {rule.concurrency} calls at one time for this {rule.kind}", "concurrency"
-            )
+            said = f"{rule.concurrency} calls at one time"
+            raise _refusal(rule, 1.0, f"more than {said} for this {rule.kind}", "concurrency")
         if rule.daily and self._quotas.left(f"{rule.kind}:{charge.key}", rule.daily, time.time()) < 1:
-            raise _refusal(rule, _until_tomorrow(), f"the daily quota of {rule.daily} calls is used up", "daily")
+            raise _used_up(rule)
 
-    def _left(self, charge: Charge) -> list[tuple[tuple[int, int, int, int], dict[str, object]]]:
-        """((quota, window, remaining, reset), the same for people) of each counted limit of a charge."""
+    def _left(self, charge: Charge, now: int) -> list[tuple[str, int, int, int, int]]:
+        """(name, quota, window, what is left, seconds until it is full) of each counted limit of a charge."""
         rule, rows = charge.rule, []
-        if rule.rate is not None:
-            left, reset = self._buckets[rule.kind].left(charge.key, rule.rate, time.monotonic_ns())
-            rows.append((rule.kind, rule.rate.burst, rule.rate.window_seconds, left, reset))
+        rate = rule.rate
+        if rate is not None:
+            left, reset = self._buckets[rule.kind].left(charge.key, rate, now)
+            rows.append((rule.kind, rate.burst, rate.window_seconds, left, reset))
         if rule.daily:
-            now = time.time()
-            left = self._quotas.left(f"{rule.kind}:{charge.key}", rule.daily, now)
+            left = self._quotas.left(f"{rule.kind}:{charge.key}", rule.daily, time.time())
             rows.append((f"{rule.kind}-daily", rule.daily, DAY_SECONDS, left, math.ceil(_until_tomorrow())))
-        return [
-            (
-                (quota, window, left, reset),
-                {"name": name, "quota": quota, "window": window, "left": left, "reset": reset},
-            )
-            for name, quota, window, left, reset in rows
-        ]
+        return rows
 
-    def _show(self, charges: Iterable[Charge], headers: dict[str, str], door: str) -> None:
+    def _show(self, charges: Sequence[Charge], headers: dict[str, str], door: str, now: int) -> None:
         """The fields of draft-ietf-httpapi-ratelimit-headers on our door, the older ones on RunAgent's."""
-        rows = [row for charge in charges for row in self._left(charge)]
-        if not rows:
-            return
-        if door == "native":
-            policies = [f'"{shown["name"]}";q={quota};w={window}' for (quota, window, _, _), shown in rows]
-            left = [f'"{shown["name"]}";r={remaining};t={reset}' for (_, _, remaining, reset), shown in rows]
-            for name, values in (("RateLimit-Policy", policies), ("RateLimit", left)):
-                headers[name] = ", ".join([*([headers[name]] if name in headers else []), *values])
-            return
-        # One set of fields for all limits: that of the one which is nearest to its end.
-        quota, _, remaining, reset = min((numbers for numbers, _ in rows), key=lambda row: row[2])
-        if int(headers.get("X-RateLimit-Remaining", remaining)) >= remaining:
-            headers["X-RateLimit-Limit"] = str(quota)
-            headers["X-RateLimit-Remaining"] = str(remaining)
-            headers["X-RateLimit-Reset"] = str(math.ceil(time.time()) + reset)
-            headers["X-RateLimit-Reset-After"] = str(reset)
+        for charge in charges:
+            for name, quota, window, left, reset in self._left(charge, now):
+                if door != "native":
+                    _show_nearest(headers, quota, left, reset)
+                elif "RateLimit" in headers:
+                    headers["RateLimit-Policy"] += f', "{name}";q={quota};w={window}'
+                    headers["RateLimit"] += f', "{name}";r={left};t={reset}'
+                else:
+                    headers["RateLimit-Policy"] = f'"{name}";q={quota};w={window}'
+                    headers["RateLimit"] = f'"{name}";r={left};t={reset}'
+
+
+def _show_nearest(headers: dict[str, str], quota: int, left: int, reset: int) -> None:
+    """One set of fields for all limits: that of the one which is nearest to its end."""
+    if int(headers.get("X-RateLimit-Remaining", left)) >= left:
+        headers["X-RateLimit-Limit"] = str(quota)
+        headers["X-RateLimit-Remaining"] = str(left)
+        headers["X-RateLimit-Reset"] = str(math.ceil(time.time()) + reset)
+        headers["X-RateLimit-Reset-After"] = str(reset)
+
+
+def _used_up(rule: Rule) -> Refusal:
+    return _refusal(rule, _until_tomorrow(), f"the daily quota of {rule.daily} calls is used up", "daily")
 
 
 def _seconds(seconds: int) -> str:
