@@ -92,7 +92,7 @@ def create(
 def inspect(directory: StateDirectory, token: str, *, as_json: bool) -> int:
     """Print what a token (`-`: standard input) or API key says, and whether it is good; 0 where it is, else 1."""
     # Only here: what judges a token is the gateway's own code, which takes a while to import.
-    from runagentd.gateway.trusted import judge
+    from runagentd.gateway.guard.trusted import judge
 
     token = _read(token)
     with TrustStore(directory.keys) as store:

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.agents import Agent, Directory
-from runagentd.gateway.cache import Cache
 from runagentd.gateway.control import close_all
+from runagentd.gateway.guard.trust import Trust
 from runagentd.gateway.instances import Instance
+from runagentd.gateway.kept.cache import Cache
 from runagentd.gateway.output import Output
-from runagentd.gateway.trust import Trust
 from runagentd.log import Log
 from runagentd.wire import record
 from runagentd.wire.admin import CacheRow, CacheState

@@ -18,27 +18,27 @@ from runagentd.errors import Refusal
 from runagentd.gateway import openapi
 from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
-from runagentd.gateway.cache import Cache
-from runagentd.gateway.caching import Stage
-from runagentd.gateway.certificates import Certificates
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
 from runagentd.gateway.doors.native import NativeDoor, check_method, credentials
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.doors.runagent import RunAgentDoor
 from runagentd.gateway.exchange import Exchange, Reply
-from runagentd.gateway.front import Front
-from runagentd.gateway.idempotency import Ledger
-from runagentd.gateway.identity import Identity
-from runagentd.gateway.limits import Limits
+from runagentd.gateway.guard.certificates import Certificates
+from runagentd.gateway.guard.front import Front
+from runagentd.gateway.guard.identity import Identity
+from runagentd.gateway.guard.limits import Limits
+from runagentd.gateway.guard.quota import Quotas
+from runagentd.gateway.guard.trust import Trust
+from runagentd.gateway.guard.trusted import authenticators
+from runagentd.gateway.kept.cache import Cache
+from runagentd.gateway.kept.caching import Stage
+from runagentd.gateway.kept.idempotency import Ledger
 from runagentd.gateway.output import Output
 from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
 from runagentd.gateway.public_keys import PublicKeys
-from runagentd.gateway.quota import Quotas
 from runagentd.gateway.requests import CallRecord
-from runagentd.gateway.trust import Trust
-from runagentd.gateway.trusted import authenticators
 from runagentd.log import Level, Log
 from runagentd.wire.control import FromGateway
 

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Mapping
 
-from runagentd.gateway.grants import Role
+from runagentd.gateway.guard.grants import Role
 from runagentd.wire import record
 from runagentd.wire.settings import DATAGRAM_BYTES_MAX, DESCRIPTORS_MAX, SETTINGS_BYTES_MAX, Settings
 

@@ -19,14 +19,14 @@ from types import TracebackType
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway import idempotency
 from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.announcements import Announcements
-from runagentd.gateway.caching import Keeper, Member, Stage, directives
 from runagentd.gateway.calls import Asked, Call, Mode, Replay, State
-from runagentd.gateway.idempotency import Ledger
-from runagentd.gateway.identity import Credentials, Identity, Principal, refused
-from runagentd.gateway.limits import Hold, Limits
+from runagentd.gateway.guard.identity import Credentials, Identity, Principal, refused
+from runagentd.gateway.guard.limits import Hold, Limits
+from runagentd.gateway.kept import idempotency
+from runagentd.gateway.kept.caching import Keeper, Member, Stage, directives
+from runagentd.gateway.kept.idempotency import Ledger
 from runagentd.gateway.requests import CallRecord, Request
 from runagentd.gateway.values import Value, canonical
 from runagentd.log import Log

@@ -14,7 +14,7 @@ from runagentd.errors import Refusal
 from runagentd.gateway.doors.native import check_method
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.exchange import Exchange, Reply
-from runagentd.gateway.trust import Trust
+from runagentd.gateway.guard.trust import Trust
 
 MAX_AGE_SECONDS = 300
 """A new key is published for at least as long before it signs (`signing.PUBLISHED_SECONDS_MIN`)."""

@@ -14,7 +14,7 @@ import msgspec
 
 from runagentd.errors import Refusal
 from runagentd.gateway.calls import Mode
-from runagentd.gateway.identity import Credentials
+from runagentd.gateway.guard.identity import Credentials
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from runagentd.gateway import caching
-from runagentd.gateway.cache import Cache, Entry, size_of
-from runagentd.gateway.caching import Directives, directives
+from runagentd.gateway.kept import caching
+from runagentd.gateway.kept.cache import Cache, Entry, size_of
+from runagentd.gateway.kept.caching import Directives, directives
 from runagentd.gateway.values import Value
 from runagentd.wire import control
 from runagentd.wire.admin import CacheState

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from runagentd.gateway.proxies import Proxies
+from runagentd.gateway.guard.proxies import Proxies
 from runagentd.wire.settings import Http, Settings
 from tests.fakes_gateway import Gateway
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runagentd.gateway import gcra
-from runagentd.gateway.gcra import SECOND, Buckets, Rate
+from runagentd.gateway.guard import gcra
+from runagentd.gateway.guard.gcra import SECOND, Buckets, Rate
 
 RATES = st.builds(Rate, st.integers(1, 2000), st.sampled_from([1, 60, 3600]), st.integers(1, 500))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runagentd.gateway.grants import PLAIN_SCOPES, Grants, Role, grants, parse_invoke
+from runagentd.gateway.guard.grants import PLAIN_SCOPES, Grants, Role, grants, parse_invoke
 
 
 @pytest.mark.parametrize(

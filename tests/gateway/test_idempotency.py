@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from websockets.sync.client import connect
 
 from runagentd.errors import Refusal
-from runagentd.gateway import idempotency
 from runagentd.gateway.calls import Asked, Call, Mode
-from runagentd.gateway.idempotency import Entry, Ledger
+from runagentd.gateway.kept import idempotency
+from runagentd.gateway.kept.idempotency import Entry, Ledger
 from runagentd.gateway.values import Value, canonical
 from runagentd.log import Log
 from runagentd.wire.channel import Frame, ValueType

@@ -17,9 +17,9 @@ from websockets.sync.client import connect
 
 from runagentd.config import load
 from runagentd.errors import ConfigurationError
-from runagentd.gateway import quota
 from runagentd.gateway.configuration import Configuration
-from runagentd.gateway.quota import Quotas
+from runagentd.gateway.guard import quota
+from runagentd.gateway.guard.quota import Quotas
 from runagentd.log import Log
 from runagentd.wire.channel import Frame
 from tests.fakes_gateway import LIMITS, FakeRunner, Gateway, HttpAnswer, answer

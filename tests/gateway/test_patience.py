@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from runagentd.gateway import server
+from runagentd.gateway import exchanges, server
 from runagentd.gateway.doors import runagent, sse
 from runagentd.wire.channel import Frame
 from tests.fakes_gateway import Gateway
@@ -51,7 +51,7 @@ def test_a_client_that_takes_nothing_is_cut_and_its_call_cancelled(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream whose reader sleeps holds its place for half a minute, and not for ever."""
-    monkeypatch.setattr(server, "SLOW_READER_SECONDS", 0.1)
+    monkeypatch.setattr(exchanges, "SLOW_READER_SECONDS", 0.1)
     runner = gateway.ready()
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -71,7 +71,7 @@ def test_a_client_that_takes_nothing_is_cut_and_its_call_cancelled(
 
 def test_a_large_answer_that_nobody_takes_does_not_stay(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is not a stream, too."""
-    monkeypatch.setattr(server, "SLOW_READER_SECONDS", 0.1)
+    monkeypatch.setattr(exchanges, "SLOW_READER_SECONDS", 0.1)
     runner = gateway.ready()
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -89,7 +89,7 @@ def test_a_large_answer_that_nobody_takes_does_not_stay(gateway: Gateway, monkey
 
 def test_a_body_that_does_not_come_is_408(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing reaches a runner."""
-    monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(exchanges, "BODY_SECONDS", 0.05)
     monkeypatch.setattr(server, "LINGER_SECONDS", 0.05)
     gateway.ready()
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as raw:
@@ -141,7 +141,7 @@ def test_a_silent_function_gets_heartbeats(gateway: Gateway, monkeypatch: pytest
 def test_a_websocket_without_a_first_message_is_closed(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an error frame."""
     monkeypatch.setattr(runagent, "FIRST_FRAME_SECONDS", 0.05)
-    monkeypatch.setattr(server, "CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr(exchanges, "CLOSE_SECONDS", 0.05)
     gateway.ready("say_stream")
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as raw:
         raw.sendall(

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from runagentd import apikeys, signing
-from runagentd.gateway import trust
+from runagentd.gateway.guard import trust
 from runagentd.wire import control
 from runagentd.wire.channel import Frame
 from runagentd.wire.trust import ApiKey, ApiKeySecret

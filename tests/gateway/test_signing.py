@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from runagentd import signing
 from runagentd.cli import token_commands
 from runagentd.errors import ConfigurationError, HostError
-from runagentd.gateway.trusted import judge
+from runagentd.gateway.guard.trusted import judge
 from runagentd.trust import TrustStore
 
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from runagentd import signing
 from runagentd.errors import AUTHENTICATION, Refusal
-from runagentd.gateway import identity, keyring, tokens
-from runagentd.gateway.grants import Grants
-from runagentd.gateway.identity import Credentials, Identity, Principal
-from runagentd.gateway.trust import Told, Trust
+from runagentd.gateway.guard import identity, keyring, tokens
+from runagentd.gateway.guard.grants import Grants
+from runagentd.gateway.guard.identity import Credentials, Identity, Principal
+from runagentd.gateway.guard.trust import Told, Trust
 from runagentd.trust import TrustStore
 
 HERE = "urn:runagentd:here"

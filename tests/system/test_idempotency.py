@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from runagentd.gateway import idempotency
+from runagentd.gateway.kept import idempotency
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent
 

@@ -20,7 +20,7 @@ from runagentd.gateway.describe import Parameter
 from runagentd.gateway.doors import sse
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.exchange import Exchange, Reply
-from runagentd.gateway.identity import Credentials, Principal
+from runagentd.gateway.guard.identity import Credentials, Principal
 from runagentd.gateway.pipeline import Pipeline, View
 from runagentd.gateway.requests import Decoded, Request, traceparent
 from runagentd.gateway.values import is_json_object

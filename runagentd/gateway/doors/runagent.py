@@ -22,7 +22,7 @@ from runagentd.gateway.calls import Mode
 from runagentd.gateway.doors import envelope
 from runagentd.gateway.doors.native import bearer, check_method
 from runagentd.gateway.exchange import Exchange, Reply, WebSocket
-from runagentd.gateway.identity import Credentials
+from runagentd.gateway.guard.identity import Credentials
 from runagentd.gateway.paths import query_value
 from runagentd.gateway.pipeline import Pipeline, Running, View
 from runagentd.gateway.requests import Decoded, Request, traceparent

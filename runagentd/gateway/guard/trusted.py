@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runagentd.gateway.identity import Authenticator, Credentials, Identity, Principal
-from runagentd.gateway.keyring import ApiKeys
-from runagentd.gateway.tokens import Verifier
-from runagentd.gateway.trust import Told, Trust
+from runagentd.gateway.guard.identity import Authenticator, Credentials, Identity, Principal
+from runagentd.gateway.guard.keyring import ApiKeys
+from runagentd.gateway.guard.tokens import Verifier
+from runagentd.gateway.guard.trust import Told, Trust
 
 
 def authenticators(trust: Trust, *, issuer: str, audience: str) -> tuple[Authenticator, ...]:

@@ -16,8 +16,8 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from runagentd.gateway.grants import Role, grants
-from runagentd.gateway.identity import Credentials, Principal, digest, refused
+from runagentd.gateway.guard.grants import Role, grants
+from runagentd.gateway.guard.identity import Credentials, Principal, digest, refused
 
 LIFETIME_SECONDS_MAX = 7 * 24 * 3600
 SKEW_SECONDS = 30

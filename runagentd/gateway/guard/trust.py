@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway.identity import Principal
+from runagentd.gateway.guard.identity import Principal
 from runagentd.wire.control import TRUST_ROWS_MAX, ApiKeysGone, ApiKeysKnown, ApiKeysUsed, Revoked, TrustedKeys
 from runagentd.wire.trust import ApiKey, PublicKey
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from cryptography import x509
 
-from runagentd.gateway.grants import Role, grants
-from runagentd.gateway.identity import Credentials, Principal, digest, refused
+from runagentd.gateway.guard.grants import Role, grants
+from runagentd.gateway.guard.identity import Credentials, Principal, digest, refused
 from runagentd.wire.settings import CertificateClient
 
 

@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Mapping
 
 from runagentd import apikeys
-from runagentd.gateway.grants import Role, grants
-from runagentd.gateway.identity import Credentials, Principal, digest, refused
+from runagentd.gateway.guard.grants import Role, grants
+from runagentd.gateway.guard.identity import Credentials, Principal, digest, refused
 from runagentd.wire.trust import ApiKey, ApiKeySecret
 
 _NOBODY = (ApiKeySecret(digest=bytes(32), until=0),)

@@ -16,10 +16,10 @@ import msgspec
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway.gcra import SECOND, Buckets, Rate
-from runagentd.gateway.identity import Principal
-from runagentd.gateway.proxies import parse
-from runagentd.gateway.quota import DAY_SECONDS, Quotas
+from runagentd.gateway.guard.gcra import SECOND, Buckets, Rate
+from runagentd.gateway.guard.identity import Principal
+from runagentd.gateway.guard.proxies import parse
+from runagentd.gateway.guard.quota import DAY_SECONDS, Quotas
 from runagentd.wire import settings
 
 KEYS_MAX = 100_000

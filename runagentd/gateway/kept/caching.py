@@ -19,9 +19,9 @@ import msgspec
 from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.agents import Agent
-from runagentd.gateway.cache import Cache, Entry, etag_of, key_of, size_of
 from runagentd.gateway.calls import Asked, Call, Mode, Replay
-from runagentd.gateway.identity import Principal
+from runagentd.gateway.guard.identity import Principal
+from runagentd.gateway.kept.cache import Cache, Entry, etag_of, key_of, size_of
 from runagentd.gateway.values import Value, canonical
 from runagentd.wire.manifest import CacheScope, Caching
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from runagentd.errors import AUTHENTICATION, Refusal
-from runagentd.gateway.grants import Grants, Role
+from runagentd.gateway.guard.grants import Grants, Role
 
 CACHE_SECONDS = 60.0
 CACHE_ENTRIES = 4096

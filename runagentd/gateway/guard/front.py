@@ -10,7 +10,7 @@ from __future__ import annotations
 import urllib.parse
 
 from runagentd.gateway.exchange import Exchange, Reply
-from runagentd.gateway.proxies import Proxies
+from runagentd.gateway.guard.proxies import Proxies
 from runagentd.wire.settings import Http
 
 METHODS = "GET, HEAD, POST"
