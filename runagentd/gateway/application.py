@@ -15,7 +15,7 @@ import msgspec
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway import openapi
+from runagentd.gateway import documentation, openapi
 from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.configuration import Configuration
@@ -172,11 +172,20 @@ class Application:
                 return await self._runagent.answer(exchange, tuple(rest))
             case ("livez",) | ("readyz",):
                 return self._health(exchange, parts[0])
+            case ("docs" | "docs.css" | "docs.js",):
+                return self._page(exchange, parts[0])
             case ("openapi.json",):
                 return await self._openapi(exchange)
             case (".well-known", "jwks.json"):
                 return await self._public_keys.answer(exchange)
         return problem(Refusal(errors.NOT_FOUND, "there is nothing at this path", hint="see docs/api.md"), exchange.id)
+
+    def _page(self, exchange: Exchange, path: str) -> Reply | None:
+        try:
+            check_method(exchange, "GET", "HEAD")
+        except Refusal as refusal:
+            return problem(refusal, exchange.id)
+        return documentation.find(path, exchange)
 
     async def _openapi(self, exchange: Exchange) -> Reply:
         """With the operations that the caller may know of, so it takes a token."""
