@@ -120,7 +120,8 @@ def kill_and_look(daemon: Daemon, pid: int, gone: set[traces.Process]) -> float:
     assert pid > 1, "kill(0) would end the test run itself"
     began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    assert traces.wait_until_gone(gone, 2) == set()
+    assert traces.wait_until_gone(gone, 20) == set()
+    assert in_time(time.monotonic() - began)
     for name in ("busy", "other"):
         wait_until_it_answers(daemon, name)
     return time.monotonic() - began
@@ -192,9 +193,11 @@ def test_the_foreman(tmp_path: Path) -> None:
         calls = Calls(daemon, 2, 10)
         daemon.process.kill()
         daemon.process.wait()
-        assert traces.wait_until_gone(family, 2) == set()
+        began = time.monotonic()
+        assert traces.wait_until_gone(family, 20) == set()
+        assert in_time(time.monotonic() - began)
         calls.wait()
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 10
         while (left := traces.left(daemon.state_dir, family)).keys() - {"sockets"} and time.monotonic() < deadline:
             time.sleep(0.01)
         # A socket's file stays, with nobody behind it: the next start removes it.
@@ -202,5 +205,5 @@ def test_the_foreman(tmp_path: Path) -> None:
         began = time.monotonic()
         with serve([folder], options=["--state-dir", str(daemon.state_dir)]) as again:
             assert again.call("busy", "echo", {"text": "there"}) == (200, "there")
-        assert time.monotonic() - began < 5
+        assert in_time((time.monotonic() - began) / 2.5)
         assert traces.left(daemon.state_dir, family) == {}
