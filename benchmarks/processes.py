@@ -84,10 +84,7 @@ class Daemon:
         )
 
     def listing(self) -> admin.Instances:
-        reply = admin_client.ask(self._admin_socket, admin.ListInstances())
-        if not isinstance(reply, admin.Instances):
-            raise BenchmarkError(f"the supervisor answered {reply}")
-        return reply
+        return admin_client.instances(self._admin_socket)
 
     def settle(self, *, spares: int, other_than: str = "") -> admin.InstanceRow:
         """Wait until an instance that is not `other_than` is ready and all spares are; its row."""

@@ -208,6 +208,7 @@ class FakeSupervisor:
         limits: control.CallLimits = LIMITS,
         cache: Caching | None = None,
         version: str = "d" * 64,
+        scaling: control.Scaling = control.Scaling(),  # noqa: B008  (it cannot change)
     ) -> None:
         manifest = Manifest(
             agent_id=agent,
@@ -229,6 +230,7 @@ class FakeSupervisor:
                 policy="base",
                 policy_digest="e" * 64,
                 limits=limits,
+                scaling=scaling,
             )
         )
 

@@ -11,6 +11,7 @@ from runagentd.policy.model import (
     ProcessPolicy,
     ResourcesPolicy,
     Runtime,
+    ScalingPolicy,
     SyscallsPolicy,
 )
 
@@ -45,5 +46,6 @@ def some_policy(*, exec: bool = False, groups: tuple[str, ...] = ()) -> Policy:
             log_bytes_per_minute=1 << 20,
         ),
         network=NetworkPolicy(mode=NetworkMode.NONE),
+        scaling=ScalingPolicy(instances_min=1, instances_max=1, target=1, idle=900_000),
         origins=(),
     )

@@ -19,7 +19,6 @@ from runagentd import kernel, log, names
 from runagentd.errors import HostError
 from runagentd.foreman import admin_client
 from runagentd.state import StateDirectory
-from runagentd.wire import admin
 
 POLL_SECONDS = 0.2
 LINE_BYTES_MAX = 256 * 1024
@@ -60,10 +59,9 @@ def _identity(directory: StateDirectory, folder: int, agent: str) -> str | None:
         os.close(file)
         return agent
     try:
-        reply = admin_client.ask(directory.admin_socket, admin.ListInstances())
+        rows = admin_client.instances(directory.admin_socket).instances
     except HostError:
         return None
-    rows = reply.instances if isinstance(reply, admin.Instances) else ()
     return next((row.agent for row in rows if agent in (row.agent, row.agent_name)), None)
 
 

@@ -1,4 +1,4 @@
-"""`runagentctl ps` and `restart`: what runs, as the supervisor knows it.
+"""`runagentctl ps`: what runs, as the supervisor knows it.
 
 Runs as: root.
 Reads from strangers: names that agents gave themselves; control characters never reach the terminal.
@@ -11,7 +11,6 @@ import json
 import time
 
 from runagentd.cli import table
-from runagentd.errors import HostError
 from runagentd.foreman import admin_client
 from runagentd.log import escape
 from runagentd.state import StateDirectory
@@ -21,27 +20,15 @@ _COLUMNS = ("AGENT", "STATE", "POLICY", "PID", "UID", "UP", "MEMORY", "TASKS", "
 
 
 def ps(directory: StateDirectory, *, as_json: bool) -> int:
-    """Print a row per agent; the exit status."""
-    reply = admin_client.ask(directory.admin_socket, admin.ListInstances())
-    if not isinstance(reply, admin.Instances):
-        raise HostError("the supervisor answered something else than was asked")
+    """Print a row for each instance, and for each agent that has none; the exit status."""
+    listing = admin_client.instances(directory.admin_socket)
     if as_json:
-        print(json.dumps(dataclasses.asdict(reply), indent=2))
+        facts = dataclasses.asdict(listing)
+        del facts["total"]  # they are all there
+        print(json.dumps(facts, indent=2))
         return 0
     now_ms = time.time_ns() // 1_000_000
-    table.show(_COLUMNS, [_cells(row, now_ms) for row in reply.instances])
-    return 0
-
-
-def restart(directory: StateDirectory, agent: str, *, as_json: bool) -> int:
-    """End an agent's instance and start the next at once; the exit status."""
-    reply = admin_client.ask(directory.admin_socket, admin.Restart(agent=agent))
-    if isinstance(reply, admin.Failed):
-        raise HostError(reply.message, "'runagentctl ps' lists the agents")
-    if as_json:
-        print(json.dumps({"restarted": agent}))
-    else:
-        print(f"{escape(agent)}: restarting")
+    table.show(_COLUMNS, [_cells(row, now_ms) for row in listing.instances])
     return 0
 
 

@@ -50,9 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-f", "--follow", action="store_true", help="go on with new lines until Ctrl+C")
     command.set_defaults(run=_logs)
 
-    command = commands.add_parser("restart", parents=[common], help="end an agent's instance and start another at once")
+    command = commands.add_parser("restart", parents=[common], help="end an agent's instances and start others at once")
     command.add_argument("agent", metavar="AGENT")
     command.set_defaults(run=_restart)
+
+    command = commands.add_parser("warm", parents=[common], help="have instances ready before they are called")
+    command.add_argument("agent", metavar="AGENT")
+    command.add_argument("instances", type=_count, nargs="?", default=1, metavar="N", help="how many (1)")
+    command.set_defaults(run=_warm)
+
+    command = commands.add_parser("scale", parents=[common], help="change how many instances an agent may have")
+    command.add_argument("agent", metavar="AGENT")
+    command.add_argument("bounds", type=_bounds, metavar="MIN:MAX", help="within its policy; N alone is both")
+    command.set_defaults(run=_scale)
 
     command = commands.add_parser("check", parents=[common], help="load and check a folder without serving it")
     command.add_argument("folder", type=Path, metavar="DIR")
@@ -159,10 +169,37 @@ def _ps(arguments: argparse.Namespace) -> int:
     return ps_commands.ps(state.open_existing(arguments.state_dir), as_json=arguments.json)
 
 
-def _restart(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import ps_commands
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)
 
-    return ps_commands.restart(state.open_existing(arguments.state_dir), arguments.agent, as_json=arguments.json)
+
+def _bounds(text: str) -> tuple[int, int]:
+    first, colon, second = text.partition(":")
+    if not (first.isascii() and first.isdecimal() and (not colon or (second.isascii() and second.isdecimal()))):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MIN:MAX, such as 1:8, or 4 for always four")
+    return int(first), int(second if colon else first)
+
+
+def _restart(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import scale_commands
+
+    return scale_commands.restart(state.open_existing(arguments.state_dir), arguments.agent, as_json=arguments.json)
+
+
+def _warm(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import scale_commands
+
+    directory = state.open_existing(arguments.state_dir)
+    return scale_commands.warm(directory, arguments.agent, arguments.instances, as_json=arguments.json)
+
+
+def _scale(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import scale_commands
+
+    directory = state.open_existing(arguments.state_dir)
+    return scale_commands.scale(directory, arguments.agent, arguments.bounds, as_json=arguments.json)
 
 
 def _logs(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ Reads from strangers: no; the supervisor is ours. What it passes on of an agent'
 from __future__ import annotations
 
 import array
+import dataclasses
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,18 @@ def receive(connection: socket.socket) -> admin.Reply:
     except (OSError, RecordError) as error:
         raise HostError(f"the supervisor's answer cannot be read: {error}") from error
     raise HostError("the supervisor ended before it answered", "its log says why")
+
+
+def instances(path: Path) -> admin.Instances:
+    """All that runs, however many answers that takes; HostError where the supervisor does not say."""
+    rows: list[admin.InstanceRow] = []
+    while True:
+        reply = ask(path, admin.ListInstances(skip=len(rows)))
+        if not isinstance(reply, admin.Instances):
+            raise HostError("the supervisor answered something else than was asked")
+        rows += reply.instances
+        if not reply.instances or len(rows) >= reply.total:
+            return dataclasses.replace(reply, instances=tuple(rows))
 
 
 def ask(path: Path, request: admin.Request, *, seconds: float = 30.0) -> admin.Reply:

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
+import random
 from collections.abc import Callable, Sequence
 
 from runagentd import errors
 from runagentd.errors import ErrorKind, Refusal
 from runagentd.gateway.calls import Call, State
+from runagentd.gateway.demand import DemandTeller
 from runagentd.gateway.describe import Description
 from runagentd.gateway.instances import Instance, Phase
+from runagentd.gateway.queue import FairQueue, Full
+from runagentd.gateway.service import ServiceTimes
 from runagentd.log import Log
 from runagentd.wire.control import AgentServed, Cause, FromGateway, InstanceGone
 from runagentd.wire.manifest import Entrypoint, Manifest
@@ -39,9 +42,16 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._send = send
         self._log = log
-        self._waiting: deque[Call] = deque()
+        self._waiting = FairQueue()
+        self._service = ServiceTimes()
+        self._open = 0
         self._outage: Refusal | None = None
+        self._outage_until = 0.0
         self._patience: asyncio.TimerHandle | None = None
+        self._ready: list[Instance] = []
+        self._demand = DemandTeller(served.agent, calls=lambda: self._open + len(self._waiting), send=send)
+        self.pressed = False
+        """whether the host is short of memory"""
         self.instances: dict[str, Instance] = {}
         self.description: Description | None = None
         self.announce(served, manifest)
@@ -49,6 +59,8 @@ class Agent:
 
     def announce(self, served: AgentServed, manifest: Manifest) -> None:
         """Take over what the supervisor says about this agent."""
+        self.scaling = served.scaling
+        self._demand.configure(served.scaling)
         self.id = served.agent
         self.version = served.version
         self.policy = served.policy
@@ -63,11 +75,14 @@ class Agent:
         return self.manifest.agent_name
 
     def state(self) -> str:
-        """For people: ready, starting, or unavailable."""
-        phases = {instance.phase for instance in self.instances.values()}
-        if Phase.READY in phases:
+        """For people: ready, starting, asleep (a call wakes it), or unavailable."""
+        if any(instance.phase is Phase.READY for instance in self._ready):
             return "ready"
-        return "starting" if Phase.STARTING in phases and self._outage is None else "unavailable"
+        if self._outage is not None:
+            return "unavailable"
+        if self._alive():
+            return "starting"
+        return "asleep" if self._may_sleep() else "unavailable"
 
     # ---- calls
 
@@ -75,22 +90,51 @@ class Agent:
         """Send a call, or queue it; `Refusal` where the queue is full or nothing is to be waited for."""
         instance = self._with_place()
         if instance is None:
-            if self._outage is not None and not self._alive():
-                raise self._again(self._outage)
-            if self.waiting >= self.limits.queue:
-                raise Refusal(errors.OVERLOADED, f"all places are taken and {self.waiting} calls wait", retry_after=1)
+            self._queue(call)
         call.timer = self._loop.call_at(call.asked.deadline, self._deadline, call)
-        if instance is None:
-            self._waiting.append(call)
-        else:
+        if instance is not None:
             self._start(call, instance)
+        self._demand.look()
+
+    def _queue(self, call: Call) -> None:
+        """Among those that wait, where waiting can be of use."""
+        if self._outage is not None and not self._alive():
+            # An agent that must have an instance is started again by itself, and that ends the outage. One that may
+            # sleep is started by a call, and it is this one, once the delay after the last failure is over.
+            if not self._may_sleep() or self._loop.time() < self._outage_until:
+                raise self._again(self._outage)
+            self._outage = None
+        if self.pressed:
+            raise Refusal(errors.OVERLOADED, "the host is short of memory, and all places are taken", retry_after=1)
+        limits = self.limits
+        wait = self._service.wait(self._waiting.ahead_of(call.asked.principal), self._places())
+        needed = self._service.least(call.asked.tag)
+        # Half of the estimate: who is refused would almost surely have waited for nothing.
+        if self._ready and self._loop.time() + wait / 2 + needed > call.asked.deadline:
+            raise Refusal(
+                errors.OVERLOADED,
+                f"the call would wait for about {wait:.1f} s and could not meet its deadline",
+                retry_after=wait,
+            )
+        try:
+            leaving = self._waiting.put(call, max(0, limits.queue - self._ahead()))
+        except Full:
+            raise Refusal(
+                errors.OVERLOADED, f"all places are taken and {self.waiting} calls wait", retry_after=max(1.0, wait)
+            ) from None
+        if leaving is not None:
+            leaving.close()
+            words = "the queue is full, and this caller has more calls in it than others"
+            leaving.end(Refusal(errors.OVERLOADED, words, retry_after=max(1.0, wait)))
+        if not self._alive():
+            self._expect_instance(PATIENCE_SECONDS)
 
     def abandon(self, call: Call, reason: str) -> None:
         """The caller wants no answer any more; harmless for a call that has ended."""
         if call.state is State.WAITING:
             call.close()
-            if call in self._waiting:
-                self._waiting.remove(call)
+            self._waiting.remove(call)
+            self._demand.look()
         elif call.state is State.OPEN:
             instance = self.instances.get(call.instance)
             if instance is not None:
@@ -110,43 +154,92 @@ class Agent:
         except ValueError:
             call.close()
             call.end(Refusal(errors.TOO_LARGE, "the arguments do not fit into one frame"))
+        else:
+            self._open += 1
 
     def _with_place(self) -> Instance | None:
-        for instance in self.instances.values():
-            if instance.has_place():
-                return instance
-        return None
+        """The less loaded of two that are drawn by lot; where both are full, any that is not.
+
+        Two are almost as good as all (Mitzenmacher, "The Power of Two Choices", 2001), and cost the same with a
+        thousand instances.
+        """
+        ready = self._ready
+        count = len(ready)
+        if count == 1:
+            return ready[0] if ready[0].has_place() else None
+        if count == 0:
+            return None
+        one = random.randrange(count)
+        other = random.randrange(count - 1)
+        first, second = ready[one], ready[other + (other >= one)]
+        if second.load < first.load:
+            first, second = second, first
+        if first.load < self.limits.concurrency and first.has_place():
+            return first
+        return min((each for each in ready if each.has_place()), key=lambda each: each.load, default=None)
 
     def _alive(self) -> bool:
         return any(instance.phase in (Phase.STARTING, Phase.READY) for instance in self.instances.values())
 
+    def _may_sleep(self) -> bool:
+        return self.scaling.minimum == 0
+
+    def _places(self) -> int:
+        """How many calls can run at a time."""
+        return max(1, len(self._ready)) * self.limits.concurrency
+
+    def _ahead(self) -> int:
+        return sum(instance.ahead() for instance in self._ready)
+
     @property
     def waiting(self) -> int:
         """How many calls have no place yet."""
-        return len(self._waiting) + sum(instance.ahead() for instance in self.instances.values())
+        return len(self._waiting) + self._ahead()
 
     def open_calls(self) -> int:
         """How many calls were sent and have not stopped."""
-        return sum(len(instance.channel.open_calls) for instance in self.instances.values())
+        return self._open
 
     # ---- InstanceOwner
 
     def instance_ready(self, instance: Instance, description: Description) -> None:
         self.description = description
         self._outage = None
+        self._ready.append(instance)
         self.place_free(instance)
 
     def place_free(self, instance: Instance) -> None:
         while self._waiting and instance.has_place():
-            self._start(self._waiting.popleft(), instance)
+            call = self._waiting.take()
+            left = call.asked.deadline - self._loop.time()
+            if left < self._service.least(call.asked.tag):
+                call.close()
+                words = f"the call waited until {max(0.0, left):.1f} s were left, too few for its function"
+                call.end(Refusal(errors.OVERLOADED, words, retry_after=1))
+                continue
+            self._start(call, instance)
 
-    def instance_over(self, instance: Instance, unstarted: list[Call]) -> None:
+    def call_closed(self, instance: Instance, call: Call, seconds: float) -> None:
+        self._open -= 1
+        if seconds:
+            self._service.took(call.asked.tag, seconds)
+            self._waiting.charge(call.asked.principal, seconds)
+        self.place_free(instance)
+        self._demand.look()
+
+    def instance_over(self, instance: Instance, closed: list[Call], unstarted: list[Call]) -> None:
+        self._open -= len(closed) + len(unstarted)
         self.instances.pop(instance.name, None)
+        if instance in self._ready:
+            self._ready.remove(instance)
         for call in reversed(unstarted):
             call.state = State.WAITING
-            self._waiting.appendleft(call)
-        if not self.instances:
+            self._waiting.put_back(call)
+        if not self._alive() and (self._waiting or not self._may_sleep()):
             self._expect_instance(PATIENCE_SECONDS)
+        self._demand.look()
+        while self._waiting and (free := self._with_place()) is not None:
+            self.place_free(free)
 
     def tell_supervisor(self, message: FromGateway) -> None:
         self._send(message)
@@ -166,6 +259,15 @@ class Agent:
             self._patience.cancel()
             self._patience = None
 
+    def retire(self, keep: int) -> None:
+        """There are too many instances: name idle ones, those that were idle longest first, until `keep` are left."""
+        surplus = sum(each.phase in (Phase.STARTING, Phase.READY) for each in self.instances.values()) - keep
+        idle = [each for each in self._ready if each.phase is Phase.READY and not each.load]
+        idle.sort(key=lambda each: each.last_used)
+        for instance in idle[: max(0, surplus)]:
+            self._ready.remove(instance)
+            instance.retire()
+
     def gone(self, message: InstanceGone) -> None:
         """An instance has ended, perhaps one that was never offered."""
         instance = self.instances.get(message.instance)
@@ -174,6 +276,10 @@ class Agent:
             failure = instance.failure
             instance.gone(message.cause, message.detail)
         if self._alive():
+            return
+        if message.cause is Cause.SCALE_DOWN:
+            if self._waiting:
+                self._expect_instance(PATIENCE_SECONDS)
             return
         kind = _NOT_READY.get(message.cause)
         retry_after = message.retry_after_ms / 1000
@@ -192,7 +298,8 @@ class Agent:
         """All instances that were known are no longer ours to use."""
         for instance in list(self.instances.values()):
             instance.drop("the daemon's supervisor was restarted")
-        self._expect_instance(PATIENCE_SECONDS)
+        if self._waiting or not self._may_sleep():
+            self._expect_instance(PATIENCE_SECONDS)
 
     def cancel_all(self, reason: str) -> None:
         """Cancel every call, those in the queue and those that are open."""
@@ -208,6 +315,7 @@ class Agent:
         for instance in list(self.instances.values()):
             instance.drop("the agent is served no more")
         self._close(Refusal(errors.AGENT_NOT_FOUND, "the agent is served no more"))
+        self._demand.close()
         if self._patience is not None:
             self._patience.cancel()
 
@@ -217,16 +325,17 @@ class Agent:
 
     def _no_instance(self) -> None:
         self._patience = None
-        if not self._alive():
+        if not self._alive() and (self._waiting or not self._may_sleep()):
             self._close(_unavailable("", None, 1.0))
 
     def _close(self, outage: Refusal) -> None:
         """No call is taken until an instance is there, and those that wait are told so."""
         self._outage = outage
-        waiting, self._waiting = self._waiting, deque()
-        for call in waiting:
+        self._outage_until = self._loop.time() + (outage.retry_after or 0.0)
+        for call in self._waiting.clear():
             call.close()
             call.end(self._again(outage))
+        self._demand.look()
 
     @staticmethod
     def _again(outage: Refusal) -> Refusal:

@@ -35,8 +35,10 @@ from runagentd.wire.control import (
     Drained,
     FromGateway,
     FromSupervisor,
+    HostPressed,
     InstanceGone,
     InstanceOffered,
+    Retire,
     Revoked,
     TrustedKeys,
     TrustTaken,
@@ -73,6 +75,7 @@ class Announcements:
         self._announced: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._introduced = asyncio.Event()
+        self._pressed = False
         self.online = False
         self.draining = False
         self.drained = asyncio.Event()
@@ -121,6 +124,14 @@ class Announcements:
                 self._trust.apply()
                 self._trust_changed()
                 self._send(TrustTaken(epoch=message.epoch))
+            case Retire():
+                agent = self._directory.find_id(message.agent)
+                if agent is not None:
+                    agent.retire(message.keep)
+            case HostPressed():
+                self._pressed = message.pressed
+                for agent in self._directory.all():
+                    agent.pressed = message.pressed
             case CacheQuestion():
                 self._send(CacheAnswer(number=message.number, state=self._cache_state(message)))
             case Drain():
@@ -156,6 +167,7 @@ class Announcements:
         agent = self._directory.find_id(served.agent)
         if agent is None:
             agent = Agent(served, manifest, send=self._send, log=self._log)
+            agent.pressed = self._pressed
         else:
             if (agent.version, agent.policy_digest) != (served.version, served.policy_digest):
                 self._cache.purge(agent.id)  # nothing of another version is ever found again

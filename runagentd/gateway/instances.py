@@ -18,7 +18,15 @@ from runagentd.errors import ErrorKind, Refusal
 from runagentd.gateway import describe
 from runagentd.gateway.calls import Call, State
 from runagentd.gateway.channel import Channel
-from runagentd.wire.control import CallLimits, Cause, FromGateway, InstanceFailed, InstanceReady, ReplaceInstance
+from runagentd.wire.control import (
+    CallLimits,
+    Cause,
+    FromGateway,
+    InstanceFailed,
+    InstanceReady,
+    ReplaceInstance,
+    Retired,
+)
 
 TRUTH_SECONDS = 2.0
 """How long an open call waits, after its channel ended, for the supervisor to say why; and the other way round."""
@@ -57,8 +65,11 @@ class InstanceOwner(Protocol):
     def place_free(self, instance: Instance) -> None:
         """It may be able to take one more call."""
 
-    def instance_over(self, instance: Instance, unstarted: list[Call]) -> None:
-        """It has taken its last call, and all that it had started have ended."""
+    def call_closed(self, instance: Instance, call: Call, seconds: float) -> None:
+        """A call has stopped, and has held a place for so long; its place is free."""
+
+    def instance_over(self, instance: Instance, closed: list[Call], unstarted: list[Call]) -> None:
+        """It has taken its last call. `closed` were on it and have ended; `unstarted` can be sent again."""
 
     def tell_supervisor(self, message: FromGateway) -> None:
         """Send a message to the supervisor."""
@@ -80,6 +91,7 @@ class Instance:
         self.phase = Phase.STARTING
         self.cause: Cause | None = None
         self.detail = ""
+        self.last_used = self._loop.time()
         self.failure: str | None = None
         """the first problem of a failed import"""
         limits = owner.limits
@@ -94,6 +106,11 @@ class Instance:
         limits = self._owner.limits
         ahead = len(self.channel.open_calls) - limits.concurrency
         return ahead < 0 or (ahead < AHEAD_MAX and ahead < limits.queue and self._service_seconds < SHORT_SECONDS)
+
+    @property
+    def load(self) -> int:
+        """How many calls it has."""
+        return len(self.channel.open_calls)
 
     def ahead(self) -> int:
         """How many calls wait in the runner for one of its places: they were sent ahead."""
@@ -114,10 +131,11 @@ class Instance:
             self._begin_grace(call)
 
     def closed(self, call: Call) -> None:
-        now = time.monotonic()
+        self.last_used = now = time.monotonic()
+        seconds = now - call.started if call.started else 0.0
         if call.started:
             # A moving average: what decides is whether the functions called now are short.
-            self._service_seconds += (min(now - call.started, 1.0) - self._service_seconds) / 4
+            self._service_seconds += (min(seconds, 1.0) - self._service_seconds) / 4
         concurrency = self._owner.limits.concurrency
         if len(self.channel.open_calls) >= concurrency:
             # Runners start calls in the order in which they came, so this is the one that is started now.
@@ -126,7 +144,7 @@ class Instance:
                 promoted.started = now
                 if promoted.state is State.STOPPING:
                     self._begin_grace(promoted)
-        self._owner.place_free(self)
+        self._owner.call_closed(self, call, seconds)
 
     def _begin_grace(self, call: Call) -> None:
         self._later(self._owner.limits.cancel_grace_ms / 1000, self._grace_over, call)
@@ -174,6 +192,11 @@ class Instance:
 
     # ---- its end
 
+    def retire(self) -> None:
+        """Take no more calls; there is none open, and the supervisor ends it now."""
+        self.phase = Phase.ENDING
+        self._owner.tell_supervisor(Retired(instance=self.name))
+
     def gone(self, cause: Cause, detail: str) -> None:
         """The supervisor says that it has ended, and why."""
         if self.cause is None:
@@ -212,7 +235,8 @@ class Instance:
                 call.close()
                 call.end(self.refusal())
         # Sent ahead and never started: these can be sent again, to the next instance.
-        self._owner.instance_over(self, [call for call in calls if call.state is not State.CLOSED])
+        unstarted = [call for call in calls if call.state is not State.CLOSED]
+        self._owner.instance_over(self, [call for call in calls if call.state is State.CLOSED], unstarted)
 
     def refusal(self) -> Refusal:
         """What the end of this instance means for a call that was open on it."""

@@ -26,7 +26,7 @@ def contradictions(policy: Policy, label: str) -> tuple[Problem, ...]:
 
 
 def _contradictions(policy: Policy, label: str) -> Iterator[Problem]:
-    files, calls, resources = policy.files, policy.calls, policy.resources
+    files, calls, resources, scaling = policy.files, policy.calls, policy.resources, policy.scaling
     needed = files.app_size + files.tmp_size + files.shm_size + INTERPRETER_BYTES
     if needed > resources.memory_max:
         # tmpfs pages are charged to the memory cgroup (cgroup-v2.rst, "Memory Ownership"): an agent that fills its
@@ -53,6 +53,18 @@ def _contradictions(policy: Policy, label: str) -> Iterator[Problem]:
             f"{_text(policy, 'calls.log_line_bytes')} is more than a minute may hold, "
             f"{_set_as(policy, 'calls.log_bytes_per_minute')}",
             ("lower it, or raise calls.log_bytes_per_minute",),
+        )
+    if scaling.instances_min > scaling.instances_max:
+        yield Problem(
+            f"{label}: scaling.instances_min",
+            f"{scaling.instances_min} is more than {_set_as(policy, 'scaling.instances_max')}",
+            ("lower it, or raise scaling.instances_max",),
+        )
+    if scaling.target > calls.concurrency:
+        yield Problem(
+            f"{label}: scaling.target",
+            f"no instance has {scaling.target} calls at a time with {_set_as(policy, 'calls.concurrency')}",
+            ("lower it, or raise calls.concurrency",),
         )
 
 

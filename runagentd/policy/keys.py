@@ -53,6 +53,7 @@ def _inodes() -> Count:
 
 _TMPFS = "tmpfs(5)"
 _GATEWAY = "the gateway"
+_SUPERVISOR = "the supervisor"
 
 # Any: a table of rows of different types. Each row is typed in itself by `_row`.
 KEYS: tuple[Key[Any], ...] = (
@@ -246,12 +247,40 @@ KEYS: tuple[Key[Any], ...] = (
         "AF_UNIX only.",
         "network_namespaces(7), socket(2)",
     ),
+    _row(
+        "scaling.instances_min",
+        Count(least=0, most=1000),
+        1,
+        "How many instances the agent has while nobody calls; with 0 the first call starts one, and waits for it.",
+        _SUPERVISOR,
+    ),
+    _row(
+        "scaling.instances_max",
+        Count(least=1, most=1000),
+        1,
+        "How many instances the agent may have at a time; each may use all that [resources] says.",
+        _SUPERVISOR,
+    ),
+    _row(
+        "scaling.target",
+        Count(least=1, most=256),
+        1,
+        "How many calls at a time each instance is to have before another instance is started.",
+        _SUPERVISOR,
+    ),
+    _row(
+        "scaling.idle",
+        Duration(least=SECOND, most=24 * 60 * MINUTE),
+        15 * MINUTE,
+        "How long fewer instances must have been enough before one is ended.",
+        _SUPERVISOR,
+    ),
 )
 
 BY_NAME: dict[str, Key[Any]] = {key.name: key for key in KEYS}
 TABLES: tuple[str, ...] = tuple(dict.fromkeys(key.table for key in KEYS))
 
-NOT_BUILT_TABLES: tuple[str, ...] = ("secrets", "audit", "scaling", "isolation")
+NOT_BUILT_TABLES: tuple[str, ...] = ("secrets", "audit", "isolation")
 """Tables of the design that no version has yet: each key in them is refused by name."""
 
 NOT_BUILT_KEYS: dict[str, str] = {

@@ -27,6 +27,7 @@ from runagentd.policy.model import (
     Policy,
     ProcessPolicy,
     ResourcesPolicy,
+    ScalingPolicy,
     SyscallsPolicy,
 )
 from runagentd.policy.unfit import did_you_mean, quoted
@@ -211,5 +212,6 @@ def _policy(name: str, values: dict[str, Any], origins: dict[str, str]) -> Polic
         syscalls=SyscallsPolicy(**tables["syscalls"]),
         calls=CallsPolicy(**tables["calls"]),
         network=NetworkPolicy(**tables["network"]),
+        scaling=ScalingPolicy(**tables["scaling"]),
         origins=tuple(origins.items()),
     )

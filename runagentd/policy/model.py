@@ -84,6 +84,17 @@ class CallsPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingPolicy:
+    instances_min: int
+    """0 lets the agent sleep: no instance while nobody calls, and one as soon as somebody does"""
+    instances_max: int
+    target: int
+    """calls at a time in each instance before another is wanted"""
+    idle: int
+    """how long fewer instances must have been enough before one goes"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPolicy:
     mode: NetworkMode
 
@@ -99,4 +110,5 @@ class Policy:
     syscalls: SyscallsPolicy
     calls: CallsPolicy
     network: NetworkPolicy
+    scaling: ScalingPolicy
     origins: tuple[tuple[str, str], ...]

@@ -1,70 +1,26 @@
-"""One agent's instance from its start to its end, again and again: the effects of the lifecycle's table.
+"""A served agent: what it is, and as many instances of it as there should be.
 
 Runs as: the supervisor.
-Reads from strangers: one ready byte per instance, and its exit record; reports of the gateway's are passed on unread.
+Reads from strangers: how many instances its calls could use, and which are idle, from a gateway that may be captured:
+`scaling` bounds the first, and of the second no more are ended than were asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from runagentd.errors import ConfigurationError, HostError
-from runagentd.log import Log
-from runagentd.names import InstanceId
-from runagentd.plan.build import AgentFolders, Identity
-from runagentd.plan.model import SandboxPlan
 from runagentd.policy.model import Policy
-from runagentd.supervise import lifecycle, spawn
-from runagentd.supervise.lifecycle import Event, State
-from runagentd.supervise.mounts import AgentSources, MountMaker
-from runagentd.supervise.pool import SparePool
+from runagentd.supervise import lifecycle, scaling
+from runagentd.supervise.instance import Instance, Surroundings
+from runagentd.supervise.lifecycle import Absence, State
 from runagentd.supervise.store import Deployment
-from runagentd.supervise.waiting import readable
-from runagentd.supervise.zygote import ZygoteGone
-from runagentd.wire import control, record
-from runagentd.wire import launch as wire
+from runagentd.wire import control
 
-_OOM_LOOKS_SECONDS = (0.001, 0.004, 0.02, 0.1, 0.5)
-
-
-@dataclass(slots=True)
-class Instance:
-    """One running sandbox."""
-
-    id: InstanceId
-    launched: spawn.Launched
-    uid: int
-    from_spare: bool
-    spawn_started_ns: int
-    started_unix_ms: int
-    oom_kills_before: int
-    ready_ns: int = 0
-    killed_for: control.Cause | None = None
-    describe: bytes = b""
-    report: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all agents of a supervisor share."""
-
-    pool: SparePool
-    mounts: MountMaker
-    build: Callable[[Policy, Identity, AgentFolders], SandboxPlan]
-    absent: Callable[[Policy], frozenset[str]]
-    """optional folders of a policy's files.read that this host does not have"""
-    program: Callable[[SandboxPlan], bytes]
-    """the plan's filter as BPF"""
-    offer: Callable[[Agent], None]
-    """tell the gateway of the agent's instance, with its descriptors"""
-    gone: Callable[[control.InstanceGone], None]
-    log: Log
+_EXPECTED = frozenset({control.Cause.SHUTDOWN, control.Cause.OPERATOR, control.Cause.SCALE_DOWN})
+"""Ends that somebody wanted: they are no failures of the agent's."""
 
 
 @dataclass(slots=True)
@@ -78,230 +34,182 @@ class FirstStart:
     cause: control.Cause | None = None
 
 
-@dataclass(slots=True)
 class Agent:
-    """An agent that is served: what it is, and the state of its one instance."""
+    """Implements `instance.Owner`."""
 
-    deployment: Deployment
-    policy: Policy
-    snapshot: int
-    persistent: int
-    around: Surroundings
-    state: State = State.BACKOFF
-    instance: Instance | None = None
-    failures: int = 0
-    restarts: int = 0
-    last_cause: str = ""
-    first_start: FirstStart | None = None
-    _stopping: bool = False
-    _task: asyncio.Task[None] | None = field(default=None)
-    _hurry: asyncio.Event = field(default_factory=asyncio.Event)
-    """set where the next start is to come without a delay"""
+    def __init__(
+        self, *, deployment: Deployment, policy: Policy, snapshot: int, persistent: int, around: Surroundings
+    ) -> None:
+        """The two descriptors are the agent's from now on."""
+        self.deployment = deployment
+        self.policy = policy
+        self.snapshot = snapshot
+        self.persistent = persistent
+        self.around = around
+        self.instances: dict[str, Instance] = {}
+        """all of which something is left, the oldest first"""
+        self.failures = 0
+        self.restarts = 0
+        self.last_cause = ""
+        self.first_start: FirstStart | None = None
+        self.minimum = policy.scaling.instances_min
+        self.maximum = policy.scaling.instances_max
+        self._load = Load(spawns=float(self.maximum))
+        self._lives: set[asyncio.Task[None]] = set()
+        self._next_look: asyncio.TimerHandle | None = None
+        self._retiring = 0
+        """how many instances the gateway was asked to name"""
+        self._stopping = False
 
     @property
     def id(self) -> str:
         return self.deployment.manifest.agent_id
 
+    def absence(self) -> Absence:
+        """Why there is no instance."""
+        return Absence.BACKOFF if self._load.not_before > time.monotonic() else Absence.ASLEEP
+
+    # ---- how many there should be
+
     def start(self) -> None:
-        """Keep one instance running from now on."""
-        self._task = asyncio.create_task(self._keep_running(), name=f"agent {self.id}")
+        """Keep as many instances running as there should be from now on, and at least one for the idle time."""
+        self.warm(1)
+
+    def demand(self, instances: int) -> None:
+        """The gateway says how many instances the calls of this moment could use."""
+        self._load.wanted = max(0, instances)
+        self.look()
+
+    def warm(self, instances: int) -> int:
+        """As if calls could use that many at this moment: they stay for the idle time. How many it can be."""
+        wanted, self._load.wanted = self._load.wanted, max(instances, self._load.wanted)
+        self.look()
+        self._load.wanted = wanted
+        self.look()
+        return min(instances, self.maximum)
+
+    def scale(self, minimum: int, maximum: int) -> None:
+        """Other bounds, until the daemon starts again. The policy's maximum is the operator's to keep to."""
+        self.minimum, self.maximum = minimum, maximum
+        self._load.spawns = float(maximum)
+        self.look()
+
+    def retired(self, instance: Instance) -> None:
+        """The gateway gives this instance no more calls. It is ended, as one of those that were asked for.
+
+        Even where more are wanted again by now: the gateway has given it up.
+        """
+        if self._retiring > 0:
+            self._retiring -= 1
+            instance.kill(control.Cause.SCALE_DOWN)
+
+    def look(self) -> None:
+        """Compare what there is with what there should be, and act on the difference."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        if self._stopping or (self.first_start is not None and self.first_start.cause is not None):
+            return  # an agent that could not even start once is about to be removed
+        load, now = self._load, time.monotonic()
+        load.refill(now, self.maximum)
+        alive = [instance for instance in self.instances.values() if instance.alive]
+        wishes = scaling.wishes(
+            scaling.Observed(
+                now=now,
+                minimum=self.minimum,
+                maximum=self.maximum,
+                idle_seconds=self.policy.scaling.idle / 1000,
+                wanted=load.wanted,
+                needed=load.needed,
+                alive=len(alive),
+                unproven=sum(instance.state is not State.READY for instance in alive),
+                failures=self.failures,
+                not_before=load.not_before,
+                spawns=load.spawns,
+                pressed=self.around.pressed(),
+            )
+        )
+        load.needed = wishes.needed
+        for _ in range(wishes.start):
+            load.spawns -= 1
+            self._start_one()
+        if len(alive) > wishes.keep:
+            self._retiring = max(self._retiring, len(alive) - wishes.keep)
+            self.around.retire(self.id, wishes.keep)
+        if wishes.look_again is not None:
+            loop = asyncio.get_running_loop()
+            self._next_look = loop.call_later(max(0.0, wishes.look_again - now), self.look)
+
+    def _start_one(self) -> None:
+        instance = Instance(self)
+        self.instances[instance.id] = instance
+        task = asyncio.create_task(self._live(instance), name=f"instance {instance.id} of {self.id}")
+        self._lives.add(task)
+        task.add_done_callback(self._lives.discard)
+
+    async def _live(self, instance: Instance) -> None:
+        try:
+            await instance.live()
+        finally:
+            del self.instances[instance.id]
+
+    # ---- ends
 
     def kill(self, cause: control.Cause) -> None:
-        """End the instance, if there is one; the next one starts by the lifecycle's rules."""
-        instance = self.instance
-        if instance is None or self.state not in (State.IMPORTING, State.READY):
-            return
-        instance.killed_for = cause
-        self._move(Event.KILLED)
-        spawn.kill(instance.launched.spare)
+        """End every instance; others start by the rules."""
+        for instance in list(self.instances.values()):
+            instance.kill(cause)
 
     def restart(self) -> None:
-        """End the instance and start the next without a delay; a delay that runs already is over."""
-        self._hurry.set()
+        """End every instance and start others without a delay; a delay that runs already is over."""
+        self.failures = 0
+        self._load.not_before = 0.0
+        alive = sum(instance.alive for instance in self.instances.values())
         self.kill(control.Cause.OPERATOR)
+        self.warm(alive)
 
     async def stop(self) -> None:
-        """End the instance and start no other; nothing is left when this returns."""
+        """End every instance and start no other; nothing is left when this returns."""
         self._stopping = True
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
         self.kill(control.Cause.SHUTDOWN)
-        if self._task is not None:
-            if self.state is State.BACKOFF:
-                self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._lives:
+            await asyncio.wait(self._lives)
         os.close(self.snapshot)
         os.close(self.persistent)
 
-    def _is_stopping(self) -> bool:
-        return self._stopping  # asked anew after each wait
+    # ---- Owner
 
-    def _move(self, event: Event) -> None:
-        self.state = lifecycle.after(self.state, event)
+    def proven(self, instance: Instance) -> None:
+        if self.first_start is not None:
+            self.first_start.describe = instance.describe
+        self._first_start_over(True)
+        self.look()
 
-    async def _keep_running(self) -> None:
-        while True:
-            self._move(Event.DELAY_OVER)
-            try:
-                instance = await self._spawn()
-            except (spawn.LaunchRefused, ZygoteGone, OSError, HostError, ConfigurationError) as error:
-                self._move(Event.LAUNCH_REFUSED)
-                self._ended("", control.Cause.LAUNCH, str(error))
-            else:
-                await self._watch(instance)
-            if self._is_stopping():
-                return
-            self.restarts += 1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(lifecycle.restart_delay_ms(self.failures) / 1000):
-                    await self._hurry.wait()
-            self._hurry.clear()
+    def reported(self, instance: Instance) -> None:
+        if self.first_start is not None:
+            self.first_start.report = instance.report
 
-    async def _spawn(self) -> Instance:
-        """From a spare to an open gate. What the supervisor has to do is done while the zygote forks."""
-        began = time.monotonic_ns()
-        taken = await self.around.pool.take()
-        instance_id = InstanceId(secrets.token_hex(8))
-        mounts: list[int] = []
-        try:
-            place = taken.place
-            manifest = self.deployment.manifest
-            folders = AgentFolders(
-                environments=manifest.import_paths,
-                persistent=manifest.persistent_folders,
-                absent=self.around.absent(self.policy),
-            )
-            plan = self.around.build(self.policy, Identity(uid=place.uid, instance=instance_id), folders)
-            limits = plan.limits
-            place.group.write_limits(
-                memory_max=limits.memory_max,
-                pids_max=limits.pids_max,
-                cpu_max=limits.cpu_max,
-                cpu_weight=limits.cpu_weight,
-            )
-            oom_kills = place.group.oom_kills()
-            program = self.around.program(plan)
-            sources = AgentSources(
-                snapshot=self.snapshot,
-                persistent=self.persistent,
-                uid=place.uid,
-                user_namespace=place.user_namespace,
-            )
-            calls = self.policy.calls
-            job = wire.Job(
-                manifest=record.encode(manifest),
-                concurrency=calls.concurrency,
-                result_bytes=calls.result_bytes,
-                cancel_grace_ms=calls.cancel_grace,
-                traceback=calls.traceback,
-            )
-            mounts = self.around.mounts.make(plan.mounts, sources)
-            spare = await taken.spare()
-            launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job)
-        except BaseException:
-            await taken.discard()
-            raise
-        finally:
-            for descriptor in mounts:
-                os.close(descriptor)
-            self.around.pool.refill_soon()
-        instance = Instance(
-            id=instance_id,
-            launched=launched,
-            uid=spare.uid,
-            from_spare=taken.in_advance,
-            spawn_started_ns=began,
-            started_unix_ms=time.time_ns() // 1_000_000,
-            oom_kills_before=oom_kills,
-        )
-        self.instance = instance
-        self._move(Event.GATE_OPENED)
-        if self._stopping:
-            self.kill(control.Cause.SHUTDOWN)
-        else:
-            self.around.offer(self)
-        return instance
-
-    async def _watch(self, instance: Instance) -> None:
-        """From the open gate to the end, and the cleaning up after it."""
-        loop = asyncio.get_running_loop()
-        spare = instance.launched.spare
-        loop.add_reader(instance.launched.ready, self._ready_byte, instance)
-        try:
-            oom_event = spare.group.oom_event()
-        except OSError as error:
-            # Without it a lost child goes unseen; the count of kills still tells why the instance ends.
-            self.around.log.warning("no out-of-memory event for an instance", agent=self.id, reason=error)
-            oom_event = None
-        if oom_event is not None:
-            loop.add_reader(oom_event, self._memory_ran_out, instance, oom_event)
-        start_timeout = loop.call_later(self.policy.calls.start_timeout / 1000, self._start_timed_out, instance)
-        try:
-            await readable(spare.reaper_pidfd)
-        finally:
-            start_timeout.cancel()
-            if oom_event is not None:
-                loop.remove_reader(oom_event)
-                os.close(oom_event)
-            if instance.launched.ready >= 0:
-                loop.remove_reader(instance.launched.ready)
-        if self.state is not State.ENDING:
-            self._move(Event.ENDED)
-        was_ready = instance.ready_ns > 0
-        cause, detail = lifecycle.cause_of_end(
-            killed_for=instance.killed_for,
-            record=_exit_record(spare.exit_pipe),
-            out_of_memory=spare.group.oom_kills() > instance.oom_kills_before,
-            was_ready=was_ready,
-        )
-        if was_ready and time.monotonic_ns() - instance.ready_ns > lifecycle.STEADY_SECONDS * 1e9:
+    def ended(self, instance: Instance, cause: control.Cause, detail: str) -> None:
+        expected = cause in _EXPECTED
+        if instance.ready_ns and time.monotonic_ns() - instance.ready_ns > lifecycle.STEADY_SECONDS * 1e9:
             self.failures = 0
-        self._ended(instance.id, cause, detail)
-        spawn.kill(spare)
-        instance.launched.close()
-        await self.around.pool.discard(spare)
-        self.instance = None
-        self._move(Event.CLEANED_UP)
-
-    def _ended(self, instance: str, cause: control.Cause, detail: str) -> None:
-        expected = cause in (control.Cause.SHUTDOWN, control.Cause.OPERATOR)
         self.failures += 0 if expected else 1
+        self.restarts += cause not in (control.Cause.SHUTDOWN, control.Cause.SCALE_DOWN)
         self.last_cause = cause
-        delay = 0 if self._hurry.is_set() else lifecycle.restart_delay_ms(self.failures)
+        delay = lifecycle.restart_delay_ms(self.failures)
+        self._load.not_before = time.monotonic() + delay / 1000
         # What a refused launch says names steps and paths of the host: that is for the log, not for callers.
         public = "the sandbox could not be made; the daemon's log says why" if cause is control.Cause.LAUNCH else detail
         self.around.gone(
-            control.InstanceGone(instance=instance, agent=self.id, cause=cause, detail=public, retry_after_ms=delay)
+            control.InstanceGone(instance=instance.id, agent=self.id, cause=cause, detail=public, retry_after_ms=delay)
         )
         write = self.around.log.info if expected else self.around.log.warning
-        write("an instance ended", agent=self.id, instance=instance or None, cause=cause, detail=detail)
+        write("an instance ended", agent=self.id, instance=instance.id, cause=cause, detail=detail)
         self._first_start_over(False, cause=cause, detail=detail)
-
-    def _ready_byte(self, instance: Instance) -> None:
-        data = os.read(instance.launched.ready, 1)
-        asyncio.get_running_loop().remove_reader(instance.launched.ready)
-        os.close(instance.launched.ready)
-        instance.launched.ready = -1
-        if data == wire.READY and self.state is State.IMPORTING:
-            instance.ready_ns = time.monotonic_ns()
-            self._move(Event.BECAME_READY)
-            self._look_if_started(instance)
-
-    def described(self, instance: Instance, describe: bytes) -> None:
-        """The gateway has read what the runner says of its entrypoints."""
-        instance.describe = describe
-        self._look_if_started(instance)
-
-    def failed_to_load(self, instance: Instance, report: bytes) -> None:
-        """The gateway has read why the runner cannot load the agent."""
-        instance.report = report
-        if self.first_start is not None:
-            self.first_start.report = report
-        self.kill(control.Cause.IMPORT)
-
-    def _look_if_started(self, instance: Instance) -> None:
-        if instance.ready_ns and instance.describe:
-            if self.first_start is not None:
-                self.first_start.describe = instance.describe
-            self._first_start_over(True)
+        self.look()
 
     def _first_start_over(self, ok: bool, *, cause: control.Cause | None = None, detail: str = "") -> None:
         if self.first_start is not None and not self.first_start.done.done():
@@ -309,29 +217,18 @@ class Agent:
             self.first_start.detail = detail
             self.first_start.done.set_result(ok)
 
-    def _memory_ran_out(self, instance: Instance, event: int) -> None:
-        """On v1 the kernel killed one process at most: an instance that lost a part of itself is ended."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(event)
-        self._look_for_oom_kill(instance, 0)
 
-    def _look_for_oom_kill(self, instance: Instance, attempt: int) -> None:
-        """The event comes before the kill is counted, and the kill may still not happen: look a few times."""
-        if self.instance is not instance or self.state not in (State.IMPORTING, State.READY):
-            return
-        if instance.launched.spare.group.oom_kills() > instance.oom_kills_before:
-            self.kill(control.Cause.OUT_OF_MEMORY)
-        elif attempt < len(_OOM_LOOKS_SECONDS):
-            loop = asyncio.get_running_loop()
-            loop.call_later(_OOM_LOOKS_SECONDS[attempt], self._look_for_oom_kill, instance, attempt + 1)
+@dataclass(slots=True)
+class Load:
+    """What is remembered between two looks."""
 
-    def _start_timed_out(self, instance: Instance) -> None:
-        if self.instance is instance and not instance.ready_ns:
-            self.kill(control.Cause.START_TIMEOUT)
+    spawns: float
+    """how many instances may be started now"""
+    wanted: int = 0
+    needed: tuple[float, ...] = ()
+    not_before: float = 0.0
+    _refilled: float = field(default_factory=time.monotonic)
 
-
-def _exit_record(pipe: int) -> wire.ExitRecord | None:
-    os.set_blocking(pipe, False)
-    with contextlib.suppress(BlockingIOError):
-        return wire.parse_exit(os.read(pipe, wire.EXIT.size + 1))
-    return None
+    def refill(self, now: float, most: int) -> None:
+        self.spawns = min(float(most), self.spawns + (now - self._refilled) * scaling.SPAWNS_PER_SECOND)
+        self._refilled = now

@@ -14,7 +14,7 @@ from runagentd.wire.launch import ExitKind, ExitRecord
 
 
 class State(enum.StrEnum):
-    """Where an agent's one instance stands."""
+    """Where an instance stands."""
 
     STARTING = "starting"
     """a spare is being made or assigned; nothing of the agent's runs"""
@@ -23,8 +23,17 @@ class State(enum.StrEnum):
     READY = "ready"
     ENDING = "ending"
     """killed or ended; its cgroup, uid and descriptors are not free yet"""
+    GONE = "gone"
+    """nothing is left of it"""
+
+
+class Absence(enum.StrEnum):
+    """Why an agent has no instance."""
+
     BACKOFF = "backoff"
-    """there is none, until the delay is over"""
+    """the delay after a failure is not over"""
+    ASLEEP = "asleep"
+    """nobody calls, and its policy has scaling.instances_min = 0"""
 
 
 class Event(enum.StrEnum):
@@ -34,12 +43,11 @@ class Event(enum.StrEnum):
     KILLED = "killed"
     ENDED = "ended"
     CLEANED_UP = "cleaned-up"
-    DELAY_OVER = "delay-over"
 
 
 TABLE: dict[tuple[State, Event], State] = {
     (State.STARTING, Event.GATE_OPENED): State.IMPORTING,
-    (State.STARTING, Event.LAUNCH_REFUSED): State.BACKOFF,
+    (State.STARTING, Event.LAUNCH_REFUSED): State.GONE,
     (State.IMPORTING, Event.BECAME_READY): State.READY,
     (State.IMPORTING, Event.KILLED): State.ENDING,
     (State.IMPORTING, Event.ENDED): State.ENDING,
@@ -47,8 +55,7 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.READY, Event.ENDED): State.ENDING,
     (State.ENDING, Event.KILLED): State.ENDING,
     (State.ENDING, Event.ENDED): State.ENDING,
-    (State.ENDING, Event.CLEANED_UP): State.BACKOFF,
-    (State.BACKOFF, Event.DELAY_OVER): State.STARTING,
+    (State.ENDING, Event.CLEANED_UP): State.GONE,
 }
 
 
@@ -97,6 +104,7 @@ _WHY_KILLED = {
     Cause.IMPORT: "the agent cannot be loaded",
     Cause.OPERATOR: "an operator ended the instance",
     Cause.SHUTDOWN: "the daemon is stopping",
+    Cause.SCALE_DOWN: "fewer instances are enough",
     Cause.OUT_OF_MEMORY: "the agent used more memory than resources.memory_max",
 }
 

@@ -31,13 +31,15 @@ from runagentd.policy.model import Policy
 from runagentd.state import StateDirectory
 from runagentd.supervise import host_folders, libseccomp, snapshot
 from runagentd.supervise.admin_server import AdminServer
-from runagentd.supervise.agent import Agent, Instance, Surroundings
+from runagentd.supervise.agent import Agent
 from runagentd.supervise.cgroup import CgroupHost
 from runagentd.supervise.deploy import Deployer
 from runagentd.supervise.gateway_link import GatewayLink, connect
+from runagentd.supervise.instance import Instance, Surroundings
 from runagentd.supervise.lifecycle import State
 from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
+from runagentd.supervise.pressure import PressureWatch
 from runagentd.supervise.spawn import new_channel
 from runagentd.supervise.store import Deployment, Store
 from runagentd.supervise.trust_teller import TrustTeller
@@ -96,6 +98,7 @@ class Supervisor:
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
         self._stopping = asyncio.Event()
+        self._pressure = PressureWatch(self._pressure_changed, log)
         self._zygote_group = cgroups.create("zygote")
         self._connecting: asyncio.TimerHandle | None = None
         self._admin = AdminServer(admin_listener, self._answer, log)
@@ -126,7 +129,9 @@ class Supervisor:
             absent=self._absent,
             program=self._program,
             offer=self._offer,
-            gone=self._gone,
+            retire=lambda agent, keep: self._tell_gateway(control.Retire(agent=agent, keep=keep)),
+            gone=self._tell_gateway,
+            pressed=lambda: self._pressure.pressed,
             log=log,
         )
 
@@ -143,12 +148,14 @@ class Supervisor:
         for deployment in self._store.deployments():
             self._restore(deployment)
         self._connect_gateway()
+        self._pressure.start()
         self._admin.start()
         try:
             await self._stopping.wait()
             await self._drain()
         finally:
             self._admin.close()
+            self._pressure.close()
             if self._connecting is not None:
                 self._connecting.cancel()
             await asyncio.gather(*(agent.stop() for agent in self._agents.values()))
@@ -235,6 +242,8 @@ class Supervisor:
         self._said_hello = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+        for agent in self._agents.values():
+            agent.demand(0)  # its calls went with it; the next one says what it needs
         if not self._stopping.is_set():
             self._connect_later()
 
@@ -249,18 +258,26 @@ class Supervisor:
                 self._trust.start()
                 for agent in self._agents.values():
                     self._introduce(agent)
+                if self._pressure.pressed:
+                    link.send(control.HostPressed(pressed=True))
                 if self._complete:
                     link.send(control.AllIntroduced())
             case control.InstanceReady():
                 if (found := self._find(message.instance)) is not None:
-                    found[0].described(found[1], message.describe)
+                    found[1].described(message.describe)
             case control.InstanceFailed():
                 if (found := self._find(message.instance)) is not None:
-                    found[0].failed_to_load(found[1], message.report)
+                    found[1].failed_to_load(message.report)
             case control.ReplaceInstance():
                 found = self._find(message.instance)
                 if found is not None and message.cause in (control.Cause.DEADLINE, control.Cause.PROTOCOL):
-                    found[0].kill(message.cause)
+                    found[1].kill(message.cause)
+            case control.Retired():
+                if (found := self._find(message.instance)) is not None:
+                    found[0].retired(found[1])
+            case control.Demand():
+                if message.agent in self._agents:
+                    self._agents[message.agent].demand(message.instances)
             case control.TrustTaken():
                 self._trust.taken(message.epoch)
             case control.ApiKeysUsed():
@@ -275,15 +292,21 @@ class Supervisor:
 
     def _find(self, instance: str) -> tuple[Agent, Instance] | None:
         for agent in self._agents.values():
-            if agent.instance is not None and agent.instance.id == instance:
-                return agent, agent.instance
+            found = agent.instances.get(instance)
+            if found is not None:
+                return agent, found
         return None
 
     def _introduce(self, agent: Agent) -> None:
-        if self._link is None or not self._said_hello:
-            return
+        """Tell a new gateway of an agent and all its instances, or a known one of a new agent."""
+        self._announce(agent)
+        for instance in agent.instances.values():
+            if instance.state in (State.IMPORTING, State.READY):
+                self._offer(instance)
+
+    def _announce(self, agent: Agent) -> None:
         calls = agent.policy.calls
-        self._link.send(
+        self._tell_gateway(
             control.AgentServed(
                 agent=agent.id,
                 # The environment may hold keys of the agent's: they are the runner's, and nobody else's.
@@ -302,36 +325,38 @@ class Supervisor:
                     log_line_bytes=calls.log_line_bytes,
                     log_bytes_per_minute=calls.log_bytes_per_minute,
                 ),
+                scaling=control.Scaling(
+                    minimum=agent.minimum, maximum=agent.maximum, target=agent.policy.scaling.target
+                ),
             )
         )
-        if agent.state in (State.IMPORTING, State.READY):
-            self._offer(agent)
 
-    def _offer(self, agent: Agent) -> None:
-        """Give the gateway the agent's instance: the channel made at launch, or a new one for a new gateway."""
-        instance = agent.instance
-        if self._link is None or not self._said_hello or instance is None:
-            return
+    def _offer(self, instance: Instance) -> None:
+        """Give the gateway an instance: the channel made at launch, or a new one for a new gateway."""
         launched = instance.launched
+        if self._link is None or not self._said_hello or launched is None:
+            return
         try:
             channel = launched.channel if launched.channel is not None else new_channel(launched)
         except OSError as error:
-            self._log.error("a runner does not take a new channel", agent=agent.id, reason=error)
-            agent.kill(control.Cause.PROTOCOL)
+            self._log.error("a runner does not take a new channel", agent=instance.agent_id, reason=error)
+            instance.kill(control.Cause.PROTOCOL)
             return
         launched.channel = None
         try:
             with channel:
                 self._link.send(
-                    control.InstanceOffered(instance=instance.id, agent=agent.id),
+                    control.InstanceOffered(instance=instance.id, agent=instance.agent_id),
                     (channel.fileno(), launched.stdout, launched.stderr),
                 )
         except OSError as error:  # no descriptor left to duplicate
-            self._log.error("an instance cannot be offered to the gateway", agent=agent.id, reason=error)
-            agent.kill(control.Cause.OPERATOR)
+            self._log.error("an instance cannot be offered to the gateway", agent=instance.agent_id, reason=error)
+            instance.kill(control.Cause.OPERATOR)
 
-    def _gone(self, message: control.InstanceGone) -> None:
-        self._tell_gateway(message)
+    def _pressure_changed(self) -> None:
+        self._tell_gateway(control.HostPressed(pressed=self._pressure.pressed))
+        for agent in self._agents.values():
+            agent.look()
 
     def _tell_gateway(self, message: control.FromSupervisor) -> None:
         """To the gateway that is there; what a later one has to know, it is told when it says hello."""
@@ -347,13 +372,12 @@ class Supervisor:
                     return admin.Failed(message="a deploy comes with one folder as a descriptor")
                 return await self._deployer.deploy(request, descriptors[0])
             case admin.ListInstances():
-                return self._list()
-            case admin.Restart():
+                return self._list(request.skip)
+            case admin.Restart() | admin.Warm() | admin.Scale():
                 agent = self._by_id_or_name(request.agent)
                 if agent is None:
                     return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
-                agent.restart()
-                return admin.Done()
+                return self._change(agent, request)
             case admin.AllDeployed():
                 if not self._complete:
                     self._tell_gateway(control.AllIntroduced())
@@ -363,6 +387,24 @@ class Supervisor:
                 return await self._ask_cache(request)
             case admin.TrustChanged():
                 return admin.TrustSpread(taken=await self._trust.spread())
+
+    def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:
+        match request:
+            case admin.Restart():
+                agent.restart()
+                return admin.Done()
+            case admin.Warm():
+                return admin.Scaled(minimum=agent.minimum, maximum=agent.maximum, warm=agent.warm(request.instances))
+            case admin.Scale():
+                most = agent.policy.scaling.instances_max
+                if not 0 <= request.minimum <= request.maximum <= most or not request.maximum:
+                    return admin.Failed(
+                        message=f"{request.minimum}:{request.maximum} is not within what policy {agent.policy.name} "
+                        f"allows: at most {most} (scaling.instances_max), at least 1 as maximum"
+                    )
+                agent.scale(request.minimum, request.maximum)
+                self._announce(agent)
+                return admin.Scaled(minimum=agent.minimum, maximum=agent.maximum, warm=0)
 
     async def _ask_cache(self, request: admin.CacheAsk) -> admin.Reply:
         agent = self._by_id_or_name(request.agent) if request.agent else None
@@ -424,9 +466,14 @@ class Supervisor:
         self._log.info("an agent is served", agent=agent.id, policy=policy.name, digest=policy_digest(policy)[:12])
         return agent
 
-    def _list(self) -> admin.Instances:
+    def _list(self, skip: int) -> admin.Instances:
+        """As many rows as fit into an answer, after the first `skip`."""
+        rows: list[tuple[Agent, Instance | None]] = []
+        for agent in self._agents.values():
+            rows += [(agent, instance) for instance in agent.instances.values()] or [(agent, None)]
         return admin.Instances(
-            instances=tuple(_row(agent) for agent in self._agents.values()),
+            instances=tuple(_row(agent, instance) for agent, instance in rows[skip : skip + admin.ROWS_MAX]),
+            total=len(rows),
             daemons=(
                 admin.DaemonRow(name="supervisor", pid=os.getpid()),
                 admin.DaemonRow(name="zygote", pid=self._pool.zygote.pid),
@@ -435,17 +482,18 @@ class Supervisor:
         )
 
 
-def _row(agent: Agent) -> admin.InstanceRow:
-    instance = agent.instance
-    group = instance.launched.spare.group if instance is not None else None
+def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
+    launched = instance.launched if instance is not None else None
+    # What is left of one that has ended is about to be removed.
+    group = launched.spare.group if launched is not None and instance is not None and instance.alive else None
     return admin.InstanceRow(
         agent=agent.id,
         agent_name=agent.deployment.manifest.agent_name,
         instance=instance.id if instance is not None else "",
-        state=agent.state,
+        state=instance.state if instance is not None else agent.absence(),
         policy=agent.policy.name,
-        pid=instance.launched.runner_pid if instance is not None else 0,
-        reaper_pid=instance.launched.spare.reaper_pid if instance is not None else 0,
+        pid=launched.runner_pid if launched is not None else 0,
+        reaper_pid=launched.spare.reaper_pid if launched is not None else 0,
         uid=instance.uid if instance is not None else 0,
         started_unix_ms=instance.started_unix_ms if instance is not None else 0,
         memory_bytes=group.memory_current() if group is not None else 0,
@@ -458,6 +506,6 @@ def _row(agent: Agent) -> admin.InstanceRow:
         from_spare=instance.from_spare if instance is not None else False,
         steps=tuple(
             admin.StepTime(step=step.verb, microseconds=step.nanoseconds // 1000)
-            for step in (instance.launched.steps if instance is not None else ())
+            for step in (launched.steps if launched is not None else ())
         ),
     )

@@ -13,6 +13,8 @@ from runagentd.wire import record
 from runagentd.wire.manifest import LoadProblem
 
 MESSAGE_BYTES_MAX = 512 * 1024
+ROWS_MAX = 128
+"""Instances in one answer: with the times of their steps each takes up to 3 KiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,9 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListInstances:
-    pass
+    """The rows after the first `skip`, at most ROWS_MAX."""
+
+    skip: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +108,43 @@ class DaemonRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instances:
     instances: tuple[InstanceRow, ...]
+    total: int
+    """how many rows there are in all"""
     daemons: tuple[DaemonRow, ...]
     spares: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:
-    """Kill the instance of an agent and start another at once, without backoff."""
+    """Kill the instances of an agent and start others at once, without backoff."""
 
     agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """Have that many instances of an agent now, within its maximum; they stay for the idle time of its policy."""
+
+    agent: str
+    instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Other bounds for the number of an agent's instances, within its policy's, until the daemon starts again."""
+
+    agent: str
+    minimum: int
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled:
+    """The answer to `Warm` and `Scale`: the bounds that hold, and how many instances were made sure of."""
+
+    minimum: int
+    maximum: int
+    warm: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +213,8 @@ class CacheState:
     rows: tuple[CacheRow, ...]
 
 
-Request = Deploy | ListInstances | Restart | AllDeployed | TrustChanged | CacheAsk
-Reply = Deployed | Instances | Done | Failed | TrustSpread | CacheState
+Request = Deploy | ListInstances | Restart | AllDeployed | TrustChanged | CacheAsk | Warm | Scale
+Reply = Deployed | Instances | Done | Failed | TrustSpread | CacheState | Scaled
 
 _REQUESTS: dict[int, type[Request]] = {
     1: Deploy,
@@ -191,8 +223,18 @@ _REQUESTS: dict[int, type[Request]] = {
     4: AllDeployed,
     5: TrustChanged,
     6: CacheAsk,
+    7: Warm,
+    8: Scale,
 }
-_REPLIES: dict[int, type[Reply]] = {65: Deployed, 66: Instances, 67: Done, 68: Failed, 69: TrustSpread, 70: CacheState}
+_REPLIES: dict[int, type[Reply]] = {
+    65: Deployed,
+    66: Instances,
+    67: Done,
+    68: Failed,
+    69: TrustSpread,
+    70: CacheState,
+    71: Scaled,
+}
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 
 

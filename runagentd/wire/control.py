@@ -42,6 +42,8 @@ class Cause(enum.StrEnum):
     """a step of the sandbox was refused: nothing ran"""
     OPERATOR = "operator"
     SHUTDOWN = "shutdown"
+    SCALE_DOWN = "scale-down"
+    """fewer instances are enough; it had no call"""
 
 
 # ---- supervisor to gateway
@@ -63,6 +65,16 @@ class CallLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """The part of an agent's policy by which the gateway says how many instances its calls could use."""
+
+    minimum: int = 1
+    maximum: int = 1
+    target: int = 1
+    """calls at a time in each instance"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentServed:
     """From now on this agent can be called. `manifest` is the record of a `wire.manifest.Manifest`."""
 
@@ -72,6 +84,7 @@ class AgentServed:
     policy: str
     policy_digest: str
     limits: CallLimits
+    scaling: Scaling = Scaling()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +115,21 @@ class InstanceGone:
     detail: str
     retry_after_ms: int
     """When the next one will be started; 0 is now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retire:
+    """This agent has too many instances: give its idle ones no more calls, until `keep` are left, and name them."""
+
+    agent: str
+    keep: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPressed:
+    """Whether the host is short of memory: while it is, calls that would have to wait are refused."""
+
+    pressed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +219,21 @@ class ReplaceInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """How many instances the calls of an agent could use now. The supervisor decides how many there are."""
+
+    agent: str
+    instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired:
+    """The answer to `Retire`, for each instance that is given no call any more and has none: it can be ended."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustTaken:
     """Of this epoch: what it denies is denied, and open calls of whom it denies have ended."""
 
@@ -230,9 +273,20 @@ FromSupervisor = (
     | Revoked
     | TrustTold
     | CacheQuestion
+    | Retire
+    | HostPressed
 )
 FromGateway = (
-    Hello | InstanceReady | InstanceFailed | ReplaceInstance | Drained | TrustTaken | ApiKeysUsed | CacheAnswer
+    Hello
+    | InstanceReady
+    | InstanceFailed
+    | ReplaceInstance
+    | Drained
+    | TrustTaken
+    | ApiKeysUsed
+    | CacheAnswer
+    | Demand
+    | Retired
 )
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
@@ -248,6 +302,8 @@ _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     10: Revoked,
     11: TrustTold,
     12: CacheQuestion,
+    13: Retire,
+    14: HostPressed,
 }
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     65: Hello,
@@ -258,6 +314,8 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     70: TrustTaken,
     71: ApiKeysUsed,
     72: CacheAnswer,
+    73: Demand,
+    74: Retired,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 

@@ -3,7 +3,7 @@
 Runs as: root, in place of runagentd.supervise.__main__, in daemons of `make protections` only.
 Reads from strangers: what the supervisor reads; its agents are probes of ours.
 It changes the product's functions in this one process, after they have decided and before they act; nothing in
-runagentd has a switch for it. A weakening is carried from `Agent._spawn` to those functions by a context variable.
+runagentd has a switch for it. A weakening is carried from `Instance._spawn` to those functions by a context variable.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from runagentd.plan.model import Expectation, Mount, MountKind, SandboxPlan, Ver
 from runagentd.policy.model import Policy
 from runagentd.supervise import __main__ as supervisor_main
 from runagentd.supervise import libseccomp, mounts, spawn, verify, zygote
-from runagentd.supervise.agent import Agent, Instance
 from runagentd.supervise.cgroup import Group
+from runagentd.supervise.instance import Instance
 from runagentd.supervise.supervisor import Supervisor
 from runagentd.wire import admin, control
 from tests.protections.weakenings import WEAKENINGS, Weakening, drops_of
@@ -66,13 +66,13 @@ def weaken(launcher: Path, bait: Path) -> None:
 
 
 def _weaken_agents() -> None:
-    spawn_one = Agent._spawn
+    spawn_one = Instance._spawn
 
-    async def weakened(self: Agent) -> Instance:
-        _CURRENT.set(drops_of(self.deployment.manifest.agent_name))
-        return await spawn_one(self)
+    async def weakened(self: Instance) -> None:
+        _CURRENT.set(drops_of(self._owner.deployment.manifest.agent_name))
+        await spawn_one(self)
 
-    Agent._spawn = weakened  # type: ignore[method-assign]
+    Instance._spawn = weakened  # type: ignore[method-assign]
     answer = Supervisor._answer
 
     async def with_removal(self: Supervisor, request: admin.Request, descriptors: list[int]) -> admin.Reply:

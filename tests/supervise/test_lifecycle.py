@@ -16,27 +16,19 @@ def _record(kind: ExitKind, status: int) -> ExitRecord:
 
 
 def test_a_life_without_trouble_goes_through_every_state() -> None:
-    """starting, importing, ready, ending, backoff, and starting again."""
-    state = State.BACKOFF
+    """importing, ready, ending, gone."""
+    state = State.STARTING
     seen = []
-    for event in (
-        Event.DELAY_OVER,
-        Event.GATE_OPENED,
-        Event.BECAME_READY,
-        Event.KILLED,
-        Event.ENDED,
-        Event.CLEANED_UP,
-        Event.DELAY_OVER,
-    ):
+    for event in (Event.GATE_OPENED, Event.BECAME_READY, Event.KILLED, Event.ENDED, Event.CLEANED_UP):
         state = after(state, event)
         seen.append(str(state))
-    assert seen == ["starting", "importing", "ready", "ending", "ending", "backoff", "starting"]
+    assert seen == ["importing", "ready", "ending", "ending", "gone"]
 
 
 def test_an_event_without_meaning_is_a_defect_and_not_ignored() -> None:
-    """An agent that has no instance cannot become ready."""
-    with pytest.raises(LifecycleError, match="became-ready in state backoff"):
-        after(State.BACKOFF, Event.BECAME_READY)
+    """What is gone cannot become ready."""
+    with pytest.raises(LifecycleError, match="became-ready in state gone"):
+        after(State.GONE, Event.BECAME_READY)
 
 
 @pytest.mark.parametrize(

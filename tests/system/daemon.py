@@ -70,10 +70,7 @@ class Daemon:
         return list(self.listing().instances)
 
     def listing(self) -> admin.Instances:
-        reply = admin_client.ask(self.state_dir / "admin.sock", admin.ListInstances())
-        if not isinstance(reply, admin.Instances):
-            raise AssertionError(f"the supervisor answered {reply}")
-        return reply
+        return admin_client.instances(self.state_dir / "admin.sock")
 
     def wait_for_log(self, words: str) -> None:
         """Wait until the daemon has printed a line with these words."""

@@ -59,6 +59,8 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.Revoked(token_ids=("j1",), subjects=(trust.SubjectRevoked(subject="alice", before=3),), before=4),
     control.TrustTold(epoch=5),
     control.CacheQuestion(number=1, purge=True, agent="a", tag="t"),
+    control.Retire(agent="a", keep=2),
+    control.HostPressed(pressed=True),
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
@@ -70,6 +72,8 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
     control.TrustTaken(epoch=5),
     control.ApiKeysUsed(ids=("01JD0000000000000000000000",)),
     control.CacheAnswer(number=1, state=CACHE),
+    control.Demand(agent="a", instances=3),
+    control.Retired(instance="00000000000000a1"),
 )
 
 PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("create it",))
@@ -81,6 +85,8 @@ REQUESTS: tuple[admin.Request, ...] = (
     admin.Restart(agent="a"),
     admin.TrustChanged(),
     admin.CacheAsk(purge=False, agent="", tag=""),
+    admin.Warm(agent="a", instances=2),
+    admin.Scale(agent="a", minimum=1, maximum=4),
 )
 
 REPLIES: tuple[admin.Reply, ...] = (
@@ -118,6 +124,7 @@ REPLIES: tuple[admin.Reply, ...] = (
                 steps=(admin.StepTime(step="mount", microseconds=8),),
             ),
         ),
+        total=1,
         daemons=(admin.DaemonRow(name="gateway", pid=9),),
         spares=1,
     ),
@@ -125,6 +132,7 @@ REPLIES: tuple[admin.Reply, ...] = (
     admin.Failed(message="no such agent"),
     admin.TrustSpread(taken=True),
     CACHE,
+    admin.Scaled(minimum=1, maximum=4, warm=2),
 )
 
 MANIFEST = manifest.Manifest(

@@ -1,0 +1,281 @@
+"""One sandbox of an agent's, from its spawn until nothing is left of it: the effects of the lifecycle's table.
+
+Runs as: the supervisor.
+Reads from strangers: one ready byte per instance, and its exit record; reports of the gateway's are passed on unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from runagentd.errors import ConfigurationError, HostError
+from runagentd.log import Log
+from runagentd.names import InstanceId
+from runagentd.plan.build import AgentFolders, Identity
+from runagentd.plan.model import SandboxPlan
+from runagentd.policy.model import Policy
+from runagentd.supervise import lifecycle, spawn
+from runagentd.supervise.cgroup import Group
+from runagentd.supervise.lifecycle import Event, State
+from runagentd.supervise.mounts import AgentSources, MountMaker
+from runagentd.supervise.pool import SparePool
+from runagentd.supervise.store import Deployment
+from runagentd.supervise.waiting import readable
+from runagentd.supervise.zygote import ZygoteGone
+from runagentd.wire import control, record
+from runagentd.wire import launch as wire
+
+_OOM_LOOKS_SECONDS = (0.001, 0.004, 0.02, 0.1, 0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all agents of a supervisor share."""
+
+    pool: SparePool
+    mounts: MountMaker
+    build: Callable[[Policy, Identity, AgentFolders], SandboxPlan]
+    absent: Callable[[Policy], frozenset[str]]
+    """optional folders of a policy's files.read that this host does not have"""
+    program: Callable[[SandboxPlan], bytes]
+    """the plan's filter as BPF"""
+    offer: Callable[[Instance], None]
+    """tell the gateway of an instance, with its descriptors"""
+    retire: Callable[[str, int], None]
+    """ask the gateway to name instances of an agent that are idle, beyond so many"""
+    gone: Callable[[control.InstanceGone], None]
+    pressed: Callable[[], bool]
+    """whether the host is short of memory"""
+    log: Log
+
+
+class Owner(Protocol):
+    """The agent that an instance belongs to."""
+
+    deployment: Deployment
+    policy: Policy
+    snapshot: int
+    persistent: int
+    around: Surroundings
+
+    @property
+    def id(self) -> str:
+        """The agent's."""
+
+    def proven(self, instance: Instance) -> None:
+        """It is ready, and the gateway has described it."""
+
+    def reported(self, instance: Instance) -> None:
+        """The runner has said why it cannot load the agent."""
+
+    def ended(self, instance: Instance, cause: control.Cause, detail: str) -> None:
+        """It is over, though something of it may be left; called once."""
+
+
+class Instance:
+    """One sandbox. `launched` is there from the open gate on."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self.id = InstanceId(secrets.token_hex(8))
+        self.state = State.STARTING
+        self.launched: spawn.Launched | None = None
+        self.uid = 0
+        self.from_spare = False
+        self.spawn_started_ns = 0
+        self.started_unix_ms = 0
+        self.ready_ns = 0
+        self.describe = b""
+        self.report = b""
+        self._oom_kills_before = 0
+        self._killed_for: control.Cause | None = None
+
+    @property
+    def agent_id(self) -> str:
+        return self._owner.id
+
+    @property
+    def alive(self) -> bool:
+        """Whether it serves, or will."""
+        return self.state in (State.STARTING, State.IMPORTING, State.READY) and self._killed_for is None
+
+    async def live(self) -> None:
+        """From nothing to nothing. Its owner is told of the end before the cleaning up."""
+        owner = self._owner
+        try:
+            await self._spawn()
+        except (spawn.LaunchRefused, ZygoteGone, OSError, HostError, ConfigurationError) as error:
+            self._move(Event.LAUNCH_REFUSED)
+            owner.ended(self, control.Cause.LAUNCH, str(error))
+            return
+        await self._watch()
+
+    def kill(self, cause: control.Cause) -> None:
+        """End it; harmless where it has ended. One that is still being made is ended as soon as it is there."""
+        if self.state not in (State.STARTING, State.IMPORTING, State.READY) or self._killed_for is not None:
+            return
+        self._killed_for = cause
+        if self.launched is not None:
+            self._move(Event.KILLED)
+            spawn.kill(self.launched.spare)
+
+    def described(self, describe: bytes) -> None:
+        """The gateway has read what the runner says of its entrypoints."""
+        self.describe = describe
+        self._look_if_proven()
+
+    def failed_to_load(self, report: bytes) -> None:
+        """The gateway has read why the runner cannot load the agent."""
+        self.report = report
+        self._owner.reported(self)
+        self.kill(control.Cause.IMPORT)
+
+    def _move(self, event: Event) -> None:
+        self.state = lifecycle.after(self.state, event)
+
+    async def _spawn(self) -> None:
+        """From a spare to an open gate. What the supervisor has to do is done while the zygote forks."""
+        owner = self._owner
+        around, policy = owner.around, owner.policy
+        self.spawn_started_ns = time.monotonic_ns()
+        taken = await around.pool.take()
+        mounts: list[int] = []
+        try:
+            place = taken.place
+            manifest = owner.deployment.manifest
+            folders = AgentFolders(
+                environments=manifest.import_paths,
+                persistent=manifest.persistent_folders,
+                absent=around.absent(policy),
+            )
+            plan = around.build(policy, Identity(uid=place.uid, instance=self.id), folders)
+            limits = plan.limits
+            place.group.write_limits(
+                memory_max=limits.memory_max,
+                pids_max=limits.pids_max,
+                cpu_max=limits.cpu_max,
+                cpu_weight=limits.cpu_weight,
+            )
+            self._oom_kills_before = place.group.oom_kills()
+            program = around.program(plan)
+            sources = AgentSources(
+                snapshot=owner.snapshot,
+                persistent=owner.persistent,
+                uid=place.uid,
+                user_namespace=place.user_namespace,
+            )
+            calls = policy.calls
+            job = wire.Job(
+                manifest=record.encode(manifest),
+                concurrency=calls.concurrency,
+                result_bytes=calls.result_bytes,
+                cancel_grace_ms=calls.cancel_grace,
+                traceback=calls.traceback,
+            )
+            mounts = around.mounts.make(plan.mounts, sources)
+            spare = await taken.spare()
+            self.launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job)
+        except BaseException:
+            await taken.discard()
+            raise
+        finally:
+            for descriptor in mounts:
+                os.close(descriptor)
+            around.pool.refill_soon()
+        self.uid = spare.uid
+        self.from_spare = taken.in_advance
+        self.started_unix_ms = time.time_ns() // 1_000_000
+        self._move(Event.GATE_OPENED)
+        if self._killed_for is not None:
+            self._move(Event.KILLED)
+            spawn.kill(spare)
+        else:
+            around.offer(self)
+
+    async def _watch(self) -> None:
+        """From the open gate to the end, and the cleaning up after it."""
+        owner, launched = self._owner, self.launched
+        if launched is None:
+            raise RuntimeError("nothing was launched")
+        loop = asyncio.get_running_loop()
+        spare = launched.spare
+        loop.add_reader(launched.ready, self._ready_byte, launched)
+        try:
+            oom_event = spare.group.oom_event()
+        except OSError as error:
+            # Without it a lost child goes unseen; the count of kills still tells why the instance ends.
+            owner.around.log.warning("no out-of-memory event for an instance", agent=owner.id, reason=error)
+            oom_event = None
+        if oom_event is not None:
+            loop.add_reader(oom_event, self._memory_ran_out, spare.group, oom_event)
+        start_timeout = loop.call_later(owner.policy.calls.start_timeout / 1000, self._start_timed_out)
+        try:
+            await readable(spare.reaper_pidfd)
+        finally:
+            start_timeout.cancel()
+            if oom_event is not None:
+                loop.remove_reader(oom_event)
+                os.close(oom_event)
+            if launched.ready >= 0:
+                loop.remove_reader(launched.ready)
+        if self.state is not State.ENDING:
+            self._move(Event.ENDED)
+        cause, detail = lifecycle.cause_of_end(
+            killed_for=self._killed_for,
+            record=_exit_record(spare.exit_pipe),
+            out_of_memory=spare.group.oom_kills() > self._oom_kills_before,
+            was_ready=self.ready_ns > 0,
+        )
+        owner.ended(self, cause, detail)
+        spawn.kill(spare)
+        launched.close()
+        await owner.around.pool.discard(spare)
+        self._move(Event.CLEANED_UP)
+
+    def _ready_byte(self, launched: spawn.Launched) -> None:
+        data = os.read(launched.ready, 1)
+        asyncio.get_running_loop().remove_reader(launched.ready)
+        os.close(launched.ready)
+        launched.ready = -1
+        if data == wire.READY and self.state is State.IMPORTING:
+            self.ready_ns = time.monotonic_ns()
+            self._move(Event.BECAME_READY)
+            self._look_if_proven()
+
+    def _look_if_proven(self) -> None:
+        if self.ready_ns and self.describe:
+            self._owner.proven(self)
+
+    def _memory_ran_out(self, group: Group, event: int) -> None:
+        """On v1 the kernel killed one process at most: an instance that lost a part of itself is ended."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(event)
+        self._look_for_oom_kill(group, 0)
+
+    def _look_for_oom_kill(self, group: Group, attempt: int) -> None:
+        """The event comes before the kill is counted, and the kill may still not happen: look a few times."""
+        if self.state not in (State.IMPORTING, State.READY):
+            return
+        if group.oom_kills() > self._oom_kills_before:
+            self.kill(control.Cause.OUT_OF_MEMORY)
+        elif attempt < len(_OOM_LOOKS_SECONDS):
+            loop = asyncio.get_running_loop()
+            loop.call_later(_OOM_LOOKS_SECONDS[attempt], self._look_for_oom_kill, group, attempt + 1)
+
+    def _start_timed_out(self) -> None:
+        if not self.ready_ns:
+            self.kill(control.Cause.START_TIMEOUT)
+
+
+def _exit_record(pipe: int) -> wire.ExitRecord | None:
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        return wire.parse_exit(os.read(pipe, wire.EXIT.size + 1))
+    return None
