@@ -380,6 +380,26 @@ def signal_descriptor(signals: Iterable[int]) -> int:
     return descriptor
 
 
+# inotify(7)
+IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
+IN_ONLYDIR, IN_DONT_FOLLOW = 0x01000000, 0x02000000
+
+
+def inotify() -> int:
+    """inotify_init1(2), close-on-exec and non-blocking."""
+    descriptor: int = _libc.inotify_init1(ctypes.c_int(os.O_CLOEXEC | os.O_NONBLOCK))
+    if descriptor == -1:
+        raise _fail("inotify_init1", ctypes.get_errno())
+    return descriptor
+
+
+def inotify_add_watch(descriptor: int, path: str, mask: int) -> None:
+    """inotify_add_watch(2); for a directory that is watched already the mask is replaced."""
+    watched = _libc.inotify_add_watch(ctypes.c_int(descriptor), os.fsencode(path), ctypes.c_uint32(mask))
+    if watched == -1:
+        raise _fail(f"inotify_add_watch {path}", ctypes.get_errno())
+
+
 # ---- privileges
 
 

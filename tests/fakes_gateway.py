@@ -167,6 +167,7 @@ class FakeSupervisor:
         self.trust: list[control.FromSupervisor] = [control.TrustTold(epoch=0)]
         """what each gateway is told first"""
         self._runners: list[FakeRunner] = []
+        self._limits: dict[str, control.CallLimits] = {}
 
     def connect(self, *, introduce: bool = True) -> None:
         self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -209,7 +210,9 @@ class FakeSupervisor:
         cache: Caching | None = None,
         version: str = "d" * 64,
         scaling: control.Scaling = control.Scaling(),  # noqa: B008  (it cannot change)
+        generation: int = 0,
     ) -> None:
+        self._limits[agent] = limits
         manifest = Manifest(
             agent_id=agent,
             agent_name=name,
@@ -231,13 +234,23 @@ class FakeSupervisor:
                 policy_digest="e" * 64,
                 limits=limits,
                 scaling=scaling,
+                generation=generation,
             )
         )
 
-    def offer(self, agent: str = "echo-1", instance: str = "00000000000000a1") -> FakeRunner:
+    def offer(
+        self,
+        agent: str = "echo-1",
+        instance: str = "00000000000000a1",
+        *,
+        generation: int = 0,
+        limits: control.CallLimits | None = None,
+    ) -> FakeRunner:
+        """With the limits that the agent was served with last, where none are given."""
         runner = FakeRunner(instance)
         ends = (runner.gateway_end.fileno(), runner.stdout_read, runner.stderr_read)
-        self.send(control.InstanceOffered(instance=instance, agent=agent), ends)
+        limits = limits or self._limits.get(agent, LIMITS)
+        self.send(control.InstanceOffered(instance=instance, agent=agent, generation=generation, limits=limits), ends)
         runner.gateway_end.close()
         os.close(runner.stdout_read)
         os.close(runner.stderr_read)

@@ -46,6 +46,9 @@ def main() -> int:
     command.add_argument(
         "--spares", type=_spares, default=1, help="sandboxes kept ready in advance (default: %(default)s)"
     )
+    command.add_argument(
+        "--reload", action="store_true", help="serve an agent anew when its folder or its policy file changes"
+    )
     command.add_argument("--log-format", choices=("text", "json"), default="text")
     command.add_argument("-v", "--verbose", action="store_true", help="log every call")
     arguments = parser.parse_args()
@@ -62,6 +65,7 @@ def main() -> int:
             policies=tuple(arguments.policy),
             state_dir=arguments.state_dir,
             ready_file=arguments.ready_file,
+            reload=arguments.reload,
             log_format=arguments.log_format,
             verbose=arguments.verbose,
             spares=arguments.spares,

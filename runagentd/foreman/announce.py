@@ -39,6 +39,8 @@ class Announcement:
     deployed: tuple[admin.Deployed, ...]
     as_json: bool
     check_only: bool
+    reloaded_ms: int = -1
+    """how long another version took from the change to serving; -1 where nothing was reloaded"""
 
 
 def show_as_nobody(announcement: Announcement, *, uid: int) -> int:
@@ -60,6 +62,8 @@ def main() -> int:
 def show(announcement: Announcement) -> int:
     """Print; the exit status."""
     failed = [row for row in announcement.deployed if not row.ok]
+    if announcement.reloaded_ms >= 0:
+        return _show_reload(announcement)
     if announcement.as_json:
         print(json.dumps({"ok": not failed, "agents": [_as_json(row) for row in announcement.deployed]}, indent=2))
         return 1 if failed else 0
@@ -69,6 +73,18 @@ def show(announcement: Announcement) -> int:
         return 1
     for line in check_lines(announcement) if announcement.check_only else serving_lines(announcement):
         print(line)
+    return 0
+
+
+def _show_reload(announcement: Announcement) -> int:
+    for row in announcement.deployed:
+        if row.ok:
+            print(f"{escape(row.agent_name)}: reloaded in {announcement.reloaded_ms / 1000:.2f} s", flush=True)
+            for hint in row.hints:
+                print(f"  hint: {escape(hint)}", flush=True)
+        else:
+            after = f"hint: {escape(row.agent_name) or 'the agent'} goes on as it was before the change"
+            complain("\n".join([*problem_lines(row), after]))
     return 0
 
 

@@ -25,6 +25,7 @@ from runagentd import kernel, signing, state
 from runagentd.errors import UNFIT_STATUS, ConfigurationError, HostError
 from runagentd.foreman import admin_client, announce
 from runagentd.foreman.daemons import Daemon
+from runagentd.foreman.reload import Reloader
 from runagentd.foreman.settings_link import SettingsLink
 from runagentd.log import Form, Level, Log, complain
 from runagentd.uids import Leases
@@ -58,6 +59,7 @@ class ServeOptions:
     config: Path | None = None
     check_only: bool = False
     as_json: bool = False
+    reload: bool = False
 
 
 class Interrupted(Exception):
@@ -86,6 +88,7 @@ class Foreman:
         self._supervisor = Daemon("supervisor", self._supervisor_command, self._supervisor_descriptors())
         self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors(), self._renew_settings)
         self._daemons = (self._supervisor, self._gateway)
+        self._reloader: Reloader | None = None
         self._up = False
         """whether all was there once: from then on, whatever ends is started again for ever"""
 
@@ -131,9 +134,17 @@ class Foreman:
             for connection in waiting:
                 connection.close()
 
-    def watch(self) -> None:
-        """Restart what ends, until Interrupted."""
+    def watch(self, deployed: Sequence[admin.Deployed]) -> None:
+        """Restart what ends, and serve what changes anew where that is wanted, until Interrupted."""
         self._up = True
+        if self._options.reload:
+            self._reloader = Reloader(
+                dict(zip(self._options.folders, deployed, strict=True)),
+                policies=self._options.policies,
+                admin_socket=self._directory.admin_socket,
+                nobody=self.nobody,
+                log=self._log,
+            )
         while True:
             due = [daemon.restart_at for daemon in self._daemons if not daemon.pid]
             self._wait(None, max(0.0, min(due) - time.monotonic()) if due else None)
@@ -178,12 +189,17 @@ class Foreman:
                 if not daemon.pid and daemon.starts and daemon.restart_at <= time.monotonic():
                     daemon.start()
             due = [daemon.restart_at for daemon in self._daemons if not daemon.pid]
-            limits = [moment for moment in (*due, until) if moment is not None]
+            reloader = self._reloader
+            changed = reloader.due if reloader is not None else None
+            limits = [moment for moment in (*due, until, changed) if moment is not None]
             timeout = max(0.0, min(limits) - time.monotonic()) if limits else None
             watched: list[int] = [self._signals, *([connection.fileno()] if connection is not None else [])]
+            watched += reloader.descriptors() if reloader is not None else []
             readable, _, _ = select.select(watched, [], [], timeout)
             if self._signals in readable:
                 self._mind_signals()
+            if reloader is not None:
+                reloader.mind(set(readable))
             if connection is not None and connection.fileno() in readable:
                 return
             if until is not None and time.monotonic() >= until:
@@ -335,7 +351,7 @@ def serve(options: ServeOptions) -> int:
         if status == 0 and not options.check_only:
             if options.ready_file is not None:
                 _write_ready_file(options.ready_file, foreman.url, token, deployed)
-            foreman.watch()
+            foreman.watch(deployed)
         return status
     except Interrupted:
         return 0

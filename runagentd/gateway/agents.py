@@ -60,7 +60,7 @@ class Agent:
     def announce(self, served: AgentServed, manifest: Manifest) -> None:
         """Take over what the supervisor says about this agent."""
         self.scaling = served.scaling
-        self._demand.configure(served.scaling)
+        self.generation = served.generation
         self.id = served.agent
         self.version = served.version
         self.policy = served.policy
@@ -68,6 +68,8 @@ class Agent:
         self.limits = served.limits
         self.manifest = manifest
         self.entrypoints: dict[str, Entrypoint] = {entrypoint.tag: entrypoint for entrypoint in manifest.entrypoints}
+        self._sort_instances()
+        self._demand.configure(served.scaling)
 
     @property
     def name(self) -> str:
@@ -179,7 +181,10 @@ class Agent:
         return min((each for each in ready if each.has_place()), key=lambda each: each.load, default=None)
 
     def _alive(self) -> bool:
-        return any(instance.phase in (Phase.STARTING, Phase.READY) for instance in self.instances.values())
+        return any(
+            instance.phase in (Phase.STARTING, Phase.READY) and instance.generation == self.generation
+            for instance in self.instances.values()
+        )
 
     def _may_sleep(self) -> bool:
         return self.scaling.minimum == 0
@@ -202,13 +207,35 @@ class Agent:
 
     # ---- InstanceOwner
 
-    def instance_ready(self, instance: Instance, description: Description) -> None:
-        self.description = description
+    def instance_ready(self, instance: Instance) -> None:
+        if instance.generation != self.generation:
+            return  # of a version that is tried: called once the supervisor says that it is the one that serves
+        self._take_in(instance)
+
+    def _take_in(self, instance: Instance) -> None:
+        self.description = instance.description
         self._outage = None
         self._ready.append(instance)
         self.place_free(instance)
 
+    def _sort_instances(self) -> None:
+        """Another version may serve now: its instances are called, and those of others no more."""
+        for instance in [each for each in self._ready if each.generation != self.generation]:
+            self._ready.remove(instance)
+        for instance in self.instances.values():
+            if instance.phase is Phase.READY:
+                if instance.generation < self.generation:
+                    self._leave_if_idle(instance)
+                elif instance.generation == self.generation and instance not in self._ready:
+                    self._take_in(instance)
+
+    def _leave_if_idle(self, instance: Instance) -> None:
+        if not instance.load and instance.phase is Phase.READY:
+            instance.retire()
+
     def place_free(self, instance: Instance) -> None:
+        if instance.generation != self.generation:
+            return
         while self._waiting and instance.has_place():
             call = self._waiting.take()
             left = call.asked.deadline - self._loop.time()
@@ -225,6 +252,8 @@ class Agent:
             self._service.took(call.asked.tag, seconds)
             self._waiting.charge(call.asked.principal, seconds)
         self.place_free(instance)
+        if instance.generation < self.generation:
+            self._leave_if_idle(instance)
         self._demand.look()
 
     def instance_over(self, instance: Instance, closed: list[Call], unstarted: list[Call]) -> None:
@@ -261,7 +290,8 @@ class Agent:
 
     def retire(self, keep: int) -> None:
         """There are too many instances: name idle ones, those that were idle longest first, until `keep` are left."""
-        surplus = sum(each.phase in (Phase.STARTING, Phase.READY) for each in self.instances.values()) - keep
+        alive = [each for each in self.instances.values() if each.phase in (Phase.STARTING, Phase.READY)]
+        surplus = sum(each.generation == self.generation for each in alive) - keep
         idle = [each for each in self._ready if each.phase is Phase.READY and not each.load]
         idle.sort(key=lambda each: each.last_used)
         for instance in idle[: max(0, surplus)]:
@@ -275,6 +305,8 @@ class Agent:
         if instance is not None:
             failure = instance.failure
             instance.gone(message.cause, message.detail)
+            if instance.generation != self.generation:
+                return
         if self._alive():
             return
         if message.cause is Cause.SCALE_DOWN:

@@ -186,7 +186,7 @@ class Announcements:
             self._log.error("an instance cannot be taken", agent=offered.agent, instance=offered.instance)
             return
         channel, stdout, stderr = descriptors
-        instance = Instance(agent, offered.instance)
+        instance = Instance(agent, offered.instance, generation=offered.generation, limits=offered.limits)
         agent.offered(instance)
         self._output.follow(agent, offered.instance, stdout=stdout, stderr=stderr)
         task = asyncio.get_running_loop().create_task(self._open_channel(instance, channel))

@@ -57,9 +57,7 @@ class Phase(enum.Enum):
 class InstanceOwner(Protocol):
     """The agent that an instance belongs to."""
 
-    limits: CallLimits
-
-    def instance_ready(self, instance: Instance, description: describe.Description) -> None:
+    def instance_ready(self, instance: Instance) -> None:
         """It can take calls."""
 
     def place_free(self, instance: Instance) -> None:
@@ -81,8 +79,10 @@ class InstanceOwner(Protocol):
 class Instance:
     """Implements `ChannelOwner`. `cause` is the true cause of the end, as soon as it is known."""
 
-    def __init__(self, owner: InstanceOwner, name: str) -> None:
+    def __init__(self, owner: InstanceOwner, name: str, *, generation: int, limits: CallLimits) -> None:
         self._owner = owner
+        self._limits = limits
+        self.generation = generation
         self._loop = asyncio.get_running_loop()
         self._timers: set[asyncio.TimerHandle] = set()
         self._channel_over = False
@@ -94,7 +94,7 @@ class Instance:
         self.last_used = self._loop.time()
         self.failure: str | None = None
         """the first problem of a failed import"""
-        limits = owner.limits
+        self.description: describe.Description | None = None
         self.channel = Channel(self, result_bytes=limits.result_bytes, traceback=limits.traceback)
 
     # ---- calls
@@ -103,7 +103,7 @@ class Instance:
         """Whether one more call may be sent. A call that was told to stop and has not still holds its place."""
         if self.phase is not Phase.READY or self.channel.paused:
             return False
-        limits = self._owner.limits
+        limits = self._limits
         ahead = len(self.channel.open_calls) - limits.concurrency
         return ahead < 0 or (ahead < AHEAD_MAX and ahead < limits.queue and self._service_seconds < SHORT_SECONDS)
 
@@ -114,14 +114,14 @@ class Instance:
 
     def ahead(self) -> int:
         """How many calls wait in the runner for one of its places: they were sent ahead."""
-        return max(0, len(self.channel.open_calls) - self._owner.limits.concurrency)
+        return max(0, len(self.channel.open_calls) - self._limits.concurrency)
 
     def start(self, call: Call) -> None:
         """Send a call; `has_place` must be true."""
         now = time.monotonic()
         self.channel.start(call, now=now)
         call.instance = self.name
-        if len(self.channel.open_calls) <= self._owner.limits.concurrency:
+        if len(self.channel.open_calls) <= self._limits.concurrency:
             call.started = now
 
     def stop(self, call: Call, reason: str) -> None:
@@ -136,7 +136,7 @@ class Instance:
         if call.started:
             # A moving average: what decides is whether the functions called now are short.
             self._service_seconds += (min(seconds, 1.0) - self._service_seconds) / 4
-        concurrency = self._owner.limits.concurrency
+        concurrency = self._limits.concurrency
         if len(self.channel.open_calls) >= concurrency:
             # Runners start calls in the order in which they came, so this is the one that is started now.
             promoted = next(itertools.islice(self.channel.open_calls.values(), concurrency - 1, None))
@@ -147,7 +147,7 @@ class Instance:
         self._owner.call_closed(self, call, seconds)
 
     def _begin_grace(self, call: Call) -> None:
-        self._later(self._owner.limits.cancel_grace_ms / 1000, self._grace_over, call)
+        self._later(self._limits.cancel_grace_ms / 1000, self._grace_over, call)
 
     def _grace_over(self, call: Call) -> None:
         if self.channel.open_calls.get(call.number) is call:
@@ -159,10 +159,10 @@ class Instance:
     # ---- ChannelOwner
 
     def described(self, body: bytes) -> None:
-        description = describe.parse(body)
+        self.description = describe.parse(body)
         self.phase = Phase.READY
         self._owner.tell_supervisor(InstanceReady(instance=self.name, describe=body))
-        self._owner.instance_ready(self, description)
+        self._owner.instance_ready(self)
 
     def import_failed(self, body: bytes) -> None:
         self.failure = describe.first_problem(body)

@@ -8,7 +8,6 @@ Reads from strangers: how many instances its calls could use, and which are idle
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from dataclasses import dataclass, field
 
@@ -17,43 +16,29 @@ from runagentd.supervise import lifecycle, scaling
 from runagentd.supervise.instance import Instance, Surroundings
 from runagentd.supervise.lifecycle import Absence, State
 from runagentd.supervise.store import Deployment
+from runagentd.supervise.version import Version
 from runagentd.wire import control
 
-_EXPECTED = frozenset({control.Cause.SHUTDOWN, control.Cause.OPERATOR, control.Cause.SCALE_DOWN})
+_EXPECTED = frozenset(
+    {control.Cause.SHUTDOWN, control.Cause.OPERATOR, control.Cause.SCALE_DOWN, control.Cause.REPLACED}
+)
 """Ends that somebody wanted: they are no failures of the agent's."""
-
-
-@dataclass(slots=True)
-class FirstStart:
-    """What the operator who deployed an agent waits for."""
-
-    done: asyncio.Future[bool]
-    describe: bytes = b""
-    report: bytes = b""
-    detail: str = ""
-    cause: control.Cause | None = None
 
 
 class Agent:
     """Implements `instance.Owner`."""
 
-    def __init__(
-        self, *, deployment: Deployment, policy: Policy, snapshot: int, persistent: int, around: Surroundings
-    ) -> None:
-        """The two descriptors are the agent's from now on."""
-        self.deployment = deployment
-        self.policy = policy
-        self.snapshot = snapshot
-        self.persistent = persistent
+    def __init__(self, version: Version, around: Surroundings) -> None:
+        self.version = version
+        """the one whose instances are called"""
         self.around = around
         self.instances: dict[str, Instance] = {}
         """all of which something is left, the oldest first"""
         self.failures = 0
         self.restarts = 0
         self.last_cause = ""
-        self.first_start: FirstStart | None = None
-        self.minimum = policy.scaling.instances_min
-        self.maximum = policy.scaling.instances_max
+        self.minimum = version.policy.scaling.instances_min
+        self.maximum = version.policy.scaling.instances_max
         self._load = Load(spawns=float(self.maximum))
         self._lives: set[asyncio.Task[None]] = set()
         self._next_look: asyncio.TimerHandle | None = None
@@ -62,8 +47,16 @@ class Agent:
         self._stopping = False
 
     @property
+    def deployment(self) -> Deployment:
+        return self.version.deployment
+
+    @property
+    def policy(self) -> Policy:
+        return self.version.policy
+
+    @property
     def id(self) -> str:
-        return self.deployment.manifest.agent_id
+        return self.version.deployment.manifest.agent_id
 
     def absence(self) -> Absence:
         """Why there is no instance."""
@@ -99,7 +92,10 @@ class Agent:
 
         Even where more are wanted again by now: the gateway has given it up.
         """
-        if self._retiring > 0:
+        if instance.version is not self.version:
+            if instance.version.given_up:
+                instance.kill(control.Cause.REPLACED)
+        elif self._retiring > 0:
             self._retiring -= 1
             instance.kill(control.Cause.SCALE_DOWN)
 
@@ -108,11 +104,11 @@ class Agent:
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
-        if self._stopping or (self.first_start is not None and self.first_start.cause is not None):
-            return  # an agent that could not even start once is about to be removed
+        if self._stopping or (self.version.on_trial and self.version.first_start.cause is not None):
+            return  # an agent that could not start once is about to be removed
         load, now = self._load, time.monotonic()
         load.refill(now, self.maximum)
-        alive = [instance for instance in self.instances.values() if instance.alive]
+        alive = self._alive(self.version)
         wishes = scaling.wishes(
             scaling.Observed(
                 now=now,
@@ -132,7 +128,7 @@ class Agent:
         load.needed = wishes.needed
         for _ in range(wishes.start):
             load.spawns -= 1
-            self._start_one()
+            self._start_one(self.version)
         if len(alive) > wishes.keep:
             self._retiring = max(self._retiring, len(alive) - wishes.keep)
             self.around.retire(self.id, wishes.keep)
@@ -140,8 +136,11 @@ class Agent:
             loop = asyncio.get_running_loop()
             self._next_look = loop.call_later(max(0.0, wishes.look_again - now), self.look)
 
-    def _start_one(self) -> None:
-        instance = Instance(self)
+    def _alive(self, version: Version) -> list[Instance]:
+        return [each for each in self.instances.values() if each.alive and each.version is version]
+
+    def _start_one(self, version: Version) -> None:
+        instance = Instance(self, version)
         self.instances[instance.id] = instance
         task = asyncio.create_task(self._live(instance), name=f"instance {instance.id} of {self.id}")
         self._lives.add(task)
@@ -152,6 +151,47 @@ class Agent:
             await instance.live()
         finally:
             del self.instances[instance.id]
+
+    # ---- another version
+
+    async def prove(self, version: Version) -> bool:
+        """Start one instance of another version beside those that serve; whether it is ready and described in time.
+
+        Nobody calls it yet. Where it is not proven, its instance is ended.
+        """
+        self._start_one(version)
+        ok = await version.proven()
+        if not ok:
+            version.give_up()
+            self._kill_all_of(version, control.Cause.REPLACED)
+        return ok
+
+    def versions(self) -> set[Version]:
+        """All of which instances may still be made, or something is left."""
+        return {self.version, *(instance.version for instance in self.instances.values())}
+
+    def switch(self, version: Version) -> None:
+        """From now on this version, which has been proven, is the one that is called.
+
+        Instances of the one before end when the gateway says that they have no call any more, or when their last call
+        must have ended.
+        """
+        before, self.version = self.version, version
+        self.minimum, self.maximum = version.policy.scaling.instances_min, version.policy.scaling.instances_max
+        self.failures = 0
+        replaced = len(self._alive(before))
+        self._load = Load(spawns=float(self.maximum), wanted=self._load.wanted)
+        before.give_up()
+        calls = before.policy.calls
+        asyncio.get_running_loop().call_later(
+            (calls.deadline + calls.cancel_grace) / 1000, self._kill_all_of, before, control.Cause.REPLACED
+        )
+        self.warm(max(1, replaced))
+
+    def _kill_all_of(self, version: Version, cause: control.Cause) -> None:
+        for instance in list(self.instances.values()):
+            if instance.version is version:
+                instance.kill(cause)
 
     # ---- ends
 
@@ -164,7 +204,7 @@ class Agent:
         """End every instance and start others without a delay; a delay that runs already is over."""
         self.failures = 0
         self._load.not_before = 0.0
-        alive = sum(instance.alive for instance in self.instances.values())
+        alive = len(self._alive(self.version))
         self.kill(control.Cause.OPERATOR)
         self.warm(alive)
 
@@ -177,45 +217,45 @@ class Agent:
         self.kill(control.Cause.SHUTDOWN)
         if self._lives:
             await asyncio.wait(self._lives)
-        os.close(self.snapshot)
-        os.close(self.persistent)
+        self.version.give_up()
 
     # ---- Owner
 
     def proven(self, instance: Instance) -> None:
-        if self.first_start is not None:
-            self.first_start.describe = instance.describe
-        self._first_start_over(True)
+        instance.version.first_start.describe = instance.describe
+        instance.version.first_start.over(True)
         self.look()
-
-    def reported(self, instance: Instance) -> None:
-        if self.first_start is not None:
-            self.first_start.report = instance.report
 
     def ended(self, instance: Instance, cause: control.Cause, detail: str) -> None:
         expected = cause in _EXPECTED
+        delay = self._count(instance, cause) if instance.version is self.version else 0
+        # What a refused launch says names steps and paths of the host: that is for the log, not for callers.
+        public = "the sandbox could not be made; the daemon's log says why" if cause is control.Cause.LAUNCH else detail
+        # Of a version that is only tried the gateway knows those that were offered to it, and waits for no other.
+        if instance.version is self.version or instance.launched is not None:
+            self.around.gone(
+                control.InstanceGone(
+                    instance=instance.id, agent=self.id, cause=cause, detail=public, retry_after_ms=delay
+                )
+            )
+        write = self.around.log.info if expected else self.around.log.warning
+        write("an instance ended", agent=self.id, instance=instance.id, cause=cause, detail=detail)
+        first = instance.version.first_start
+        if not first.done.done():
+            first.cause, first.detail = cause, detail
+            first.over(False)
+        self.look()
+
+    def _count(self, instance: Instance, cause: control.Cause) -> int:
+        """An end of the version that serves; how many milliseconds it delays the next start."""
         if instance.ready_ns and time.monotonic_ns() - instance.ready_ns > lifecycle.STEADY_SECONDS * 1e9:
             self.failures = 0
-        self.failures += 0 if expected else 1
+        self.failures += 0 if cause in _EXPECTED else 1
         self.restarts += cause not in (control.Cause.SHUTDOWN, control.Cause.SCALE_DOWN)
         self.last_cause = cause
         delay = lifecycle.restart_delay_ms(self.failures)
         self._load.not_before = time.monotonic() + delay / 1000
-        # What a refused launch says names steps and paths of the host: that is for the log, not for callers.
-        public = "the sandbox could not be made; the daemon's log says why" if cause is control.Cause.LAUNCH else detail
-        self.around.gone(
-            control.InstanceGone(instance=instance.id, agent=self.id, cause=cause, detail=public, retry_after_ms=delay)
-        )
-        write = self.around.log.info if expected else self.around.log.warning
-        write("an instance ended", agent=self.id, instance=instance.id, cause=cause, detail=detail)
-        self._first_start_over(False, cause=cause, detail=detail)
-        self.look()
-
-    def _first_start_over(self, ok: bool, *, cause: control.Cause | None = None, detail: str = "") -> None:
-        if self.first_start is not None and not self.first_start.done.done():
-            self.first_start.cause = cause
-            self.first_start.detail = detail
-            self.first_start.done.set_result(ok)
+        return delay
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from runagentd.supervise.cgroup import Group
 from runagentd.supervise.lifecycle import Event, State
 from runagentd.supervise.mounts import AgentSources, MountMaker
 from runagentd.supervise.pool import SparePool
-from runagentd.supervise.store import Deployment
+from runagentd.supervise.version import Version
 from runagentd.supervise.waiting import readable
 from runagentd.supervise.zygote import ZygoteGone
 from runagentd.wire import control, record
@@ -59,10 +59,6 @@ class Surroundings:
 class Owner(Protocol):
     """The agent that an instance belongs to."""
 
-    deployment: Deployment
-    policy: Policy
-    snapshot: int
-    persistent: int
     around: Surroundings
 
     @property
@@ -72,9 +68,6 @@ class Owner(Protocol):
     def proven(self, instance: Instance) -> None:
         """It is ready, and the gateway has described it."""
 
-    def reported(self, instance: Instance) -> None:
-        """The runner has said why it cannot load the agent."""
-
     def ended(self, instance: Instance, cause: control.Cause, detail: str) -> None:
         """It is over, though something of it may be left; called once."""
 
@@ -82,8 +75,9 @@ class Owner(Protocol):
 class Instance:
     """One sandbox. `launched` is there from the open gate on."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, version: Version) -> None:
         self._owner = owner
+        self.version = version
         self.id = InstanceId(secrets.token_hex(8))
         self.state = State.STARTING
         self.launched: spawn.Launched | None = None
@@ -93,7 +87,6 @@ class Instance:
         self.started_unix_ms = 0
         self.ready_ns = 0
         self.describe = b""
-        self.report = b""
         self._oom_kills_before = 0
         self._killed_for: control.Cause | None = None
 
@@ -108,14 +101,17 @@ class Instance:
 
     async def live(self) -> None:
         """From nothing to nothing. Its owner is told of the end before the cleaning up."""
-        owner = self._owner
+        self.version.enter()
         try:
-            await self._spawn()
-        except (spawn.LaunchRefused, ZygoteGone, OSError, HostError, ConfigurationError) as error:
-            self._move(Event.LAUNCH_REFUSED)
-            owner.ended(self, control.Cause.LAUNCH, str(error))
-            return
-        await self._watch()
+            try:
+                await self._spawn()
+            except (spawn.LaunchRefused, ZygoteGone, OSError, HostError, ConfigurationError) as error:
+                self._move(Event.LAUNCH_REFUSED)
+                self._owner.ended(self, control.Cause.LAUNCH, str(error))
+                return
+            await self._watch()
+        finally:
+            self.version.leave()
 
     def kill(self, cause: control.Cause) -> None:
         """End it; harmless where it has ended. One that is still being made is ended as soon as it is there."""
@@ -133,8 +129,7 @@ class Instance:
 
     def failed_to_load(self, report: bytes) -> None:
         """The gateway has read why the runner cannot load the agent."""
-        self.report = report
-        self._owner.reported(self)
+        self.version.first_start.report = report
         self.kill(control.Cause.IMPORT)
 
     def _move(self, event: Event) -> None:
@@ -142,14 +137,14 @@ class Instance:
 
     async def _spawn(self) -> None:
         """From a spare to an open gate. What the supervisor has to do is done while the zygote forks."""
-        owner = self._owner
-        around, policy = owner.around, owner.policy
+        around, version = self._owner.around, self.version
+        policy = version.policy
         self.spawn_started_ns = time.monotonic_ns()
         taken = await around.pool.take()
         mounts: list[int] = []
         try:
             place = taken.place
-            manifest = owner.deployment.manifest
+            manifest = version.deployment.manifest
             folders = AgentFolders(
                 environments=manifest.import_paths,
                 persistent=manifest.persistent_folders,
@@ -166,8 +161,8 @@ class Instance:
             self._oom_kills_before = place.group.oom_kills()
             program = around.program(plan)
             sources = AgentSources(
-                snapshot=owner.snapshot,
-                persistent=owner.persistent,
+                snapshot=version.snapshot,
+                persistent=version.persistent,
                 uid=place.uid,
                 user_namespace=place.user_namespace,
             )
@@ -215,7 +210,7 @@ class Instance:
             oom_event = None
         if oom_event is not None:
             loop.add_reader(oom_event, self._memory_ran_out, spare.group, oom_event)
-        start_timeout = loop.call_later(owner.policy.calls.start_timeout / 1000, self._start_timed_out)
+        start_timeout = loop.call_later(self.version.policy.calls.start_timeout / 1000, self._start_timed_out)
         try:
             await readable(spare.reaper_pidfd)
         finally:

@@ -105,6 +105,7 @@ _WHY_KILLED = {
     Cause.OPERATOR: "an operator ended the instance",
     Cause.SHUTDOWN: "the daemon is stopping",
     Cause.SCALE_DOWN: "fewer instances are enough",
+    Cause.REPLACED: "another version serves",
     Cause.OUT_OF_MEMORY: "the agent used more memory than resources.memory_max",
 }
 

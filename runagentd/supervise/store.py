@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Store:
         )
 
     def adopt(self, snapshot: Path, deployment: Deployment, origin: str) -> None:
-        """Move a snapshot to its agent, and remember the deployment."""
+        """Move a snapshot to its agent, beside those that are there."""
         home = self._home(deployment.manifest.agent_id)
         (home / "versions").mkdir(mode=0o700, parents=True, exist_ok=True)
         (home / "data").mkdir(mode=0o700, exist_ok=True)
@@ -69,11 +70,19 @@ class Store:
             shutil.rmtree(snapshot)
         else:
             snapshot.rename(place)
+
+    def remember(self, deployment: Deployment) -> None:
+        """This is the version that is to be served, also after a restart."""
+        home = self._home(deployment.manifest.agent_id)
         unfinished = home / "deployed.new"
         unfinished.write_bytes(record.encode(deployment))
         unfinished.rename(home / "deployed")
-        for old in (home / "versions").iterdir():
-            if old.name != deployment.version:
+
+    def prune(self, agent_id: str, keep: Collection[str]) -> None:
+        """Remove the snapshots of this agent that nothing is made from."""
+        versions = self._home(agent_id) / "versions"
+        for old in versions.iterdir() if versions.exists() else ():
+            if old.name not in keep:
                 shutil.rmtree(old)
 
     def deployments(self) -> list[Deployment]:

@@ -43,6 +43,7 @@ from runagentd.supervise.pressure import PressureWatch
 from runagentd.supervise.spawn import new_channel
 from runagentd.supervise.store import Deployment, Store
 from runagentd.supervise.trust_teller import TrustTeller
+from runagentd.supervise.version import Version
 from runagentd.supervise.zygote import Zygote
 from runagentd.uids import Leases
 from runagentd.wire import admin, control, record
@@ -120,6 +121,7 @@ class Supervisor:
             loader_uid=options.loader_uid,
             try_plan=self._try_plan,
             serve=self._serve,
+            switched=self._announce,
             remove=self._remove,
         )
         self._around = Surroundings(
@@ -305,26 +307,16 @@ class Supervisor:
                 self._offer(instance)
 
     def _announce(self, agent: Agent) -> None:
-        calls = agent.policy.calls
         self._tell_gateway(
             control.AgentServed(
                 agent=agent.id,
                 # The environment may hold keys of the agent's: they are the runner's, and nobody else's.
                 manifest=record.encode(dataclasses.replace(agent.deployment.manifest, environment=())),
                 version=agent.deployment.version,
+                generation=agent.version.generation,
                 policy=agent.policy.name,
                 policy_digest=policy_digest(agent.policy),
-                limits=control.CallLimits(
-                    concurrency=calls.concurrency,
-                    queue=calls.queue,
-                    deadline_ms=calls.deadline,
-                    cancel_grace_ms=calls.cancel_grace,
-                    request_bytes=calls.request_bytes,
-                    result_bytes=calls.result_bytes,
-                    traceback=calls.traceback,
-                    log_line_bytes=calls.log_line_bytes,
-                    log_bytes_per_minute=calls.log_bytes_per_minute,
-                ),
+                limits=_call_limits(agent.policy),
                 scaling=control.Scaling(
                     minimum=agent.minimum, maximum=agent.maximum, target=agent.policy.scaling.target
                 ),
@@ -346,7 +338,12 @@ class Supervisor:
         try:
             with channel:
                 self._link.send(
-                    control.InstanceOffered(instance=instance.id, agent=instance.agent_id),
+                    control.InstanceOffered(
+                        instance=instance.id,
+                        agent=instance.agent_id,
+                        generation=instance.version.generation,
+                        limits=_call_limits(instance.version.policy),
+                    ),
                     (channel.fileno(), launched.stdout, launched.stderr),
                 )
         except OSError as error:  # no descriptor left to duplicate
@@ -448,21 +445,20 @@ class Supervisor:
 
     def _restore(self, deployment: Deployment) -> None:
         try:
-            policy = find(deployment.policy)
-            self._serve(deployment, policy).start()
+            version = Version(
+                deployment=deployment,
+                policy=find(deployment.policy),
+                snapshot=self._store.open_snapshot(deployment),
+                persistent=self._store.open_persistent(deployment),
+            )
+            self._serve(version).start()
         except (ConfigurationError, HostError, OSError) as error:
             self._log.error("an agent is not served again", agent=deployment.manifest.agent_id, reason=error)
 
-    def _serve(self, deployment: Deployment, policy: Policy) -> Agent:
-        agent = Agent(
-            deployment=deployment,
-            policy=policy,
-            snapshot=self._store.open_snapshot(deployment),
-            persistent=self._store.open_persistent(deployment),
-            around=self._around,
-        )
-        self._agents[agent.id] = agent
+    def _serve(self, version: Version) -> Agent:
+        agent = self._agents[version.deployment.manifest.agent_id] = Agent(version, self._around)
         self._introduce(agent)
+        policy = version.policy
         self._log.info("an agent is served", agent=agent.id, policy=policy.name, digest=policy_digest(policy)[:12])
         return agent
 
@@ -480,6 +476,21 @@ class Supervisor:
             ),
             spares=self._pool.ready,
         )
+
+
+def _call_limits(policy: Policy) -> control.CallLimits:
+    calls = policy.calls
+    return control.CallLimits(
+        concurrency=calls.concurrency,
+        queue=calls.queue,
+        deadline_ms=calls.deadline,
+        cancel_grace_ms=calls.cancel_grace,
+        request_bytes=calls.request_bytes,
+        result_bytes=calls.result_bytes,
+        traceback=calls.traceback,
+        log_line_bytes=calls.log_line_bytes,
+        log_bytes_per_minute=calls.log_bytes_per_minute,
+    )
 
 
 def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:

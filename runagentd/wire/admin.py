@@ -37,6 +37,8 @@ class Deploy:
 
     folder: str
     policies: tuple[PolicyChoice, ...]
+    replaces: str = ""
+    """the id of a served agent, of which this is to be another version; empty for an agent that is not served yet"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class Deployed:
     """DESCRIBE of the runner, JSON that an agent wrote: parse it as nobody, never as root."""
     report: bytes
     """FAILED of the runner, likewise."""
+    unchanged: bool = False
+    """it is served as it is already: nothing was done"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

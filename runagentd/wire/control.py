@@ -44,6 +44,8 @@ class Cause(enum.StrEnum):
     SHUTDOWN = "shutdown"
     SCALE_DOWN = "scale-down"
     """fewer instances are enough; it had no call"""
+    REPLACED = "replaced"
+    """another version of the agent serves, or this one was tried and did not"""
 
 
 # ---- supervisor to gateway
@@ -84,6 +86,8 @@ class AgentServed:
     policy: str
     policy_digest: str
     limits: CallLimits
+    generation: int = 0
+    """instances of another one are not called: they are tried, or on their way out"""
     scaling: Scaling = Scaling()
 
 
@@ -103,6 +107,8 @@ class InstanceOffered:
 
     instance: str
     agent: str
+    generation: int
+    limits: CallLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

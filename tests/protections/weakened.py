@@ -69,7 +69,7 @@ def _weaken_agents() -> None:
     spawn_one = Instance._spawn
 
     async def weakened(self: Instance) -> None:
-        _CURRENT.set(drops_of(self._owner.deployment.manifest.agent_name))
+        _CURRENT.set(drops_of(self.version.deployment.manifest.agent_name))
         await spawn_one(self)
 
     Instance._spawn = weakened  # type: ignore[method-assign]

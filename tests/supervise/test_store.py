@@ -40,6 +40,8 @@ def test_what_was_deployed_comes_back(store: Store) -> None:
     """The manifest, the version and the policy as the operator named it."""
     deployment = Deployment(manifest=_manifest("one"), version="a" * 64, policy="base")
     store.adopt(_snapshot(store, "x"), deployment, "/srv/one")
+    assert store.deployments() == [], "it is tried first"
+    store.remember(deployment)
     assert store.deployments() == [deployment]
     store.forget("one")
     assert store.deployments() == []
@@ -49,17 +51,21 @@ def test_a_damaged_record_is_skipped_and_the_others_come_back(store: Store, tmp_
     """One bad file must not keep every agent from being served again."""
     good = Deployment(manifest=_manifest("one"), version="a" * 64, policy="base")
     store.adopt(_snapshot(store, "x"), good, "/srv/one")
+    store.remember(good)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "deployed").write_bytes(b"\xff" * 100)
     assert store.deployments() == [good]
 
 
-def test_only_the_newest_version_is_kept(store: Store, tmp_path: Path) -> None:
-    """An instance that still runs has its mounts; the folder is needed no more."""
+def test_versions_are_kept_for_as_long_as_something_runs_from_them(store: Store, tmp_path: Path) -> None:
+    """The old one serves while the new one is tried; of one that runs no more nothing stays."""
     for version in ("a" * 64, "b" * 64):
         deployment = Deployment(manifest=_manifest("one"), version=version, policy="base")
         store.adopt(_snapshot(store, version[:4]), deployment, "/srv/one")
+    assert sorted(path.name for path in tmp_path.glob("*/versions/*")) == ["a" * 64, "b" * 64]
+    store.prune("one", {"b" * 64})
     assert [path.name for path in tmp_path.glob("*/versions/*")] == ["b" * 64]
+    store.prune("nobody", set())
 
 
 def test_kept_data_is_given_to_the_folder_that_made_it_and_to_no_other(store: Store, tmp_path: Path) -> None:

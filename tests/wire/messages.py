@@ -30,7 +30,7 @@ CACHE = admin.CacheState(
 FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.AgentServed(agent="a", manifest=b"M", version="v1", policy="base", policy_digest="d1", limits=LIMITS),
     control.AgentRemoved(agent="a"),
-    control.InstanceOffered(instance="00000000000000a1", agent="a"),
+    control.InstanceOffered(instance="00000000000000a1", agent="a", generation=7, limits=LIMITS),
     control.InstanceGone(
         instance="00000000000000a1",
         agent="a",

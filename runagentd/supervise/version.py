@@ -1,0 +1,92 @@
+"""One version of an agent: what its instances are made from.
+
+Runs as: the supervisor.
+Reads from strangers: nothing; the manifest was checked when the folder was loaded.
+Instances of two versions can run at the same time: the ones that serve, and the ones that are tried, or are on their
+way out. The descriptors of a version are closed when nothing of it runs any more and nothing more will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from dataclasses import dataclass
+
+from runagentd.policy.model import Policy
+from runagentd.supervise.store import Deployment
+from runagentd.wire import control
+
+DESCRIBE_SECONDS = 15.0
+"""Beyond the time that the agent has to start: for a gateway that is being started again."""
+
+_generations = itertools.count(1)
+
+
+@dataclass(slots=True)
+class FirstStart:
+    """What becomes of the first instance: what the operator who deployed the version waits for."""
+
+    done: asyncio.Future[bool]
+    describe: bytes = b""
+    report: bytes = b""
+    detail: str = ""
+    cause: control.Cause | None = None
+
+    def over(self, ok: bool) -> None:
+        """It is proven, or it has ended before; later calls do nothing."""
+        if not self.done.done():
+            self.done.set_result(ok)
+
+
+class Version:
+    """The two descriptors are the version's from now on."""
+
+    def __init__(self, *, deployment: Deployment, policy: Policy, snapshot: int, persistent: int) -> None:
+        self.deployment = deployment
+        self.policy = policy
+        self.snapshot = snapshot
+        self.persistent = persistent
+        self.generation = next(_generations)
+        """tells versions apart, also two with the same code; later ones have larger numbers"""
+        self.first_start = FirstStart(done=asyncio.get_running_loop().create_future())
+        self.on_trial = False
+        """somebody waits for the first start: where that fails, nothing is started again"""
+        self.given_up = False
+        """no more instances of it will be started"""
+        self._users = 0
+
+    async def proven(self) -> bool:
+        """Whether its first instance becomes ready, and the gateway describes it, in time."""
+        try:
+            async with asyncio.timeout(self.policy.calls.start_timeout / 1000 + DESCRIBE_SECONDS):
+                return await self.first_start.done
+        except TimeoutError:
+            self.first_start.detail = "no gateway has described the agent in time"
+            return False
+
+    def enter(self) -> None:
+        """One more instance is made from it."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """One fewer."""
+        self._users -= 1
+        self._close_if_unused()
+
+    def give_up(self) -> None:
+        """No more instances of it will be started."""
+        if not self.given_up:
+            self.given_up = True
+            self._close_if_unused()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is left, and nothing will be."""
+        return self.given_up and not self._users
+
+    def _close_if_unused(self) -> None:
+        if self.over and self.snapshot >= 0:
+            os.close(self.snapshot)
+            os.close(self.persistent)
+            self.snapshot = self.persistent = -1
