@@ -111,8 +111,10 @@ class Agent:
         limits = self.limits
         wait = self._service.wait(self._waiting.ahead_of(call.asked.principal), self._places())
         needed = self._service.least(call.asked.tag)
-        # Half of the estimate: who is refused would almost surely have waited for nothing.
-        if self._ready and self._loop.time() + wait / 2 + needed > call.asked.deadline:
+        call.budget = call.asked.deadline - self._loop.time()
+        # Half of the estimate: who is refused would almost surely have waited for nothing. A function that takes longer
+        # than its caller allows is not ours to refuse, as long as waiting is not what makes it late.
+        if self._ready and needed < call.budget < wait / 2 + needed:
             raise Refusal(
                 errors.OVERLOADED,
                 f"the call would wait for about {wait:.1f} s and could not meet its deadline",
@@ -239,7 +241,7 @@ class Agent:
         while self._waiting and instance.has_place():
             call = self._waiting.take()
             left = call.asked.deadline - self._loop.time()
-            if left < self._service.least(call.asked.tag):
+            if left < self._service.least(call.asked.tag) < call.budget:
                 call.close()
                 words = f"the call waited until {max(0.0, left):.1f} s were left, too few for its function"
                 call.end(Refusal(errors.OVERLOADED, words, retry_after=1))

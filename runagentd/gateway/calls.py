@@ -75,6 +75,7 @@ class Call:
         "_in_hand",
         "_waiter",
         "asked",
+        "budget",
         "chunks",
         "credit",
         "ended",
@@ -96,6 +97,8 @@ class Call:
         self.asked = asked
         self.state = State.WAITING
         self.number = 0
+        self.budget = 0.0
+        """seconds to the deadline when it began to wait for a place"""
         self.instance = ""
         self.started = 0.0
         self.chunks = 0
