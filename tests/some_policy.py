@@ -46,6 +46,6 @@ def some_policy(*, exec: bool = False, groups: tuple[str, ...] = ()) -> Policy:
             log_bytes_per_minute=1 << 20,
         ),
         network=NetworkPolicy(mode=NetworkMode.NONE),
-        scaling=ScalingPolicy(instances_min=1, instances_max=1, target=1, idle=900_000),
+        scaling=ScalingPolicy(instances_min=1, instances_max=1, target=1, idle=900_000, freeze=300_000),
         origins=(),
     )

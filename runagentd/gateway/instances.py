@@ -22,10 +22,12 @@ from runagentd.wire.control import (
     CallLimits,
     Cause,
     FromGateway,
+    Idle,
     InstanceFailed,
     InstanceReady,
     ReplaceInstance,
     Retired,
+    Wake,
 )
 
 TRUTH_SECONDS = 2.0
@@ -92,6 +94,8 @@ class Instance:
         self.cause: Cause | None = None
         self.detail = ""
         self.last_used = self._loop.time()
+        self.resting = False
+        """the supervisor may have frozen it"""
         self.failure: str | None = None
         """the first problem of a failed import"""
         self.description: describe.Description | None = None
@@ -119,10 +123,29 @@ class Instance:
     def start(self, call: Call) -> None:
         """Send a call; `has_place` must be true."""
         now = time.monotonic()
+        if self.resting:
+            self._wake()
         self.channel.start(call, now=now)
         call.instance = self.name
         if len(self.channel.open_calls) <= self._limits.concurrency:
             call.started = now
+
+    def _wake(self) -> None:
+        """Before its call: that one is in the channel when it goes on."""
+        self.resting = False
+        self._owner.tell_supervisor(Wake(instance=self.name))
+        self._later(self._limits.freeze_ms / 1000, self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
+        """One timer for each instance and not for each call: it looks how long the last one is ago."""
+        if self.phase is not Phase.READY:
+            return
+        left = self.last_used + self._limits.freeze_ms / 1000 - self._loop.time()
+        if self.load or left > 0:
+            self._later(max(left, 0.1), self._look_if_idle)
+        else:
+            self.resting = True
+            self._owner.tell_supervisor(Idle(instance=self.name))
 
     def stop(self, call: Call, reason: str) -> None:
         """Cancel an open call; when it has not stopped within its grace, the instance is replaced."""
@@ -163,6 +186,8 @@ class Instance:
         self.phase = Phase.READY
         self._owner.tell_supervisor(InstanceReady(instance=self.name, describe=body))
         self._owner.instance_ready(self)
+        if self._limits.freeze_ms:
+            self._later(self._limits.freeze_ms / 1000, self._look_if_idle)
 
     def import_failed(self, body: bytes) -> None:
         self.failure = describe.first_problem(body)
@@ -246,5 +271,6 @@ class Instance:
         return Refusal(kind, message, cause=cause.value)
 
     def _later(self, seconds: float, action: Callable[..., None], *arguments: object) -> None:
-        timer = self._loop.call_later(seconds, action, *arguments)
-        self._timers.add(timer)
+        now = self._loop.time()
+        self._timers = {timer for timer in self._timers if timer.when() > now and not timer.cancelled()}
+        self._timers.add(self._loop.call_later(seconds, action, *arguments))

@@ -275,6 +275,14 @@ KEYS: tuple[Key[Any], ...] = (
         "How long fewer instances must have been enough before one is ended.",
         _SUPERVISOR,
     ),
+    _row(
+        "scaling.freeze",
+        Duration(least=SECOND, most=24 * 60 * MINUTE),
+        5 * MINUTE,
+        "How long an instance must have been without a call before it is frozen: nothing of it runs until the next "
+        "call. Only where a v2 hierarchy is mounted.",
+        "cgroup v2 cgroup.freeze",
+    ),
 )
 
 BY_NAME: dict[str, Key[Any]] = {key.name: key for key in KEYS}

@@ -92,6 +92,8 @@ class ScalingPolicy:
     """calls at a time in each instance before another is wanted"""
     idle: int
     """how long fewer instances must have been enough before one goes"""
+    freeze: int
+    """how long an instance must have been without a call before nothing of it runs until the next one"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ Paths are relative to the descriptors of those directories, so that a cgroup of 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -26,6 +27,8 @@ from runagentd.supervise.cgroup_layout import detect
 _PERIOD_US = 100_000
 _STATE_ID = re.compile(r"[0-9A-Za-z]{1,64}")
 _GROUP_NAME = re.compile(r"[0-9a-z-]{1,64}")
+_FROZEN = "frozen"
+_MOVES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,11 @@ class CgroupHost:
             enable = " ".join(f"+{name}" for name in hierarchy.controllers)
             self._files.write(directory, "cgroup.subtree_control", enable)
         return place
+
+    @property
+    def freezes(self) -> bool:
+        """Whether groups can be frozen. Not on v1: what is frozen there cannot be killed (freezer-subsystem.rst)."""
+        return any(place.hierarchy.version == 2 for place in self._places)
 
     def create(self, name: str) -> Group:
         """A new, empty, unlimited group. OSError where the kernel refuses; nothing of it is left then."""
@@ -307,11 +315,40 @@ class Group:
                 self._write(place, "pids.max", "0")
         for place in self._places:
             # Also where cgroup.kill was written: a process may have died on its way into the hierarchies.
-            for pid in self._processes(place):
+            for pid in self._processes(place) | self._processes(place, _FROZEN):
                 self._kill_one(place, pid)
+
+    def freeze(self, *, keep: int) -> None:
+        """Stop every process but `keep` where a v2 hierarchy is mounted; SIGKILL still ends them (cgroup-v2.rst).
+
+        They move to a group below for that: the reaper has to go on watching its lifeline. To move costs milliseconds,
+        so it is done when there is time, and once: what they fork is born there.
+        """
+        for place in self._places:
+            if place.hierarchy.version == 2:
+                if not self._has(place, _FROZEN):
+                    self._files.make(place.directory, f"{self.name}/{_FROZEN}")
+                for _ in range(_MOVES_MAX):
+                    # A process may fork while it is on its way: its child is found in the next round.
+                    outside = self._processes(place) - {keep}
+                    if not outside:
+                        break
+                    for pid in outside:
+                        with contextlib.suppress(ProcessLookupError):
+                            self._write(place, f"{_FROZEN}/cgroup.procs", str(pid))
+                self._write(place, f"{_FROZEN}/cgroup.freeze", "1")
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for place in self._places:
+            if place.hierarchy.version == 2 and self._has(place, _FROZEN):
+                self._write(place, f"{_FROZEN}/cgroup.freeze", "0")
 
     def remove(self) -> bool:
         """Remove the group from each hierarchy; False where one is still busy: call again a little later."""
+        for place in self._places:
+            if place.hierarchy.version == 2 and not _removed(self._files, place.directory, f"{self.name}/{_FROZEN}"):
+                return False
         gone = [_removed(self._files, place.directory, self.name) for place in self._places]
         return all(gone)
 
@@ -332,16 +369,16 @@ class Group:
             return
         try:
             # Only now is the pid pinned: were it another process's by now, that one would not be in this group.
-            if pid in self._processes(place):
+            if pid in self._processes(place) | self._processes(place, _FROZEN):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         except ProcessLookupError:
             pass
         finally:
             os.close(descriptor)
 
-    def _processes(self, place: _Place) -> set[int]:
+    def _processes(self, place: _Place, below: str = "") -> set[int]:
         try:
-            text = self._read(place, "cgroup.procs")
+            text = self._read(place, f"{below}/cgroup.procs" if below else "cgroup.procs")
         except (FileNotFoundError, OSError) as error:
             if isinstance(error, FileNotFoundError) or error.errno == errno.ENODEV:
                 return set()

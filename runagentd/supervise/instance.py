@@ -87,6 +87,9 @@ class Instance:
         self.started_unix_ms = 0
         self.ready_ns = 0
         self.describe = b""
+        self.frozen = False
+        self._freeze_wanted = False
+        self._freezing: asyncio.Task[None] | None = None
         self._oom_kills_before = 0
         self._killed_for: control.Cause | None = None
 
@@ -121,6 +124,45 @@ class Instance:
         if self.launched is not None:
             self._move(Event.KILLED)
             spawn.kill(self.launched.spare)
+
+    def freeze(self) -> None:
+        """Nothing of it runs until `thaw`, but its reaper."""
+        self._freeze_wanted = True
+        if self._freezing is None:
+            self._freezing = asyncio.create_task(self._freeze())
+
+    def thaw(self) -> None:
+        """Let it go on, at once where nothing is under way."""
+        self._freeze_wanted = False
+        if self.frozen and self._freezing is None:
+            self._thaw()
+
+    async def _freeze(self) -> None:
+        """In a thread, for to move processes takes milliseconds; whoever thaws it meanwhile is heard afterwards."""
+        launched = self.launched
+        try:
+            if launched is not None and self.state is State.READY and not self.frozen:
+                spare = launched.spare
+                await asyncio.to_thread(spare.group.freeze, keep=spare.reaper_pid)
+                self.frozen = True
+        except OSError as error:
+            if self.state is State.READY:
+                self._owner.around.log.warning("an instance was not frozen", instance=self.id, reason=error)
+            self.frozen = True  # in part, perhaps
+        finally:
+            self._freezing = None
+            if not self._freeze_wanted:
+                self._thaw()
+
+    def _thaw(self) -> None:
+        self.frozen = False
+        if self.launched is not None and self.state is State.READY:
+            try:
+                self.launched.spare.group.thaw()
+            except OSError as error:
+                # It would take no call any more, and nobody would know why.
+                self._owner.around.log.error("an instance cannot be thawed", instance=self.id, reason=error)
+                self.kill(control.Cause.OPERATOR)
 
     def described(self, describe: bytes) -> None:
         """The gateway has read what the runner says of its entrypoints."""

@@ -277,6 +277,12 @@ class Supervisor:
             case control.Retired():
                 if (found := self._find(message.instance)) is not None:
                     found[0].retired(found[1])
+            case control.Idle():
+                if (found := self._find(message.instance)) is not None and self._cgroups.freezes:
+                    found[1].freeze()
+            case control.Wake():
+                if (found := self._find(message.instance)) is not None:
+                    found[1].thaw()
             case control.Demand():
                 if message.agent in self._agents:
                     self._agents[message.agent].demand(message.instances)
@@ -316,11 +322,26 @@ class Supervisor:
                 generation=agent.version.generation,
                 policy=agent.policy.name,
                 policy_digest=policy_digest(agent.policy),
-                limits=_call_limits(agent.policy),
+                limits=self._call_limits(agent.policy),
                 scaling=control.Scaling(
                     minimum=agent.minimum, maximum=agent.maximum, target=agent.policy.scaling.target
                 ),
             )
+        )
+
+    def _call_limits(self, policy: Policy) -> control.CallLimits:
+        calls = policy.calls
+        return control.CallLimits(
+            concurrency=calls.concurrency,
+            queue=calls.queue,
+            deadline_ms=calls.deadline,
+            cancel_grace_ms=calls.cancel_grace,
+            request_bytes=calls.request_bytes,
+            result_bytes=calls.result_bytes,
+            traceback=calls.traceback,
+            log_line_bytes=calls.log_line_bytes,
+            log_bytes_per_minute=calls.log_bytes_per_minute,
+            freeze_ms=policy.scaling.freeze if self._cgroups.freezes else 0,
         )
 
     def _offer(self, instance: Instance) -> None:
@@ -328,6 +349,7 @@ class Supervisor:
         launched = instance.launched
         if self._link is None or not self._said_hello or launched is None:
             return
+        instance.thaw()  # a new channel is the runner's to take
         try:
             channel = launched.channel if launched.channel is not None else new_channel(launched)
         except OSError as error:
@@ -342,7 +364,7 @@ class Supervisor:
                         instance=instance.id,
                         agent=instance.agent_id,
                         generation=instance.version.generation,
-                        limits=_call_limits(instance.version.policy),
+                        limits=self._call_limits(instance.version.policy),
                     ),
                     (channel.fileno(), launched.stdout, launched.stderr),
                 )
@@ -478,19 +500,8 @@ class Supervisor:
         )
 
 
-def _call_limits(policy: Policy) -> control.CallLimits:
-    calls = policy.calls
-    return control.CallLimits(
-        concurrency=calls.concurrency,
-        queue=calls.queue,
-        deadline_ms=calls.deadline,
-        cancel_grace_ms=calls.cancel_grace,
-        request_bytes=calls.request_bytes,
-        result_bytes=calls.result_bytes,
-        traceback=calls.traceback,
-        log_line_bytes=calls.log_line_bytes,
-        log_bytes_per_minute=calls.log_bytes_per_minute,
-    )
+def _state(instance: Instance) -> str:
+    return "frozen" if instance.frozen and instance.state is State.READY else instance.state
 
 
 def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
@@ -501,7 +512,7 @@ def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
         agent=agent.id,
         agent_name=agent.deployment.manifest.agent_name,
         instance=instance.id if instance is not None else "",
-        state=instance.state if instance is not None else agent.absence(),
+        state=_state(instance) if instance is not None else agent.absence(),
         policy=agent.policy.name,
         pid=launched.runner_pid if launched is not None else 0,
         reaper_pid=launched.spare.reaper_pid if launched is not None else 0,

@@ -64,6 +64,8 @@ class CallLimits:
     traceback: bool
     log_line_bytes: int
     log_bytes_per_minute: int
+    freeze_ms: int = 0
+    """how long an instance must have been idle before it is frozen; 0 is never"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +242,20 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """This instance has had no call for so long that it can be frozen; `Wake` comes before its next one."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """This instance gets a call."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrustTaken:
     """Of this epoch: what it denies is denied, and open calls of whom it denies have ended."""
 
@@ -293,6 +309,8 @@ FromGateway = (
     | CacheAnswer
     | Demand
     | Retired
+    | Idle
+    | Wake
 )
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
@@ -322,6 +340,8 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     72: CacheAnswer,
     73: Demand,
     74: Retired,
+    75: Idle,
+    76: Wake,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 

@@ -235,3 +235,44 @@ def test_a_process_that_is_born_in_its_group_and_enters_the_others_has_joined_al
     host.sweep()
     host.remove()
     assert (held, ended) == ((True, False), "7\n")
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_what_is_frozen_does_nothing_and_can_go_on_or_be_killed() -> None:
+    """All but the one that is kept, children of the frozen too; SIGKILL ends them, and nothing is left."""
+    host = cgroup.open_host(_state_id())
+    group = host.create("one")
+    assert host.freezes, "this machine has no v2 hierarchy: docs/cgroups.md says what to mount"
+    code = "import os, sys\nos.fork()\nwhile True: sys.stdout.write('x'); sys.stdout.flush()"
+    with (
+        subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(60)"]) as kept,
+        subprocess.Popen([sys.executable, "-I", "-c", code], stdout=subprocess.PIPE, bufsize=0) as busy,
+    ):
+        try:
+            for process in (kept, busy):
+                _join_by_descriptors(group, process.pid)
+            assert busy.stdout is not None
+            busy.stdout.read(1)
+            group.freeze(keep=kept.pid)
+            assert _soon(lambda: not _writes(busy))
+            assert Path(f"/proc/{kept.pid}/cgroup").read_text().count("/frozen\n") == 0
+            group.thaw()
+            assert _soon(lambda: _writes(busy))
+            group.freeze(keep=kept.pid)
+            group.thaw()
+            group.freeze(keep=kept.pid)
+        finally:
+            group.kill()
+    assert _soon(group.remove)
+    assert host.remove()
+
+
+def _writes(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it writes anything for a while, what was in the pipe already taken out."""
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    while process.stdout.read(1 << 20):
+        pass
+    time.sleep(0.05)
+    return bool(process.stdout.read(1))

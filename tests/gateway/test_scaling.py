@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from runagentd.gateway import demand
 from runagentd.wire.channel import Frame
-from runagentd.wire.control import Cause, Demand, HostPressed, InstanceReady, Retire, Retired, Scaling
-from tests.fakes_gateway import FakeRunner, Gateway, answer
+from runagentd.wire.control import Cause, Demand, HostPressed, Idle, InstanceReady, Retire, Retired, Scaling, Wake
+from tests.fakes_gateway import LIMITS, FakeRunner, Gateway, answer
 
 INVOKE = "/v1/agents/echo-1/entrypoints/say:invoke"
 A1, A2 = "00000000000000a1", "00000000000000a2"
@@ -120,3 +122,29 @@ def test_an_agent_that_failed_while_it_slept_is_tried_again_after_the_delay(gate
     runner = ready(gateway, A1)
     runner.result(runner.expect(Frame.CALL).call, "back")
     assert answer(again).json() == "back"
+
+
+def test_an_idle_instance_is_named_once_and_woken_before_its_next_call(gateway: Gateway) -> None:
+    """The supervisor is told before the runner has the call: frozen, it would not see it."""
+    runner = gateway.ready(limits=dataclasses.replace(LIMITS, freeze_ms=50))
+    assert gateway.supervisor.receive() == Idle(instance=A1)
+    for _ in range(2):
+        asked = gateway.send("POST", INVOKE, b"{}")
+        assert gateway.supervisor.receive() == Wake(instance=A1)
+        runner.result(runner.expect(Frame.CALL).call, "awake")
+        assert answer(asked).json() == "awake"
+        assert gateway.supervisor.receive() == Idle(instance=A1)
+
+
+def test_an_instance_with_a_call_is_not_idle_however_long_it_takes(gateway: Gateway) -> None:
+    """A call of four times the idle time: the first word of idleness comes after its end."""
+    runner = gateway.ready(limits=dataclasses.replace(LIMITS, freeze_ms=50))
+    asked = gateway.send("POST", INVOKE, b"{}")
+    call = runner.expect(Frame.CALL)
+    gateway.supervisor.connection.settimeout(0.2)  # type: ignore[union-attr]  # it is there
+    with pytest.raises(TimeoutError):
+        gateway.supervisor.receive()
+    gateway.supervisor.connection.settimeout(10)  # type: ignore[union-attr]
+    runner.result(call.call, 1)
+    assert answer(asked).status == 200
+    assert gateway.supervisor.receive() == Idle(instance=A1)

@@ -18,6 +18,7 @@ _OF_EVERY_GROUP = {
     "cgroup.subtree_control": "",
     "cgroup.kill": "",
     "cgroup.events": "",
+    "cgroup.freeze": "0\n",
     "cpu.stat": "usage_usec 0\n",
 }
 _BY_CONTROLLER = {

@@ -10,10 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.system import traces
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent, policy
 
@@ -199,3 +202,68 @@ def test_a_new_gateway_finds_every_instance(daemon: Daemon) -> None:
     assert [status for status, _ in answers] == [200] * 3
     assert {who for _, who in answers} <= {who for _, who in known}
     assert ready() == before
+
+
+TICKING = """
+    import threading, time
+
+    TICKS = []
+
+    def tick():
+        while True:
+            TICKS.append(time.monotonic())
+            time.sleep(0.01)
+
+    threading.Thread(target=tick, daemon=True).start()
+
+    def longest_pause() -> float:
+        ticks = list(TICKS)
+        return max(b - a for a, b in zip(ticks, ticks[1:]))
+"""
+
+
+@pytest.fixture
+def ticking(tmp_path: Path) -> Iterator[Daemon]:
+    """An agent that does something all the time, and is frozen after a second without a call."""
+    quick = policy(tmp_path, "quick", '[scaling]\nfreeze = "1s"\n')
+    with serve([agent(tmp_path, "ticking", TICKING, "longest_pause")], policies=[quick]) as running:
+        yield running
+
+
+def frozen(daemon: Daemon) -> bool:
+    return daemon.row("ticking").state == "frozen"
+
+
+def test_an_idle_instance_does_nothing_and_answers_the_next_call(ticking: Daemon) -> None:
+    """Its own clock shows a hole, and its pid is the same as before."""
+    before = ticking.wait_until_ready("ticking")
+    wait_until(lambda: frozen(ticking))
+    time.sleep(0.5)
+    status, pause = ticking.call("ticking", "longest_pause")
+    assert status == 200
+    assert pause > 0.4
+    after = ticking.row("ticking")
+    assert (after.pid, after.state, after.restarts) == (before.pid, "ready", 0)
+    wait_until(lambda: frozen(ticking))
+
+
+def test_a_frozen_instance_is_found_by_a_new_gateway_and_ends_with_its_supervisor(ticking: Daemon) -> None:
+    """kill -9 of one, then of the other: it answers, and then nothing of it is left."""
+    wait_until(lambda: frozen(ticking))
+    before = ticking.row("ticking")
+    os.kill(ticking.gateway_pid(), signal.SIGKILL)
+    wait_until(lambda: answers(ticking))
+    assert ticking.row("ticking").pid == before.pid
+    wait_until(lambda: frozen(ticking))
+    row = ticking.row("ticking")
+    gone = {traces.Process(pid, traces.started(pid)) for pid in (row.pid, row.reaper_pid)}
+    supervisor = next(each.pid for each in ticking.listing().daemons if each.name == "supervisor")
+    os.kill(supervisor, signal.SIGKILL)
+    assert traces.wait_until_gone(gone, 20) == set()
+    wait_until(lambda: answers(ticking))
+
+
+def answers(daemon: Daemon) -> bool:
+    with contextlib.suppress(OSError, HTTPException, ValueError):
+        return daemon.call("ticking", "longest_pause", timeout=5)[0] == 200
+    return False

@@ -74,6 +74,8 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
     control.CacheAnswer(number=1, state=CACHE),
     control.Demand(agent="a", instances=3),
     control.Retired(instance="00000000000000a1"),
+    control.Idle(instance="00000000000000a1"),
+    control.Wake(instance="00000000000000a1"),
 )
 
 PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("create it",))
