@@ -16,7 +16,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat bench soak protections lint lock clean preflight root
+.PHONY: help demo test compat bench crowd soak protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make compat       real RunAgent clients against a real daemon: Python, and Rust where cargo is (root)'
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make soak         changing load while every kind of process is killed; SECONDS=600 (root)'
+	@echo 'make crowd        many callers, a thousand instances, clients that go away: figures (root)'
 	@echo 'make bench        cold start and warm call beside bubblewrap and FastAPI (root)'
 	@echo 'make lint         ruff, mypy --strict, codespell, import contracts'
 	@echo 'make lock         write the requirements*.lock files again; UPGRADE=1 takes the newest versions'
@@ -41,6 +42,9 @@ compat: root $(VENV)/.dev $(COMPAT)/.runagent
 
 protections: root $(VENV)/.dev
 	@.ci/own-cgroup $(BIN)/python -m tests.protections
+
+crowd: root $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.crowd
 
 SECONDS ?= 600
 soak: root $(VENV)/.dev

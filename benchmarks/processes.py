@@ -106,17 +106,19 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(*, spares: int, others: Sequence[Path] = (), config: str = "") -> Iterator[Daemon]:
+def daemon(*, spares: int, others: Sequence[Path] = (), config: str = "", policy: str = "") -> Iterator[Daemon]:
     """`runagentd serve` under the policy `base`, in a state directory of its own.
 
-    `others` are agents beside the echo; `config` is the text of a runagentd.toml.
+    `others` are agents beside the echo; `config` is the text of a runagentd.toml, `policy` that of a policy for all.
     """
     place = Path(tempfile.mkdtemp(prefix="runagentd-bench-"))
     ready, log, settings = place / "ready.json", place / "log", place / "runagentd.toml"
     settings.write_text(config, encoding="utf-8")
+    rules = place / "rules.toml"
+    rules.write_text(f"version = 1\n{policy}", encoding="utf-8")
     command = [
         sys.executable, "-m", "runagentd.cli.runagentd", "serve", str(AGENT), *map(str, others),
-        "--config", str(settings),
+        "--config", str(settings), "--policy", str(rules),
         "--port", "0", "--spares", str(spares), "--state-dir", str(place / "state"), "--ready-file", str(ready),
     ]  # fmt: skip
     try:
