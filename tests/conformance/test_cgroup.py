@@ -244,15 +244,19 @@ def test_what_is_frozen_does_nothing_and_can_go_on_or_be_killed() -> None:
     host = cgroup.open_host(_state_id())
     group = host.create("one")
     assert host.freezes, "this machine has no v2 hierarchy: docs/cgroups.md says what to mount"
-    code = "import os, sys\nos.fork()\nwhile True: sys.stdout.write('x'); sys.stdout.flush()"
+    code = "import os, sys\nsys.stdin.read(1)\nos.fork()\nwhile True: sys.stdout.write('x'); sys.stdout.flush()"
     with (
         subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(60)"]) as kept,
-        subprocess.Popen([sys.executable, "-I", "-c", code], stdout=subprocess.PIPE, bufsize=0) as busy,
+        subprocess.Popen(
+            [sys.executable, "-I", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        ) as busy,
     ):
         try:
             for process in (kept, busy):
                 _join_by_descriptors(group, process.pid)
             assert busy.stdout is not None
+            assert busy.stdin is not None
+            busy.stdin.write(b"x")  # it forks only now, so that its child is born in the group
             busy.stdout.read(1)
             group.freeze(keep=kept.pid)
             assert _soon(lambda: not _writes(busy))
