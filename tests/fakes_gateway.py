@@ -301,6 +301,9 @@ class Gateway:
         data = self.folder / "data"
         data.mkdir()
         self._data = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+        self.egress, self._egress_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """our end of the link to the egress process, which a test plays"""
+        self.egress.settimeout(TIMEOUT)
         self._http = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._http.getsockname()[1]
         self._started = threading.Event()
@@ -318,6 +321,8 @@ class Gateway:
         self._thread.join(TIMEOUT)
         self.supervisor.close()
         os.close(self._data)
+        self.egress.close()
+        self._egress_end.close()
         self.store.close()
 
     def _run(self) -> None:
@@ -334,6 +339,7 @@ class Gateway:
             issuer=audience,
             audience=audience,
             control=self.supervisor.listener.dup(),
+            egress=self._egress_end,
             folder=self.folder / "data",
             secure=False,
             logs=open_directory(self._data),
@@ -343,6 +349,7 @@ class Gateway:
         self.server = Server(self.application.answer, front=lambda: self.application.front)
         listener = await self._loop.create_server(self.server, sock=self._http)
         link = self._loop.create_task(self.application.link.run())
+        self.application.egress.start()
         self._started.set()
         await self._stop.wait()
         link.cancel()
@@ -461,7 +468,8 @@ def abort(connection: http.client.HTTPConnection) -> None:
     connection.close()
 
 
-def running() -> Iterator[Gateway]:
+def running(settings: Settings | None = None) -> Iterator[Gateway]:
     """For a pytest fixture: a gateway with its supervisor connected, in a short folder (unix(7): 108 bytes)."""
-    with tempfile.TemporaryDirectory(prefix="gw") as folder, Gateway(Path(folder)) as gateway:
-        yield gateway
+    with tempfile.TemporaryDirectory(prefix="gw") as folder:
+        with Gateway(Path(folder), settings=settings or Settings()) as gateway:
+            yield gateway

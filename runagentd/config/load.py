@@ -10,11 +10,11 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import cache, http, limits, roles, tls
+from runagentd.config import cache, http, issuers, limits, roles, tls
 from runagentd.config.table import Table
 from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
-from runagentd.wire.settings import Settings
+from runagentd.wire.settings import EgressSettings, Settings
 
 DEFAULT = "/etc/runagentd/runagentd.toml"
 FILE_BYTES_MAX = 1024 * 1024
@@ -22,9 +22,10 @@ FILE_BYTES_MAX = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """All of a file: the gateway's settings, and what travels beside them. The defaults are those of no file."""
+    """All of a file: what each daemon is told, and what travels beside it. The defaults are those of no file."""
 
     settings: Settings = field(default_factory=Settings)
+    egress: EgressSettings = field(default_factory=EgressSettings)
     tls: Tls | None = None
 
 
@@ -50,15 +51,17 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
     document = Table(values, name, problems)
     certificates = tls.read(document.table("tls"), folder)
     mutual = certificates is not None and bool(certificates.client_ca)
+    believed, sources = issuers.read(document.table("issuers"), folder)
     settings = Settings(
         client_certificates=("required" if certificates.required else "optional") if certificates and mutual else "",
         clients=certificates.clients if certificates is not None else (),
         roles=roles.read(document.table("roles")),
         limits=limits.read(document.table("limits")),
         http=http.read(document.table("http")),
+        issuers=believed,
         cache_bytes=cache.read(document.table("cache")),
     )
-    found = Document(settings=settings, tls=certificates)
+    found = Document(settings=settings, egress=EgressSettings(issuers=sources), tls=certificates)
     document.finish()
     if problems:
         raise ConfigurationError(*problems)

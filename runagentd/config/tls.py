@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,11 +29,10 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from runagentd.config import roles
+from runagentd.config import files, roles
 from runagentd.config.table import Table
 from runagentd.wire.settings import CertificateClient
 
-FILE_BYTES_MAX = 256 * 1024
 _SAN = re.compile(r"(?:DNS|URI|email):[!-~]{1,512}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -69,14 +67,14 @@ def read(table: Table, folder: Path) -> Tls | None:
         if not name:
             table.problem(key, "must name a file in PEM: a certificate and its key belong together")
             return None
-    certificate = _file(table, "certificate", folder / certificate_name, secret=False)
-    private = _file(table, "key", folder / key_name, secret=True)
+    certificate = files.read(table, "certificate", folder / certificate_name, secret=False)
+    private = files.read(table, "key", folder / key_name, secret=True)
     if certificate is None or private is None:
         return None
-    authority = _file(table, "client_ca", folder / authority_name, secret=False) if authority_name else b""
+    authority = files.read(table, "client_ca", folder / authority_name, secret=False) if authority_name else b""
     if authority is None or not _fit(table, certificate, private):
         return None
-    if authority_name and not _is_authority(authority):
+    if authority_name and not files.is_authority(authority):
         table.problem("client_ca", "this is no certificate in PEM", "it begins with -----BEGIN CERTIFICATE-----")
     return Tls(
         certificate=certificate,
@@ -110,30 +108,6 @@ def _client(table: Table) -> CertificateClient:
     table.finish()
     granted = (*scopes, *(f"role:{name}" for name in names))
     return CertificateClient(san=san, sha256=fingerprint, subject=subject, tenant=tenant, scopes=granted)
-
-
-def _is_authority(content: bytes) -> bool:
-    try:
-        return bool(x509.load_pem_x509_certificates(content))
-    except ValueError:
-        return False
-
-
-def _file(table: Table, key: str, path: Path, *, secret: bool) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(path.stat().st_mode)
-            content = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        table.problem(key, f"{path}: {(error.strerror or 'cannot be read').lower()}")
-        return None
-    if len(content) > FILE_BYTES_MAX:
-        table.problem(key, f"{path} is larger than {FILE_BYTES_MAX} bytes")
-        return None
-    if secret and mode & 0o077:
-        table.problem(key, f"{path} can be read by others than its owner", f"chmod 0600 {path}")
-        return None
-    return content
 
 
 def _fit(table: Table, certificate: bytes, key: bytes) -> bool:

@@ -26,7 +26,7 @@ from runagentd.errors import UNFIT_STATUS, ConfigurationError, HostError
 from runagentd.foreman import admin_client, announce
 from runagentd.foreman.daemons import Daemon
 from runagentd.foreman.reload import Reloader
-from runagentd.foreman.settings_link import SettingsLink
+from runagentd.foreman.settings_link import Recipient, SettingsLink
 from runagentd.log import Form, Level, Log, complain
 from runagentd.uids import Leases
 from runagentd.wire import admin
@@ -79,6 +79,7 @@ class Foreman:
         self._leases = Leases.open(directory.id)
         self._gateway_uid = self._leases.lease()
         self._loader_uid = self._leases.lease()
+        self._egress_uid = self._leases.lease()
         # Every daemon watches the reading end, and ends with the foreman, however that ends.
         self._lifeline, self._lifeline_writer = os.pipe()
         self._http = _bind(options.host, options.port)
@@ -86,14 +87,26 @@ class Foreman:
         self._admin = _listen(directory.admin_socket)
         self._settings = SettingsLink(options.config, log)
         self._supervisor = Daemon("supervisor", self._supervisor_command, self._supervisor_descriptors())
+        # One pair for all their lives: neither of the two has to know when the other starts again.
+        self._keys = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors(), self._renew_settings)
-        self._daemons = (self._supervisor, self._gateway)
+        self._egress = Daemon("egress process", self._egress_command, self._egress_descriptors(), self._renew_egress)
+        self._daemons = [self._supervisor, self._gateway]
         self._reloader: Reloader | None = None
         self._up = False
         """whether all was there once: from then on, whatever ends is started again for ever"""
 
     def _renew_settings(self) -> None:
-        self._gateway.descriptors["settings"] = self._settings.renew()
+        self._gateway.descriptors["settings"] = self._settings.renew(Recipient.GATEWAY)
+
+    def _renew_egress(self) -> None:
+        self._egress.descriptors["settings"] = self._settings.renew(Recipient.EGRESS)
+
+    def _want_egress(self) -> None:
+        """Nothing has to be fetched where no issuer is configured, and so nothing that can connect is there."""
+        if self._settings.document.egress.issuers and self._egress not in self._daemons:
+            self._daemons.append(self._egress)
+            self._egress.start()
 
     @property
     def url(self) -> str:
@@ -111,6 +124,7 @@ class Foreman:
     def start(self) -> None:
         for daemon in self._daemons:
             daemon.start()
+        self._want_egress()
 
     def deploy(self) -> list[admin.Deployed]:
         """Deploy every folder, all at the same time; the answers in the order of the folders."""
@@ -163,8 +177,10 @@ class Foreman:
                 self._supervisor.signal(signal.SIGTERM)
             time.sleep(_POLL_SECONDS)
         self._end(self._supervisor, deadline)
-        self._gateway.signal(signal.SIGTERM)
-        self._end(self._gateway, min(deadline, time.monotonic() + _GATEWAY_STOP_SECONDS))
+        for daemon in (self._gateway, self._egress):
+            daemon.signal(signal.SIGTERM)
+        for daemon in (self._gateway, self._egress):
+            self._end(daemon, min(deadline, time.monotonic() + _GATEWAY_STOP_SECONDS))
         for path in (self._directory.control_socket, self._directory.admin_socket):
             path.unlink(missing_ok=True)
         if self._options.ready_file is not None:
@@ -218,6 +234,7 @@ class Foreman:
             self._reap()
         elif number == signal.SIGHUP and code != _SI_KERNEL and sender != os.getsid(0):
             self._settings.reload()
+            self._want_egress()
         else:
             # Also a terminal's hangup, which the kernel sends, or a shell that ends and leads our session.
             raise Interrupted
@@ -285,6 +302,10 @@ class Foreman:
             *self._log_options(),
         ]  # fmt: skip
 
+    def _egress_command(self, first: bool) -> Sequence[str]:
+        uid = str(self._egress_uid)
+        return [*_python("egress"), "--uid", uid, "--gid", uid, *self._log_options()]
+
     def _log_options(self) -> list[str]:
         level = ["-v"] if self._options.verbose else ["-q"] if self._options.check_only else []
         return ["--log-format", self._options.log_format, *level]
@@ -298,8 +319,12 @@ class Foreman:
             "http": self._http.fileno(),
             "lifeline": self._lifeline,
             "control": self._control.fileno(),
+            "egress": self._keys[0].fileno(),
             "data": os.open(self._directory.gateway, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
         }
+
+    def _egress_descriptors(self) -> dict[str, int]:
+        return {"lifeline": self._lifeline, "gateway": self._keys[1].fileno()}
 
     @property
     def nobody(self) -> int:

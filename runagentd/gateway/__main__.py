@@ -3,8 +3,8 @@
 Runs as: its own uid, with no capability; root until `confine`, which reads nothing but its own files.
 Reads from strangers: the network and instances, once confined.
 Started as `python -m runagentd.gateway`, with LISTEN_FDS for `http` (listening), `lifeline` (its end is ours),
-`control` (listening, for the supervisor), `data` (a directory of our uid, for logs),
-`settings` (SOCK_SEQPACKET, see `wire.settings`).
+`control` (listening, for the supervisor), `egress` (SOCK_SEQPACKET, see `wire.issuers`), `data` (a directory of our
+uid, for logs), `settings` (SOCK_SEQPACKET, see `wire.settings`).
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         passed = _descriptors()
         http = socket.socket(fileno=passed["http"])
         control = socket.socket(fileno=passed["control"])
+        egress = socket.socket(fileno=passed["egress"])
         version = _version()
         settings_link = socket.socket(fileno=passed["settings"])
         configuration = receive(settings_link)
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             http,
             lifeline=passed["lifeline"],
             control=control,
+            egress=egress,
             folder=folder,
             logs=logs,
             settings_link=settings_link,
@@ -105,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _descriptors() -> dict[str, int]:
     passed = inherited.descriptors(os.environ)
-    missing = [name for name in ("http", "lifeline", "control", "data", "settings") if name not in passed]
+    missing = [name for name in ("http", "lifeline", "control", "egress", "data", "settings") if name not in passed]
     if missing:
         hint = "the gateway is started by 'runagentd serve', or by systemd"
         raise ConfigurationError(
@@ -135,6 +137,7 @@ async def _serve(
     *,
     lifeline: int,
     control: socket.socket,
+    egress: socket.socket,
     folder: Path,
     logs: int | None,
     settings_link: socket.socket,
@@ -151,6 +154,7 @@ async def _serve(
         issuer=issuer,
         audience=audience,
         control=control,
+        egress=egress,
         folder=folder,
         secure=tls_context is not None,
         logs=logs,
@@ -159,6 +163,7 @@ async def _serve(
     )
     server = Server(application.answer, front=lambda: application.front, connections_max=_raise_descriptor_limit())
     application.report_use()
+    application.egress.start()
     over = asyncio.Event()
 
     def foreman_gone() -> None:

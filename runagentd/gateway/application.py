@@ -23,10 +23,12 @@ from runagentd.gateway.control import SupervisorLink
 from runagentd.gateway.doors.native import NativeDoor, check_method, credentials
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.doors.runagent import RunAgentDoor
+from runagentd.gateway.egress_link import EgressLink
 from runagentd.gateway.exchange import Exchange, Reply
 from runagentd.gateway.guard.certificates import Certificates
 from runagentd.gateway.guard.front import Front
-from runagentd.gateway.guard.identity import Identity
+from runagentd.gateway.guard.identity import Identity, Standing
+from runagentd.gateway.guard.issuers import Issuers
 from runagentd.gateway.guard.limits import Limits
 from runagentd.gateway.guard.quota import Quotas
 from runagentd.gateway.guard.trust import Trust
@@ -41,13 +43,14 @@ from runagentd.gateway.public_keys import PublicKeys
 from runagentd.gateway.requests import CallRecord
 from runagentd.log import Level, Log
 from runagentd.wire.control import FromGateway
+from runagentd.wire.issuers import KeySet
 
 USE_SECONDS = 60.0
 """How often the supervisor is told which API keys were used."""
 
 
 class Application:
-    """Owns every long-lived part. `control` and `logs`: see `__main__`; databases lie in `folder`."""
+    """Owns every long-lived part. `control`, `egress` and `logs`: see `__main__`; databases lie in `folder`."""
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Application:
         issuer: str,
         audience: str,
         control: socket.socket,
+        egress: socket.socket,
         folder: Path,
         secure: bool,
         logs: int | None,
@@ -81,12 +85,21 @@ class Application:
         self._limits = Limits(configuration.settings.limits, self._quotas)
         self._ledger = Ledger(folder, log)
         self._certificates = Certificates(configuration.settings.clients, issuer=issuer)
+        self.egress = EgressLink(egress, self._keys_told, log)
+        self._issuers = Issuers(
+            configuration.settings.issuers,
+            send=self.egress.send,
+            changed=self._trust_changed,
+            clock=wall_clock,
+            log=log,
+        )
         self._version = version
         self._secure = secure
         self.front = Front(configuration.settings.http, secure=secure)
         self.identity = Identity(
-            (*authenticators(self._trust, issuer=issuer, audience=audience), self._certificates),
-            trust=self._trust,
+            # Other issuers' tokens first: our own authenticator takes whatever looks like a JWT.
+            (self._issuers, *authenticators(self._trust, issuer=issuer, audience=audience), self._certificates),
+            trust=Standing(self._trust, self._issuers),
             roles=configuration.roles,
             clock=wall_clock,
         )
@@ -115,7 +128,9 @@ class Application:
         self._configuration.close()
         self._configuration = configuration
         self._certificates.configure(configuration.settings.clients)
+        self._issuers.configure(configuration.settings.issuers)
         self.identity.set_roles(configuration.roles)
+        self._pipeline.end_revoked()
         self._cache.resize(configuration.settings.cache_bytes)
         self._limits.configure(configuration.settings.limits)
         self.front = Front(configuration.settings.http, secure=self._secure)
@@ -126,6 +141,9 @@ class Application:
         self.identity.forget()
         self._pipeline.end_revoked()
         self._log.info("whom to believe has changed")
+
+    def _keys_told(self, message: KeySet) -> None:
+        self._issuers.take(message)
 
     def report_use(self) -> None:
         """Tell the supervisor which API keys were used since it was told last, and do so again in a minute."""

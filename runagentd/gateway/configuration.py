@@ -10,9 +10,9 @@ import os
 import socket
 from collections.abc import Mapping
 
+from runagentd import received
 from runagentd.gateway.guard.grants import Role
-from runagentd.wire import record
-from runagentd.wire.settings import DATAGRAM_BYTES_MAX, DESCRIPTORS_MAX, SETTINGS_BYTES_MAX, Settings
+from runagentd.wire.settings import Settings
 
 
 class Configuration:
@@ -38,23 +38,5 @@ def receive(link: socket.socket) -> Configuration | None:
 
     `RecordError` for anything else.
     """
-    try:
-        data, descriptors, flags, _ = socket.recv_fds(
-            link, DATAGRAM_BYTES_MAX, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
-        )
-    except BlockingIOError:
-        return None
-    if not data:
-        return None
-    files = dict(zip(data.decode("ascii", "replace").split(" "), descriptors, strict=False))
-    configuration = Configuration(Settings(), files)
-    try:
-        if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC) or len(files) != len(descriptors) or "settings" not in files:
-            raise record.RecordError("this is not what a foreman sends")
-        # pread(2): the file's position belongs to whoever else holds it, too.
-        content = os.pread(files["settings"], SETTINGS_BYTES_MAX + 1, 0)
-        configuration.settings = record.decode(Settings, content, bytes_max=SETTINGS_BYTES_MAX)
-    except record.RecordError:
-        configuration.close()
-        raise
-    return configuration
+    found = received.receive(link, Settings)
+    return None if found is None else Configuration(*found)

@@ -1,9 +1,9 @@
-"""What the operator's configuration asks of the gateway: made by the foreman from runagentd.toml, sent as a record.
+"""What the operator's configuration asks of the daemons: made by the foreman from runagentd.toml, sent as records.
 
-Runs as: the foreman writes it, the gateway reads it. Pure.
-Reads from strangers: nothing; the file is the operator's. The gateway parses no TOML.
+Runs as: the foreman writes them, the gateway and the egress process read them. Pure.
+Reads from strangers: nothing; the file is the operator's. Neither of them parses TOML.
 
-The foreman sends it over a SOCK_SEQPACKET pair, of which it keeps its end: once for each gateway that it starts, and
+The foreman sends one over a SOCK_SEQPACKET pair, of which it keeps its end: once for each daemon that it starts, and
 again whenever the configuration is read anew (SIGHUP). One datagram holds the names of the descriptors that travel with
 it, separated by spaces; `settings` is always the first, a sealed memfd with the record.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SETTINGS_BYTES_MAX = 1024 * 1024
+SETTINGS_BYTES_MAX = 8 * 1024 * 1024
 DESCRIPTORS_MAX = 8
 DATAGRAM_BYTES_MAX = 256
 
@@ -75,8 +75,60 @@ class CertificateClient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerGrant:
+    """What tokens get in whose `claim` there is `value`; every token of the issuer, where `claim` is empty."""
+
+    claim: str
+    value: str
+    scopes: tuple[str, ...]
+    """roles among them, as `role:NAME`"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """`[issuers.NAME]`: whose tokens are believed beside our own, and what they mean here."""
+
+    name: str
+    issuer: str
+    audience: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    types: tuple[str, ...]
+    """in lower case"""
+    subject: str
+    """the claim that says who it is"""
+    tenant: str
+    """the claim that names the tenant; empty for none"""
+    lifetime_max: int
+    """seconds"""
+    grants: tuple[IssuerGrant, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerSource:
+    """Where the keys of an issuer are: what the egress process has to know, and nothing else."""
+
+    name: str
+    issuer: str
+    jwks: str
+    """the address of the keys; empty for what the issuer's discovery document says"""
+    algorithms: tuple[str, ...]
+    ca: bytes
+    """PEM of who signs the certificate of the issuer's server; empty for whom the system trusts"""
+    refresh: int
+    stale: int
+    """both in seconds"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressSettings:
+    """All that the egress process is told."""
+
+    issuers: tuple[IssuerSource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of it; the defaults are those of a daemon without a configuration file."""
+    """All of it for the gateway; the defaults are those of a daemon without a configuration file."""
 
     roles: tuple[RoleSettings, ...] = ()
     limits: Limits = Limits()
@@ -84,5 +136,6 @@ class Settings:
     client_certificates: str = ""
     """optional, required, or empty for none"""
     clients: tuple[CertificateClient, ...] = ()
+    issuers: tuple[Issuer, ...] = ()
     cache_bytes: int = 64 * 1024 * 1024
     """how much of kept answers fits into memory; 0 keeps none"""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runagentd.wire import admin, channel, control, launch, manifest, record
+from runagentd.wire import admin, channel, control, issuers, launch, manifest, record
 from runagentd.wire.channel import ChannelError
 from runagentd.wire.record import RecordError
 from tests.wire import messages
@@ -24,6 +24,8 @@ SECONDS_MAX = 1.0
 PARSERS: dict[str, tuple[Callable[[bytes], object], tuple[bytes, ...]]] = {
     "from-supervisor": (control.parse_from_supervisor, tuple(map(control.pack, messages.FROM_SUPERVISOR))),
     "from-gateway": (control.parse_from_gateway, tuple(map(control.pack, messages.FROM_GATEWAY))),
+    "from-egress": (issuers.parse_from_egress, tuple(map(issuers.pack, messages.FROM_EGRESS))),
+    "to-egress": (issuers.parse_from_gateway, tuple(map(issuers.pack, messages.TO_EGRESS))),
     "request": (admin.parse_request, tuple(map(admin.pack, messages.REQUESTS))),
     "reply": (admin.parse_reply, tuple(map(admin.pack, messages.REPLIES))),
     "load-report": (

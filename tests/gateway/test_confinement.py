@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runagentd.gateway import confinement
+from runagentd import confinement
 from runagentd.supervise import libseccomp
 from tests import bpf
 
@@ -22,8 +22,8 @@ UID = 1879179263 - 7
 
 ATTEMPTS = """
 import ctypes, errno, json, os, platform, socket, sys
-from runagentd import kernel
-from runagentd.gateway import confinement
+from runagentd import confinement, kernel
+from runagentd.gateway.confinement import confine
 
 there, address = socket.create_server(("127.0.0.1", 0)), ("127.0.0.1", int(sys.argv[1]))
 accepted = socket.create_connection(address)
@@ -31,7 +31,7 @@ fresh = {name: socket.socket(family, kind) for name, family, kind in (
     ("tcp", socket.AF_INET, socket.SOCK_STREAM), ("tcp6", socket.AF_INET6, socket.SOCK_STREAM),
     ("udp", socket.AF_INET, socket.SOCK_DGRAM), ("unix", socket.AF_UNIX, socket.SOCK_STREAM))}
 if sys.argv[2] == "confined":
-    confinement.confine(int(sys.argv[3]), int(sys.argv[3]))
+    confine(int(sys.argv[3]), int(sys.argv[3]))
 found = {}
 
 def attempt(name, act):
@@ -147,6 +147,6 @@ def test_a_machine_without_numbers_is_not_served_unconfined() -> None:
 
 @pytest.mark.parametrize("status", [{"Seccomp": "0"}, {"Seccomp": "2"}])
 def test_it_refuses_to_serve_without_its_filter(status: dict[str, str]) -> None:
-    """Not by what /proc says alone: this process can make sockets."""
+    """Not by what /proc says alone: this process can leave its namespaces."""
     with pytest.raises(PermissionError):
-        confinement._look_at_filter(status)
+        confinement.look_at_filter(status)

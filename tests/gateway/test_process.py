@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from runagentd import inherited, kernel, signing
-from runagentd.gateway import confinement
+from runagentd import confinement, inherited, kernel, signing
 from runagentd.trust import TrustStore
 from runagentd.wire import record
 from runagentd.wire.settings import Settings
@@ -69,11 +68,14 @@ def start(folder: Path, control: socket.socket, uid: int = UID) -> tuple[int, in
     socket.send_fds(foreman_end, [b"settings"], [content])
     os.close(content)
     foreman_end.close()
+    egress, nobody = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    nobody.close()
     passed = {
         "settings": settings.detach(),
         "http": http_socket.fileno(),
         "lifeline": reading,
         "control": os.dup(control.fileno()),
+        "egress": egress.detach(),
         "data": os.open(folder / "data", os.O_RDONLY | os.O_DIRECTORY),
     }
     arguments = ["--uid", str(uid), "--gid", str(uid), "--audience", audience, "--issuer", audience]
@@ -93,7 +95,7 @@ def start(folder: Path, control: socket.socket, uid: int = UID) -> tuple[int, in
             os._exit(127)
     port: int = http_socket.getsockname()[1]
     http_socket.close()
-    for descriptor in (log, reading, *(passed[name] for name in ("settings", "control", "data"))):
+    for descriptor in (log, reading, *(passed[name] for name in ("settings", "control", "egress", "data"))):
         os.close(descriptor)
     token = signing.mint(key, issuer=audience, audience=audience, subject="t", agents=None, ttl_seconds=60)
     return pid, port, writing, token
@@ -208,13 +210,13 @@ def test_it_refuses_to_serve_with_anything_left() -> None:
         "Uid": "7 7 7 7", "Gid": "7 7 7 7", "Groups": "", "NoNewPrivs": "1",
         "CapInh": "0", "CapPrm": "0", "CapEff": "0", "CapBnd": "0", "CapAmb": "0",
     }  # fmt: skip
-    confinement._look(good, 7, 7)
+    confinement.look(good, 7, 7)
     for key, value in (
         ("Uid", "7 7 0 7"), ("Gid", "7 0 7 7"), ("Groups", "0"), ("NoNewPrivs", "0"), ("CapInh", "1"),
         ("CapPrm", "1"), ("CapEff", "1"), ("CapBnd", "1"), ("CapAmb", "1"),
     ):  # fmt: skip
         with pytest.raises(PermissionError):
-            confinement._look({**good, key: value}, 7, 7)
+            confinement.look({**good, key: value}, 7, 7)
 
 
 def test_a_wrong_start_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
@@ -235,4 +237,4 @@ def test_a_wrong_start_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     got = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=20, check=False)
     assert got.returncode == 2
     assert got.stderr.count("\n") == 1
-    assert "no descriptor was passed for http, lifeline, control, data, settings" in got.stderr
+    assert "no descriptor was passed for http, lifeline, control, egress, data, settings" in got.stderr

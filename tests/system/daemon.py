@@ -109,10 +109,19 @@ class Daemon:
             time.sleep(0.02)
 
     def gateway_pid(self) -> int:
-        """The gateway is the foreman's child that is not the supervisor."""
-        supervisor = next(row.pid for row in self.listing().daemons if row.name == "supervisor")
+        return self._child("runagentd.gateway")
+
+    def egress_pid(self) -> int:
+        return self._child("runagentd.egress")
+
+    def _child(self, package: str) -> int:
+        """The foreman's child that runs a package; 0 where there is none."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return next(int(pid) for pid in children if int(pid) != supervisor)
+        for pid in map(int, children):
+            with contextlib.suppress(OSError):
+                if f"{package}.__main__".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        return 0
 
     def stop(self) -> int:
         """SIGTERM, and the exit status; everything must be gone within ten seconds."""

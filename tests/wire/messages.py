@@ -6,7 +6,7 @@ messages.txt beside it holds their bytes, so that a change of form is a visible 
 
 from __future__ import annotations
 
-from runagentd.wire import admin, control, launch, manifest, record, trust
+from runagentd.wire import admin, control, issuers, launch, manifest, record, trust
 
 LIMITS = control.CallLimits(
     concurrency=1,
@@ -77,6 +77,16 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
     control.Idle(instance="00000000000000a1"),
     control.Wake(instance="00000000000000a1"),
 )
+
+FROM_EGRESS: tuple[issuers.FromEgress, ...] = (
+    issuers.KeySet(
+        issuer="corp",
+        keys=(issuers.VerifyingKey(kid="k1", algorithms=("ES256",), public=b"P" * 32),),
+        fetched=1,
+        until=2,
+    ),
+)
+TO_EGRESS: tuple[issuers.FromGateway, ...] = (issuers.Greeting(), issuers.Refresh(issuer="corp"))
 
 PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("create it",))
 
@@ -178,6 +188,7 @@ def forms() -> str:
     """A line for each sample: its class and its bytes."""
     named = [
         *((type(m).__name__, control.pack(m)) for m in (*FROM_SUPERVISOR, *FROM_GATEWAY)),
+        *((type(m).__name__, issuers.pack(m)) for m in (*FROM_EGRESS, *TO_EGRESS)),
         *((type(m).__name__, admin.pack(m)) for m in (*REQUESTS, *REPLIES)),
         *((type(m).__name__, record.encode(m)) for m in (MANIFEST, LOAD_REPORT, LAUNCH_REPORT, JOB)),
         ("ExitRecord", launch.pack_exit(EXIT)),

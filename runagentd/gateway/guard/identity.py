@@ -56,6 +56,8 @@ class Principal:
     """the key that signed a token of this daemon's own"""
     api_key: str | None = None
     """the id of the API key that was shown"""
+    issuer_key: tuple[str, str] | None = None
+    """the configured issuer whose token it was, and the key that signed it"""
     scopes: tuple[str, ...] = ()
     """as they were granted, for who asks what they are"""
     networks: tuple[Network, ...] = ()
@@ -78,6 +80,30 @@ class Rescinded(Protocol):
 def digest(issuer: str, subject: str) -> str:
     """The opaque name of a principal: 32 hexadecimal digits."""
     return hashlib.sha256(f"{issuer}\0{subject}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Foreign(Protocol):
+    """Who knows which keys of other issuers are good: `issuers.Issuers`."""
+
+    def stands(self, principal: Principal) -> bool:
+        """Whether the key that signed a principal's token is still one of its issuer's."""
+
+
+class Standing:
+    """Implements `Rescinded` for tokens of all issuers: what is revoked here is revoked, whoever issued it."""
+
+    def __init__(self, trust: Rescinded, foreign: Foreign) -> None:
+        self._trust = trust
+        self._foreign = foreign
+
+    async def known(self) -> None:
+        await self._trust.known()
+
+    def stands(self, principal: Principal) -> bool:
+        return self._trust.stands(principal) and self._foreign.stands(principal)
+
+    def note_use(self, identity: str) -> None:
+        self._trust.note_use(identity)
 
 
 class Authenticator(Protocol):

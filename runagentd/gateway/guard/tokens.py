@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import jwt
 import msgspec
@@ -24,14 +24,61 @@ SKEW_SECONDS = 30
 
 _KEY_ID = re.compile(r"[A-Za-z0-9_.~-]{1,128}")
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068, section 4: both spellings, in any case
 
 
-class _Header(msgspec.Struct):
+class Header(msgspec.Struct):
+    """What is looked at of a token's header (RFC 7515, section 4.1). Fields that name keys elsewhere are not."""
+
     alg: str
     typ: str
     kid: str
     crit: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_HEADER = msgspec.json.Decoder(Header)
+
+
+def looks_like_one(token: str | None) -> bool:
+    """Whether it has the three parts of a compact JWS."""
+    return token is not None and _COMPACT.fullmatch(token) is not None
+
+
+def header_of(token: str, *, algorithms: Collection[str], types: Collection[str]) -> Header:
+    """The header, where it is one that can be believed so far; `Refusal` AUTHENTICATION where it is not."""
+    try:
+        header = _HEADER.decode(from_base64url(token.partition(".")[0]))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise refused("the token's header cannot be read, or lacks alg, typ or kid") from error
+    if header.crit is not msgspec.UNSET:
+        # RFC 7515, section 4.1.11: an extension that we do not know must be refused, and we know none.
+        raise refused("the token's header has 'crit'")
+    if header.alg not in algorithms:
+        raise refused(f"the token's algorithm is not {' or '.join(algorithms)}")
+    # RFC 7515, section 4.1.9: in any case, and what begins with "application/" may leave that out.
+    if header.typ.lower().removeprefix("application/") not in types:
+        raise refused(f"the token's type is not {' or '.join(types)}")
+    return header
+
+
+def check_times(issued: float, expires: float, not_before: float, *, lifetime_max: float, now: float) -> None:
+    """Whether it holds now, as far as two clocks may differ, and for no longer than it may."""
+    if expires - issued > lifetime_max:
+        raise refused(f"the token lives longer than {_days(lifetime_max)}")
+    if now >= expires + SKEW_SECONDS:
+        raise refused("the token has expired")
+    if max(issued, not_before) > now + SKEW_SECONDS:
+        raise refused("the token is not valid yet")
+
+
+def check_texts(texts: Mapping[str, str]) -> None:
+    """Claims that are shown to people and written to logs."""
+    for name, text in texts.items():
+        if not 1 <= len(text) <= 255 or not text.isprintable():
+            raise refused(f"the token's claim '{name}' is empty, too long or not printable")
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:g} days" if seconds != 86400 else "a day"
 
 
 class _Claims(msgspec.Struct):
@@ -47,7 +94,8 @@ class _Claims(msgspec.Struct):
     tenant: str | None = None
 
 
-def _from_base64url(text: str) -> bytes:
+def from_base64url(text: str) -> bytes:
+    """The bytes; ValueError for what is none of it."""
     # altchars and validate: the alphabet of RFC 4648, section 5, and nothing else.
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
@@ -60,12 +108,11 @@ class Verifier:
         self._key_of = key
         self._issuer = issuer
         self._audience = audience
-        self._header_decoder = msgspec.json.Decoder(_Header)
         self._claims_decoder = msgspec.json.Decoder(_Claims)
         self._jws = jwt.PyJWS(algorithms=["EdDSA"])
 
     def takes(self, credentials: Credentials) -> bool:
-        return credentials.token is not None and _COMPACT.fullmatch(credentials.token) is not None
+        return looks_like_one(credentials.token)
 
     async def verify(self, credentials: Credentials, roles: Mapping[str, Role], now: float) -> Principal:
         """Whose token this is; `Refusal` AUTHENTICATION where it is not good."""
@@ -101,17 +148,7 @@ class Verifier:
             raise refused("the token cannot be read") from error
 
     def _key(self, token: str) -> tuple[str, Ed25519PublicKey]:
-        try:
-            header = self._header_decoder.decode(_from_base64url(token.partition(".")[0]))
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise refused("the token's header cannot be read, or lacks alg, typ or kid") from error
-        if header.crit is not msgspec.UNSET:
-            # RFC 7515, section 4.1.11: an extension that we do not know must be refused, and we know none.
-            raise refused("the token's header has 'crit'")
-        if header.alg != "EdDSA":
-            raise refused("the token's algorithm is not EdDSA")
-        if header.typ.lower() not in _TYPES:
-            raise refused("the token's type is not at+jwt")
+        header = header_of(token, algorithms=("EdDSA",), types=("at+jwt",))
         key = self._key_of(header.kid) if _KEY_ID.fullmatch(header.kid) else None
         if key is None:
             raise refused("the token names a key that is not known here")
@@ -123,15 +160,6 @@ class Verifier:
             raise refused("the token's issuer is another one")
         if audience != self._audience:
             raise refused("the token is meant for another installation")
-        if claims.exp - claims.iat > LIFETIME_SECONDS_MAX:
-            raise refused("the token lives longer than 7 days")
-        if now >= claims.exp + SKEW_SECONDS:
-            raise refused("the token has expired")
-        if max(claims.iat, claims.nbf or 0) > now + SKEW_SECONDS:
-            raise refused("the token is not valid yet")
+        check_times(claims.iat, claims.exp, claims.nbf or 0, lifetime_max=LIFETIME_SECONDS_MAX, now=now)
         texts = {"sub": claims.sub, "client_id": claims.client_id, "jti": claims.jti}
-        if claims.tenant is not None:
-            texts["tenant"] = claims.tenant
-        for name, text in texts.items():
-            if not 1 <= len(text) <= 255 or not text.isprintable():
-                raise refused(f"the token's claim '{name}' is empty, too long or not printable")
+        check_texts(texts if claims.tenant is None else {**texts, "tenant": claims.tenant})

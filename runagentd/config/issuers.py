@@ -1,0 +1,160 @@
+"""`[issuers.NAME]`: whose tokens are believed beside our own, where their keys are, and what their claims mean here.
+
+Runs as: the foreman and runagentctl.
+Reads from strangers: nothing; the file is the operator's.
+
+    [issuers.corp]
+    issuer = "https://login.example.com/realms/corp"
+    audience = ["runagentd"]
+
+    [[issuers.corp.grants]]
+    claim = "realm_access.roles"
+    value = "support"
+    roles = ["support"]
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from pathlib import Path
+
+from runagentd.config import files, roles
+from runagentd.config.table import Table
+from runagentd.wire.issuers import ALGORITHMS
+from runagentd.wire.settings import Issuer, IssuerGrant, IssuerSource
+
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+DEFAULT_ALGORITHMS = ("RS256", "ES256", "EdDSA")
+DEFAULT_TYPES = ("at+jwt",)
+ISSUERS_MAX = 32
+GRANTS_MAX = 256
+_DAY = 24 * 3600
+_DURATION = re.compile(r"([1-9][0-9]{0,6})(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": _DAY}
+_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+/-]{1,64}")
+
+
+def read(table: Table, folder: Path) -> tuple[tuple[Issuer, ...], tuple[IssuerSource, ...]]:
+    """What the gateway has to know of each issuer, and what the egress process has to."""
+    found = [_issuer(part, name, folder) for name, part in table.named_tables().items()]
+    if len(found) > ISSUERS_MAX:
+        table.problem("", f"there are {len(found)} issuers, and {ISSUERS_MAX} at most may be")
+    seen: dict[str, str] = {}
+    for issuer, _ in found:
+        if issuer.issuer and issuer.issuer in seen:
+            table.problem(issuer.name, f"is the same issuer as {seen[issuer.issuer]}: {issuer.issuer}")
+        seen[issuer.issuer] = issuer.name
+    return tuple(issuer for issuer, _ in found), tuple(source for _, source in found)
+
+
+def _issuer(table: Table, name: str, folder: Path) -> tuple[Issuer, IssuerSource]:
+    if not NAME.fullmatch(name):
+        table.problem("", f"{name!r} is no name: it has 1 to 64 letters, digits, '.', '_' or '-'")
+    address = _https(table, "issuer", required=True, query=False)
+    jwks = _https(table, "jwks", required=False, query=True)
+    audience = table.texts("audience")
+    if not audience:
+        table.problem("audience", "must name who we are to this issuer, such as [\"runagentd\"]",
+                      "without it every token of the issuer's, for whatever service, would be good here")  # fmt: skip
+    algorithms = table.texts("algorithms") if table.has("algorithms") else DEFAULT_ALGORITHMS
+    for algorithm in algorithms:
+        if algorithm not in ALGORITHMS:
+            table.problem("algorithms", f"{algorithm!r} is none of {', '.join(ALGORITHMS)}")
+    if not algorithms:
+        table.problem("algorithms", "must name at least one", f"known here: {', '.join(ALGORITHMS)}")
+    types = table.texts("types") if table.has("types") else DEFAULT_TYPES
+    if not types or not all(_TYPE.fullmatch(each) for each in types):
+        table.problem("types", 'must name the `typ` of tokens, such as ["at+jwt"] (RFC 9068), or ["JWT"] where the '
+                      "issuer says nothing better")  # fmt: skip
+    lifetime = table.converted("lifetime_max", _duration, _DAY)
+    refresh = table.converted("refresh", _duration, 3600)
+    stale = table.converted("stale", _duration, _DAY)
+    if refresh < 60:
+        table.problem("refresh", "must be a minute at least")
+    if stale < refresh:
+        table.problem("stale", "must not be shorter than refresh: keys would be given up before they are fetched anew")
+    authority_name = table.text("ca")
+    authority = files.read(table, "ca", folder / authority_name, secret=False) if authority_name else b""
+    if authority and not files.is_authority(authority):
+        table.problem("ca", "this is no certificate in PEM", "it begins with -----BEGIN CERTIFICATE-----")
+    grants = tuple(_grant(each) for each in table.tables("grants"))
+    if len(grants) > GRANTS_MAX:
+        table.problem("grants", f"there are {len(grants)}, and {GRANTS_MAX} at most may be")
+    issuer = Issuer(
+        name=name,
+        issuer=address,
+        audience=audience,
+        algorithms=algorithms,
+        types=tuple(each.lower().removeprefix("application/") for each in types),
+        subject=_claim(table, "subject", "sub"),
+        tenant=_claim(table, "tenant", ""),
+        lifetime_max=lifetime,
+        grants=grants,
+    )
+    table.finish()
+    source = IssuerSource(
+        name=name,
+        issuer=address,
+        jwks=jwks,
+        algorithms=algorithms,
+        ca=authority or b"",
+        refresh=refresh,
+        stale=stale,
+    )
+    return issuer, source
+
+
+def _grant(table: Table) -> IssuerGrant:
+    claim, value = table.text("claim"), table.text("value")
+    if claim and not value:
+        table.problem("value", "must say which value of the claim it is about")
+    if value and not claim:
+        table.problem("claim", "must name the claim that has this value")
+    names, scopes = table.texts("roles"), table.texts("scopes")
+    if not names and not scopes:
+        table.problem("roles", "must name roles, or scopes must name scopes: what a token gets")
+    for name in names:
+        if not roles.NAME.fullmatch(name):
+            table.problem("roles", f"{name!r} is not the name of a role")
+    for scope in scopes:
+        if not roles.SCOPE.fullmatch(scope):
+            table.problem("scopes", f"{scope!r} is not a scope", roles.SCOPE_HINT)
+    table.finish()
+    return IssuerGrant(claim=claim, value=value, scopes=(*scopes, *(f"role:{name}" for name in names)))
+
+
+def _https(table: Table, key: str, *, required: bool, query: bool) -> str:
+    address = table.text(key)
+    if not address:
+        if required:
+            table.problem(key, "must be the issuer's address, exactly as it writes it in its tokens")
+        return ""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        fine = (
+            parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+            and not parts.fragment and (query or not parts.query) and address.isprintable() and len(address) <= 2048
+            and " " not in address
+        )  # fmt: skip
+    except ValueError:
+        fine = False
+    if not fine:
+        what = "without user, query and fragment" if not query else "without user and fragment"
+        table.problem(key, f"{address!r} is no address with https://, {what}",
+                      "keys that come unencrypted are anybody's who is on the way")  # fmt: skip
+    return address
+
+
+def _claim(table: Table, key: str, default: str) -> str:
+    name = table.text(key, default)
+    if name and (len(name) > 255 or not name.isprintable()):
+        table.problem(key, "must be the name of a claim")
+    return name
+
+
+def _duration(text: str) -> int:
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) * _SECONDS[match[2]] > 366 * _DAY:
+        raise ValueError(f'must be a time up to a year, such as "10m", "1h" or "7d", not {text!r}')
+    return int(match[1]) * _SECONDS[match[2]]

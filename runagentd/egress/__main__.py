@@ -1,0 +1,175 @@
+"""The egress process: the only one that connects anywhere. It fetches the keys of the issuers that are configured.
+
+Runs as: its own uid, with no capability; root until `confine`, which reads nothing but its own files.
+Reads from strangers: servers of issuers, once confined; a gateway that may be captured.
+Holds no secret: what it fetches is public. Started as `python -m runagentd.egress`, with LISTEN_FDS for `lifeline` (its
+end is ours), `settings` (SOCK_SEQPACKET, see `wire.settings`) and `gateway` (SOCK_SEQPACKET, see `wire.issuers`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import encodings.idna
+import os
+import platform
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from runagentd import confinement, inherited, log, received
+from runagentd.egress.sources import Sources
+from runagentd.wire import issuers
+from runagentd.wire.record import RecordError
+from runagentd.wire.settings import EgressSettings
+
+_IMPORTED_BEFORE = (encodings.idna,)
+"""Looked up by name when a host is resolved, and then the interpreter's folder may be out of reach."""
+TASKS_MAX = 16
+"""getaddrinfo(3) blocks, so it is called in threads."""
+_READ_MAX = 64
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0 at the foreman's end or SIGTERM, 2 where it was started wrongly."""
+    options = _parser().parse_args(arguments)
+    journal = log.Log(
+        sys.stderr,
+        source="egress",
+        form=log.Form(options.log_format),
+        level=log.Level.DEBUG if options.verbose else log.Level.ERROR if options.quiet else log.Level.INFO,
+    )
+    try:
+        passed = inherited.descriptors(os.environ)
+        os.environ.clear()
+        link, gateway = socket.socket(fileno=passed["settings"]), socket.socket(fileno=passed["gateway"])
+        found = received.receive(link, EgressSettings)
+        if found is None:
+            raise RecordError("the foreman sent no settings")
+        program = confinement.program(platform.machine(), allowed=("socket", "connect"), threads=True)
+        confinement.confine(options.uid, options.gid, program, tasks=TASKS_MAX)
+    except KeyError as error:
+        journal.error("the egress process cannot start", problem=f"no descriptor was passed for {error}")
+        return 2
+    except (OSError, RecordError) as error:
+        journal.error("the egress process cannot start", problem=str(error))
+        return 2
+    log.forward_standard_logging(journal)
+    uvloop.run(_serve(found, link, gateway, passed["lifeline"], journal))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runagentd.egress", description="started by 'runagentd serve'")
+    parser.add_argument("--uid", type=int, required=True)
+    parser.add_argument("--gid", type=int, required=True)
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("-q", "--quiet", action="store_true")
+    return parser
+
+
+async def _serve(
+    first: tuple[EgressSettings, dict[str, int]],
+    link: socket.socket,
+    gateway: socket.socket,
+    lifeline: int,
+    journal: log.Log,
+) -> None:
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    to_gateway = GatewayLink(gateway, journal)
+    sources = Sources(tell=to_gateway.tell, log=journal)
+    to_gateway.start(sources)
+
+    def configure(found: tuple[EgressSettings, dict[str, int]]) -> None:
+        settings, files = found
+        for descriptor in files.values():
+            os.close(descriptor)
+        sources.configure(settings.issuers)
+
+    def settings_changed() -> None:
+        try:
+            found = received.receive(link, EgressSettings)
+        except (RecordError, OSError) as error:
+            journal.error("new settings cannot be read; those before stay", problem=str(error))
+            return
+        if found is None:
+            loop.remove_reader(link)  # the foreman is gone, and the lifeline says so, too
+        else:
+            configure(found)
+
+    link.setblocking(False)
+    loop.add_reader(link, settings_changed)
+    loop.add_reader(lifeline, over.set)
+    loop.add_signal_handler(signal.SIGTERM, over.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    configure(first)
+    journal.info("fetching the keys of issuers", issuers=" ".join(each.name for each in first[0].issuers))
+    await over.wait()
+
+
+class GatewayLink:
+    """Tells the gateway key sets, and hears what it asks for. Only the newest set of an issuer ever waits."""
+
+    def __init__(self, connection: socket.socket, journal: log.Log) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._journal = journal
+        self._unsent: dict[str, issuers.KeySet] = {}
+
+    def start(self, sources: Sources) -> None:
+        """Read from now on."""
+        asyncio.get_running_loop().add_reader(self._socket, self._readable, sources)
+
+    def tell(self, keys: issuers.KeySet) -> None:
+        """Send, or keep until there is room: a gateway that does not read is one that is being started again."""
+        waiting = bool(self._unsent)
+        self._unsent[keys.issuer] = keys
+        if not waiting:
+            self._flush()
+
+    def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._unsent:
+            name, keys = next(iter(self._unsent.items()))
+            try:
+                self._socket.send(issuers.pack(keys))
+            except (BlockingIOError, InterruptedError):
+                loop.add_writer(self._socket, self._flush)
+                return
+            except OSError as error:
+                self._journal.error("the gateway cannot be told of keys", problem=error.strerror)
+                self._unsent.clear()
+                break
+            del self._unsent[name]
+        loop.remove_writer(self._socket)
+
+    def _readable(self, sources: Sources) -> None:
+        for _ in range(_READ_MAX):
+            try:
+                data = self._socket.recv(issuers.MESSAGE_BYTES_MAX + 1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data = b""
+            if not data:
+                asyncio.get_running_loop().remove_reader(self._socket)
+                return
+            try:
+                message = issuers.parse_from_gateway(data)
+            except RecordError as error:
+                self._journal.error("the gateway sent what is no message", problem=str(error))
+                continue
+            match message:
+                case issuers.Greeting():
+                    sources.tell_all()
+                case issuers.Refresh():
+                    sources.ask(message.issuer)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
