@@ -5,6 +5,7 @@ from __future__ import annotations
 from runagentd.policy.model import (
     CallsPolicy,
     FilesPolicy,
+    History,
     NetworkMode,
     NetworkPolicy,
     Policy,
@@ -43,6 +44,7 @@ def some_policy(*, exec: bool = False, groups: tuple[str, ...] = ()) -> Policy:
             traceback=False,
             log_line_bytes=8192,
             log_bytes_per_minute=1 << 20,
+            history=History.FACTS,
         ),
         network=NetworkPolicy(mode=NetworkMode.NONE),
         origins=(),

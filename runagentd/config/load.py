@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import cache, http, limits, roles, tls
+from runagentd.config import cache, history, http, limits, roles, tls
 from runagentd.config.table import Table
 from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
@@ -50,6 +50,7 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
     document = Table(values, name, problems)
     certificates = tls.read(document.table("tls"), folder)
     mutual = certificates is not None and bool(certificates.client_ca)
+    history_seconds, history_bytes = history.read(document.table("history"))
     settings = Settings(
         client_certificates=("required" if certificates.required else "optional") if certificates and mutual else "",
         clients=certificates.clients if certificates is not None else (),
@@ -57,6 +58,8 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
         limits=limits.read(document.table("limits")),
         http=http.read(document.table("http")),
         cache_bytes=cache.read(document.table("cache")),
+        history_seconds=history_seconds,
+        history_bytes=history_bytes,
     )
     found = Document(settings=settings, tls=certificates)
     document.finish()

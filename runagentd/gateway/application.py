@@ -20,6 +20,7 @@ from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
+from runagentd.gateway.doors.history import HistoryDoor
 from runagentd.gateway.doors.native import NativeDoor, check_method, credentials
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.doors.runagent import RunAgentDoor
@@ -33,7 +34,9 @@ from runagentd.gateway.guard.trust import Trust
 from runagentd.gateway.guard.trusted import authenticators
 from runagentd.gateway.kept.cache import Cache
 from runagentd.gateway.kept.caching import Stage
+from runagentd.gateway.kept.history import History
 from runagentd.gateway.kept.idempotency import Ledger
+from runagentd.gateway.kept.invocation import Contents
 from runagentd.gateway.output import Output
 from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
@@ -80,6 +83,13 @@ class Application:
         self._quotas = Quotas(folder, log)
         self._limits = Limits(configuration.settings.limits, self._quotas)
         self._ledger = Ledger(folder, log)
+        self._history = History(
+            folder,
+            log,
+            keep_seconds=configuration.settings.history_seconds,
+            bytes_max=configuration.settings.history_bytes,
+            later=asyncio.get_running_loop().call_later,
+        )
         self._certificates = Certificates(configuration.settings.clients, issuer=issuer)
         self._version = version
         self._secure = secure
@@ -102,13 +112,15 @@ class Application:
             sink=self._record,
         )
         self._native = NativeDoor(pipeline)
-        self._runagent = RunAgentDoor(pipeline, started=time.monotonic(), version=version)
+        history = HistoryDoor(pipeline, self._history)
+        self._runagent = RunAgentDoor(pipeline, history, started=time.monotonic(), version=version)
 
     def close(self) -> None:
         """Let go of instances and databases."""
         self.announcements.close()
         self._quotas.close()
         self._ledger.close()
+        self._history.close()
 
     def configure(self, configuration: Configuration) -> None:
         """Take over other settings; calls that are under way go on as they began."""
@@ -118,6 +130,8 @@ class Application:
         self.identity.set_roles(configuration.roles)
         self._cache.resize(configuration.settings.cache_bytes)
         self._limits.configure(configuration.settings.limits)
+        settings = configuration.settings
+        self._history.configure(keep_seconds=settings.history_seconds, bytes_max=settings.history_bytes)
         self.front = Front(configuration.settings.http, secure=self._secure)
         self._log.info("the settings have changed")
 
@@ -136,8 +150,9 @@ class Application:
     def _send(self, message: FromGateway) -> None:
         self.link.send(message)
 
-    def _record(self, record: CallRecord) -> None:
-        """The one sink of call records: until there is an audit, the log."""
+    def _record(self, record: CallRecord, contents: Contents | None) -> None:
+        """The one sink of call records: the history, and the log."""
+        self._history.add(record, contents)
         if record.outcome == "OK" and self._log.level > Level.DEBUG:
             return
         write = self._log.debug if record.outcome == "OK" else self._log.info

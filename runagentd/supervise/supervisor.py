@@ -27,7 +27,7 @@ from runagentd.plan.seccomp import SyscallFilter, filter_for, reaper_filter
 from runagentd.plan.syscalls import SyscallTable
 from runagentd.policy.digest import policy_digest
 from runagentd.policy.files import find
-from runagentd.policy.model import Policy
+from runagentd.policy.model import History, Policy
 from runagentd.state import StateDirectory
 from runagentd.supervise import host_folders, libseccomp, snapshot
 from runagentd.supervise.admin_server import AdminServer
@@ -301,6 +301,7 @@ class Supervisor:
                     traceback=calls.traceback,
                     log_line_bytes=calls.log_line_bytes,
                     log_bytes_per_minute=calls.log_bytes_per_minute,
+                    history_contents=calls.history is History.CONTENT,
                 ),
             )
         )

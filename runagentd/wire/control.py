@@ -60,6 +60,8 @@ class CallLimits:
     traceback: bool
     log_line_bytes: int
     log_bytes_per_minute: int
+    history_contents: bool
+    """whether arguments and results are kept with the facts of a call"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

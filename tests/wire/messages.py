@@ -18,6 +18,7 @@ LIMITS = control.CallLimits(
     traceback=False,
     log_line_bytes=16_384,
     log_bytes_per_minute=1_048_576,
+    history_contents=False,
 )
 
 CACHE = admin.CacheState(
