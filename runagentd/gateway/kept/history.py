@@ -136,8 +136,6 @@ class History:
         self._waiting: deque[Ended] = deque()
         self._waiting_bytes = 0
         self._scopes: dict[Scope, int] = {}
-        self._seq = 0
-        """of the last part"""
         self._failing = False
         self.lost = 0
         """calls that a failing disk has cost since this process began"""
@@ -216,17 +214,19 @@ class History:
     def _write(self, database: sqlite3.Connection) -> None:
         parts, sums, contents = [], [], []
         now = int(self._clock() * 1e6)
+        # Asked each time: a gateway whose foreman was killed may still write its last calls beside us.
+        seq = int(database.execute("SELECT max(seq) FROM parts").fetchone()[0] or 0)
         for scope, calls in _by_scope(self._waiting).items():
             rows = [row_of(record, contents=kept is not None) for record, kept in calls]
             ids = " ".join([record.request_id for record, _ in calls])
             body = _ENCODE(rows)
             took = [row.micros for row in rows if row.outcome == GOOD]
-            self._seq += 1
-            kept = [(self._seq, place, c.input, c.output()) for place, (_, c) in enumerate(calls) if c is not None]
+            seq += 1
+            kept = [(seq, place, c.input, c.output()) for place, (_, c) in enumerate(calls) if c is not None]
             size = len(ids) + len(body) + sum(len(given) + len(came or b"") for *_, given, came in kept)
             sum_ = (len(took), len(rows) - len(took), sum(took), size)
             number = self._number(database, scope, calls[0][0].subject or "")
-            parts.append((self._seq, number, now, *sum_, ids, body))
+            parts.append((seq, number, now, *sum_, ids, body))
             sums.append((*sum_, number))
             contents += kept
         database.executemany("INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", parts)
@@ -453,7 +453,6 @@ class History:
         except sqlite3.Error:
             database.close()
             raise
-        self._seq = int(database.execute("SELECT max(seq) FROM parts").fetchone()[0] or 0)
         self._database = database
 
     def _disconnect(self) -> None:
