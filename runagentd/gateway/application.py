@@ -37,12 +37,14 @@ from runagentd.gateway.kept.caching import Stage
 from runagentd.gateway.kept.history import History
 from runagentd.gateway.kept.idempotency import Ledger
 from runagentd.gateway.kept.invocation import Contents
+from runagentd.gateway.operator_calls import page
 from runagentd.gateway.output import Output
 from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
 from runagentd.gateway.public_keys import PublicKeys
 from runagentd.gateway.requests import CallRecord
 from runagentd.log import Level, Log
+from runagentd.wire.admin import CallsAsk
 from runagentd.wire.control import FromGateway
 
 USE_SECONDS = 60.0
@@ -77,6 +79,7 @@ class Application:
             send=self._send,
             trust_changed=self._trust_changed,
             cache=self._cache,
+            calls=self._calls,
         )
         self.link = SupervisorLink(control, self.announcements, log)
         self._configuration = configuration
@@ -172,6 +175,10 @@ class Application:
             result_bytes=record.result_bytes,
             chunks=record.chunks,
         )
+
+    async def _calls(self, ask: CallsAsk) -> bytes:
+        """Some calls for the operator, those that are under way first."""
+        return await page(ask, self._pipeline.open_calls(), self._history)
 
     async def answer(self, exchange: Exchange) -> Reply | None:
         """Give an exchange to its door."""

@@ -154,6 +154,14 @@ class CacheQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallsQuestion:
+    """Some calls of the history, as `admin.CallsAsk` asks for them."""
+
+    number: int
+    ask: admin.CallsAsk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """Take no more calls, let the open ones end within `grace_ms`, then answer `Drained`."""
 
@@ -215,6 +223,14 @@ class CacheAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallsAnswer:
+    """The answer to the question of this number: the record of an `admin.CallsPage`, opaque, at most 128 KiB."""
+
+    number: int
+    page: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
     pass
 
@@ -232,9 +248,18 @@ FromSupervisor = (
     | Revoked
     | TrustTold
     | CacheQuestion
+    | CallsQuestion
 )
 FromGateway = (
-    Hello | InstanceReady | InstanceFailed | ReplaceInstance | Drained | TrustTaken | ApiKeysUsed | CacheAnswer
+    Hello
+    | InstanceReady
+    | InstanceFailed
+    | ReplaceInstance
+    | Drained
+    | TrustTaken
+    | ApiKeysUsed
+    | CacheAnswer
+    | CallsAnswer
 )
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
@@ -250,6 +275,7 @@ _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     10: Revoked,
     11: TrustTold,
     12: CacheQuestion,
+    13: CallsQuestion,
 }
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     65: Hello,
@@ -260,6 +286,7 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     70: TrustTaken,
     71: ApiKeysUsed,
     72: CacheAnswer,
+    73: CallsAnswer,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 

@@ -28,6 +28,36 @@ CACHE = admin.CacheState(
     rows=(admin.CacheRow(agent="a", entries=4, size=5, hits=6, stale=7, misses=8, joined=9, stored=10, evicted=11),),
 )
 
+CALLS = admin.CallsAsk(agent="a", status="failed", since_unix_ms=1, before=2, limit=3)
+
+CALLS_PAGE = admin.CallsPage(
+    rows=(
+        admin.CallRow(
+            request_id="r",
+            agent="a",
+            tag="t",
+            subject="alice",
+            status="failed",
+            outcome="TIMEOUT_ERROR",
+            cause="deadline",
+            detail="d",
+            started_unix_ms=1,
+            microseconds=2,
+            queue_microseconds=None,
+            request_bytes=3,
+            result_bytes=4,
+            chunks=5,
+            door="native",
+            peer="192.0.2.1",
+            instance=None,
+            client="curl/8",
+        ),
+    ),
+    before=6,
+    lost=7,
+    kept=True,
+)
+
 FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.AgentServed(agent="a", manifest=b"M", version="v1", policy="base", policy_digest="d1", limits=LIMITS),
     control.AgentRemoved(agent="a"),
@@ -60,6 +90,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.Revoked(token_ids=("j1",), subjects=(trust.SubjectRevoked(subject="alice", before=3),), before=4),
     control.TrustTold(epoch=5),
     control.CacheQuestion(number=1, purge=True, agent="a", tag="t"),
+    control.CallsQuestion(number=1, ask=CALLS),
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
@@ -71,6 +102,7 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
     control.TrustTaken(epoch=5),
     control.ApiKeysUsed(ids=("01JD0000000000000000000000",)),
     control.CacheAnswer(number=1, state=CACHE),
+    control.CallsAnswer(number=1, page=b"P"),
 )
 
 PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("create it",))
@@ -82,6 +114,7 @@ REQUESTS: tuple[admin.Request, ...] = (
     admin.Restart(agent="a"),
     admin.TrustChanged(),
     admin.CacheAsk(purge=False, agent="", tag=""),
+    CALLS,
 )
 
 REPLIES: tuple[admin.Reply, ...] = (
@@ -126,6 +159,7 @@ REPLIES: tuple[admin.Reply, ...] = (
     admin.Failed(message="no such agent"),
     admin.TrustSpread(taken=True),
     CACHE,
+    admin.CallsTold(page=b"P"),
 )
 
 MANIFEST = manifest.Manifest(
@@ -170,7 +204,7 @@ def forms() -> str:
     named = [
         *((type(m).__name__, control.pack(m)) for m in (*FROM_SUPERVISOR, *FROM_GATEWAY)),
         *((type(m).__name__, admin.pack(m)) for m in (*REQUESTS, *REPLIES)),
-        *((type(m).__name__, record.encode(m)) for m in (MANIFEST, LOAD_REPORT, LAUNCH_REPORT, JOB)),
+        *((type(m).__name__, record.encode(m)) for m in (MANIFEST, LOAD_REPORT, LAUNCH_REPORT, JOB, CALLS_PAGE)),
         ("ExitRecord", launch.pack_exit(EXIT)),
     ]
     return "".join(f"{name} {data!r}\n" for name, data in named)
