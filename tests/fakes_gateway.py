@@ -48,6 +48,7 @@ LIMITS = control.CallLimits(
     traceback=False,
     log_line_bytes=1024,
     log_bytes_per_minute=64 * 1024,
+    history_contents=False,
 )
 
 
@@ -360,7 +361,14 @@ class Gateway:
 
     # ---- what a test asks
 
-    def token(self, *agents: str, ttl: int = 60, subject: str = "tester", tenant: str | None = None) -> str:
+    def token(
+        self,
+        *agents: str,
+        ttl: int = 60,
+        subject: str = "tester",
+        tenant: str | None = None,
+        scopes: Sequence[str] = (),
+    ) -> str:
         audience = signing.audience(STATE_ID)
         return signing.mint(
             self.key,
@@ -370,6 +378,7 @@ class Gateway:
             agents=list(agents) or None,
             ttl_seconds=ttl,
             tenant=tenant,
+            scopes=scopes,
         )
 
     def spread(self) -> None:

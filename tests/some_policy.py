@@ -5,6 +5,7 @@ from __future__ import annotations
 from runagentd.policy.model import (
     CallsPolicy,
     FilesPolicy,
+    History,
     NetworkMode,
     NetworkPolicy,
     Policy,
@@ -44,6 +45,7 @@ def some_policy(*, exec: bool = False, groups: tuple[str, ...] = ()) -> Policy:
             traceback=False,
             log_line_bytes=8192,
             log_bytes_per_minute=1 << 20,
+            history=History.FACTS,
         ),
         network=NetworkPolicy(mode=NetworkMode.NONE),
         scaling=ScalingPolicy(instances_min=1, instances_max=1, target=1, idle=900_000, freeze=300_000),

@@ -50,6 +50,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-f", "--follow", action="store_true", help="go on with new lines until Ctrl+C")
     command.set_defaults(run=_logs)
 
+    command = commands.add_parser("calls", parents=[common], help="the last calls, and those that are under way")
+    command.add_argument("agent", nargs="?", default="", metavar="AGENT")
+    command.add_argument("--status", default="", choices=("pending", "completed", "failed"), help="only these")
+    command.add_argument("--since", metavar="30m|1h|7d", help="none that is older")
+    command.add_argument("--limit", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
+    command.set_defaults(run=_calls)
+
     command = commands.add_parser("restart", parents=[common], help="end an agent's instances and start others at once")
     command.add_argument("agent", metavar="AGENT")
     command.set_defaults(run=_restart)
@@ -207,6 +214,19 @@ def _logs(arguments: argparse.Namespace) -> int:
 
     directory = state.open_existing(arguments.state_dir)
     return logs_commands.logs(directory, arguments.agent, follow=arguments.follow, as_json=arguments.json)
+
+
+def _calls(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import calls_commands
+
+    return calls_commands.calls(
+        state.open_existing(arguments.state_dir),
+        agent=arguments.agent,
+        status=arguments.status,
+        since=arguments.since,
+        limit=arguments.limit,
+        as_json=arguments.json,
+    )
 
 
 def _check(arguments: argparse.Namespace) -> int:

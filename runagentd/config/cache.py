@@ -26,9 +26,14 @@ def read(table: Table) -> int:
     return size
 
 
-def _size(text: str) -> int:
+def size_of(text: str) -> int | None:
+    """Bytes; None for what is no size."""
     match = _SIZE.fullmatch(text)
-    size = int(match[1]) * _UNITS[match[2]] if match is not None else -1
-    if not 0 <= size <= _MOST:
+    return int(match[1]) * _UNITS[match[2]] if match is not None else None
+
+
+def _size(text: str) -> int:
+    size = size_of(text)
+    if size is None or size > _MOST:
         raise ValueError(f'must be a size up to 64GiB such as "64MiB", or "0", not {text!r}')
     return size

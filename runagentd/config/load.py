@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import cache, http, issuers, limits, roles, tls
+from runagentd.config import cache, history, http, issuers, limits, roles, tls
 from runagentd.config.table import Table
 from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
@@ -52,6 +52,7 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
     certificates = tls.read(document.table("tls"), folder)
     mutual = certificates is not None and bool(certificates.client_ca)
     believed, sources = issuers.read(document.table("issuers"), folder)
+    history_seconds, history_bytes = history.read(document.table("history"))
     settings = Settings(
         client_certificates=("required" if certificates.required else "optional") if certificates and mutual else "",
         clients=certificates.clients if certificates is not None else (),
@@ -60,6 +61,8 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
         http=http.read(document.table("http")),
         issuers=believed,
         cache_bytes=cache.read(document.table("cache")),
+        history_seconds=history_seconds,
+        history_bytes=history_bytes,
     )
     found = Document(settings=settings, egress=EgressSettings(issuers=sources), tls=certificates)
     document.finish()

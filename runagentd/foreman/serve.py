@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import stat
@@ -23,7 +22,7 @@ from pathlib import Path
 
 from runagentd import kernel, signing, state
 from runagentd.errors import UNFIT_STATUS, ConfigurationError, HostError
-from runagentd.foreman import admin_client, announce
+from runagentd.foreman import admin_client, announce, gateway_folder
 from runagentd.foreman.daemons import Daemon
 from runagentd.foreman.reload import Reloader
 from runagentd.foreman.settings_link import Recipient, SettingsLink
@@ -314,7 +313,7 @@ class Foreman:
         return {"admin": self._admin.fileno(), "lifeline": self._lifeline}
 
     def _gateway_descriptors(self) -> dict[str, int]:
-        _own_folder(self._directory.gateway, self._gateway_uid)
+        gateway_folder.own(self._directory.gateway, self._gateway_uid)
         return {
             "http": self._http.fileno(),
             "lifeline": self._lifeline,
@@ -442,14 +441,6 @@ def _open_folder(folder: Path) -> int:
         return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise HostError(f"{folder}: {(error.strerror or '').lower()}", "give the folder of an agent") from error
-
-
-def _own_folder(folder: Path, uid: int) -> None:
-    """The gateway's own folder. What another uid left there goes: a chown of its files could be tricked."""
-    if folder.exists() and folder.stat().st_uid != uid:
-        shutil.rmtree(folder)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    os.chown(folder, uid, uid)
 
 
 def _write_ready_file(path: Path, url: str, token: str, deployed: Sequence[admin.Deployed]) -> None:

@@ -212,6 +212,7 @@ async def _serve(
     finally:
         for task in (drained, ended, link):
             task.cancel()
+        application.close()
     if link.done() and not link.cancelled() and link.exception() is not None:
         journal.error("the link to the supervisor failed", problem=type(link.exception()).__name__)
         os._exit(1)  # nothing works without it; whoever started us starts another

@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from runagentd import errors
 from runagentd.errors import Refusal
@@ -22,7 +22,7 @@ from runagentd.gateway.kept.cache import Cache
 from runagentd.gateway.output import Output
 from runagentd.log import Log
 from runagentd.wire import record
-from runagentd.wire.admin import CacheRow, CacheState
+from runagentd.wire.admin import CacheRow, CacheState, CallsAsk
 from runagentd.wire.control import (
     AgentRemoved,
     AgentServed,
@@ -31,6 +31,8 @@ from runagentd.wire.control import (
     ApiKeysKnown,
     CacheAnswer,
     CacheQuestion,
+    CallsAnswer,
+    CallsQuestion,
     Drain,
     Drained,
     FromGateway,
@@ -64,11 +66,13 @@ class Announcements:
         send: Callable[[FromGateway], None],
         trust_changed: Callable[[], None],
         cache: Cache,
+        calls: Callable[[CallsAsk], Awaitable[bytes]],
     ) -> None:
         self._directory = directory
         self._trust = trust
         self._trust_changed = trust_changed
         self._cache = cache
+        self._calls = calls
         self._output = output
         self._log = log
         self._send = send
@@ -134,6 +138,8 @@ class Announcements:
                     agent.pressed = message.pressed
             case CacheQuestion():
                 self._send(CacheAnswer(number=message.number, state=self._cache_state(message)))
+            case CallsQuestion():
+                self._start(self._tell_calls(message))
             case Drain():
                 self.drain(message.grace_ms / 1000)
 
@@ -189,9 +195,7 @@ class Announcements:
         instance = Instance(agent, offered.instance, generation=offered.generation, limits=offered.limits)
         agent.offered(instance)
         self._output.follow(agent, offered.instance, stdout=stdout, stderr=stderr)
-        task = asyncio.get_running_loop().create_task(self._open_channel(instance, channel))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._open_channel(instance, channel))
 
     async def _open_channel(self, instance: Instance, descriptor: int) -> None:
         try:
@@ -216,6 +220,18 @@ class Announcements:
                 rows.append(CacheRow(agent=agent, entries=entries, size=size, **dataclasses.asdict(counts)))
         return CacheState(size=self._cache.size, size_max=self._cache.bytes_max, purged=purged, rows=tuple(rows))
 
+    async def _tell_calls(self, question: CallsQuestion) -> None:
+        try:
+            page = await self._calls(question.ask)
+        except Refusal:
+            return  # the history has said in the log what is wrong with it, and the supervisor waits for a while only
+        self._send(CallsAnswer(number=question.number, page=page))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _forget_silent(self) -> None:
         for agent in self._directory.all():
             if agent.id not in self._announced:
@@ -235,9 +251,7 @@ class Announcements:
             return
         self.draining = True
         self._log.info("draining", grace_seconds=grace_seconds)
-        task = asyncio.get_running_loop().create_task(self._drain(grace_seconds))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._drain(grace_seconds))
 
     async def _drain(self, grace_seconds: float) -> None:
         loop = asyncio.get_running_loop()

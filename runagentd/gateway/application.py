@@ -20,6 +20,7 @@ from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
+from runagentd.gateway.doors.history import HistoryDoor
 from runagentd.gateway.doors.native import NativeDoor, check_method, credentials
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.doors.runagent import RunAgentDoor
@@ -35,13 +36,17 @@ from runagentd.gateway.guard.trust import Trust
 from runagentd.gateway.guard.trusted import authenticators
 from runagentd.gateway.kept.cache import Cache
 from runagentd.gateway.kept.caching import Stage
+from runagentd.gateway.kept.history import History
 from runagentd.gateway.kept.idempotency import Ledger
+from runagentd.gateway.kept.invocation import Contents
+from runagentd.gateway.operator_calls import page
 from runagentd.gateway.output import Output
 from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
 from runagentd.gateway.public_keys import PublicKeys
 from runagentd.gateway.requests import CallRecord
 from runagentd.log import Level, Log
+from runagentd.wire.admin import CallsAsk
 from runagentd.wire.control import FromGateway
 from runagentd.wire.issuers import KeySet
 
@@ -78,12 +83,20 @@ class Application:
             send=self._send,
             trust_changed=self._trust_changed,
             cache=self._cache,
+            calls=self._calls,
         )
         self.link = SupervisorLink(control, self.announcements, log)
         self._configuration = configuration
         self._quotas = Quotas(folder, log)
         self._limits = Limits(configuration.settings.limits, self._quotas)
         self._ledger = Ledger(folder, log)
+        self._history = History(
+            folder,
+            log,
+            keep_seconds=configuration.settings.history_seconds,
+            bytes_max=configuration.settings.history_bytes,
+            later=asyncio.get_running_loop().call_later,
+        )
         self._certificates = Certificates(configuration.settings.clients, issuer=issuer)
         self.egress = EgressLink(egress, self._keys_told, log)
         self._issuers = Issuers(
@@ -115,13 +128,15 @@ class Application:
             sink=self._record,
         )
         self._native = NativeDoor(pipeline)
-        self._runagent = RunAgentDoor(pipeline, started=time.monotonic(), version=version)
+        history = HistoryDoor(pipeline, self._history)
+        self._runagent = RunAgentDoor(pipeline, history, started=time.monotonic(), version=version)
 
     def close(self) -> None:
         """Let go of instances and databases."""
         self.announcements.close()
         self._quotas.close()
         self._ledger.close()
+        self._history.close()
 
     def configure(self, configuration: Configuration) -> None:
         """Take over other settings; calls that are under way go on as they began."""
@@ -133,6 +148,8 @@ class Application:
         self._pipeline.end_revoked()
         self._cache.resize(configuration.settings.cache_bytes)
         self._limits.configure(configuration.settings.limits)
+        settings = configuration.settings
+        self._history.configure(keep_seconds=settings.history_seconds, bytes_max=settings.history_bytes)
         self.front = Front(configuration.settings.http, secure=self._secure)
         self._log.info("the settings have changed")
 
@@ -154,8 +171,9 @@ class Application:
     def _send(self, message: FromGateway) -> None:
         self.link.send(message)
 
-    def _record(self, record: CallRecord) -> None:
-        """The one sink of call records: until there is an audit, the log."""
+    def _record(self, record: CallRecord, contents: Contents | None) -> None:
+        """The one sink of call records: the history, and the log."""
+        self._history.add(record, contents)
         if record.outcome == "OK" and self._log.level > Level.DEBUG:
             return
         write = self._log.debug if record.outcome == "OK" else self._log.info
@@ -175,6 +193,10 @@ class Application:
             result_bytes=record.result_bytes,
             chunks=record.chunks,
         )
+
+    async def _calls(self, ask: CallsAsk) -> bytes:
+        """Some calls for the operator, those that are under way first."""
+        return await page(ask, self._pipeline.open_calls(), self._history)
 
     async def answer(self, exchange: Exchange) -> Reply | None:
         """Give an exchange to its door."""

@@ -27,6 +27,7 @@ from runagentd.gateway.guard.limits import Hold, Limits
 from runagentd.gateway.kept import idempotency
 from runagentd.gateway.kept.caching import Keeper, Member, Stage, directives
 from runagentd.gateway.kept.idempotency import Ledger
+from runagentd.gateway.kept.invocation import Contents
 from runagentd.gateway.requests import CallRecord, Request
 from runagentd.gateway.values import Value, canonical
 from runagentd.log import Log
@@ -44,7 +45,7 @@ class View:
 
 
 class Pipeline:
-    """Everything between the doors and the channels. `sink` takes every record."""
+    """Everything between the doors and the channels. `sink` takes every record, with contents where they are kept."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class Pipeline:
         ledger: Ledger,
         caching: Stage,
         log: Log,
-        sink: Callable[[CallRecord], None],
+        sink: Callable[[CallRecord, Contents | None], None],
     ) -> None:
         self._identity = identity
         self._directory = directory
@@ -87,6 +88,8 @@ class Pipeline:
         if self._limits.on_tags:
             self.limit_tag(request, asked.tag, agent, running)
         running.single = asked.mode is Mode.SINGLE
+        if agent.limits.history_contents:
+            running.contents = Contents(asked.arguments, single=running.single)
         if request.idempotency_key is not None:
             if self.once(request, asked, agent, running):
                 return
@@ -138,6 +141,24 @@ class Pipeline:
         if agent is None or not self._sees(principal, agent):
             raise _no_agent(identity)
         return self._view(principal, agent)
+
+    async def callable(self, credentials: Credentials, identity: str) -> tuple[Principal, Agent]:
+        """The caller, and an agent that they may call, for questions about calls."""
+        principal = await self.principal(credentials)
+        await self._announcements.know_agents()
+        return principal, self.authorize(principal, identity)
+
+    async def callable_all(self, credentials: Credentials) -> tuple[Principal, frozenset[str]]:
+        """The caller, and the ids of all agents that they may call."""
+        principal = await self.principal(credentials)
+        await self._announcements.know_agents()
+        sees, names = principal.grants.sees, self._directory.names
+        return principal, frozenset(agent.id for agent in self._directory.all() if sees(names(agent)))
+
+    def open_calls(self) -> list[Running]:
+        """Requests that are under way and known to be for an agent, the last one first."""
+        found = [running for running in self._running if running.agent is not None]
+        return sorted(found, key=lambda running: running.request.arrived, reverse=True)
 
     async def visible_all(self, credentials: Credentials) -> list[View]:
         """Every agent that the caller may know of."""
@@ -267,7 +288,7 @@ class Pipeline:
     def left(self, running: Running, record: CallRecord) -> None:
         """One request fewer, and its record."""
         self._running.discard(running)
-        self._sink(record)
+        self._sink(record, running.contents)
 
     def end_revoked(self) -> None:
         """End every open call of whoever is not to be believed any more."""
@@ -304,6 +325,7 @@ class Running:
         "agent",
         "call",
         "chunks",
+        "contents",
         "entry",
         "fields",
         "headers",
@@ -342,6 +364,8 @@ class Running:
         """headers that depend on the result"""
         self.replay: Replay | None = None
         """what came of a call that ran before"""
+        self.contents: Contents | None = None
+        """arguments and results, where the agent's policy has them kept"""
         self.revoked = False
         self.chunks = 0
         self.result_bytes = 0
@@ -381,6 +405,8 @@ class Running:
         else:
             self.chunks += 1
             self.result_bytes += len(value.body)
+            if self.contents is not None:
+                self.contents.delivered(value.body)
             if self.fields is not None:
                 self.headers.update(self.fields(value))
             if self.single:
@@ -446,16 +472,25 @@ class Running:
                 door=request.door,
                 peer=request.peer,
                 subject=self.principal.subject if self.principal is not None else None,
+                principal=self.principal.digest if self.principal is not None else None,
                 agent=self.agent.id if self.agent is not None else None,
                 tag=self.tag,
                 instance=call.instance or None if call is not None else None,
                 outcome=refusal.kind.code if refusal is not None else "OK",
                 cause=refusal.cause if refusal is not None else None,
+                detail=self._detail(refusal) if refusal is not None else None,
                 started_unix=time.time() - (now - request.arrived),
                 seconds=now - request.arrived,
                 queue_seconds=started - request.arrived if started is not None else None,
                 request_bytes=len(call.asked.arguments) if call is not None else None,
                 result_bytes=self.result_bytes,
                 chunks=self.chunks,
+                client=request.client,
             ),
         )
+
+    def _detail(self, refusal: Refusal) -> str:
+        if self.contents is None:
+            return refusal.kind.title  # a message may quote an argument, or what the function knows
+        kind = refusal.exception_type
+        return refusal.message if kind is None else f"{kind}: {refusal.message}"

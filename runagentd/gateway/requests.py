@@ -56,6 +56,8 @@ class Request(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     """the field as it came"""
     cache_control: str | None = None
+    client: str | None = None
+    """User-Agent, as it came"""
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,12 +67,16 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     door: str
     peer: str
     subject: str | None
+    principal: str | None
+    """its digest"""
     agent: str | None
     tag: str | None
     instance: str | None
     outcome: str
     """OK, or the code of the error"""
     cause: str | None
+    detail: str | None
+    """what was wrong, in our words; in the agent's and the caller's only where its policy keeps contents"""
     started_unix: float
     seconds: float
     queue_seconds: float | None
@@ -78,6 +84,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     request_bytes: int | None
     result_bytes: int
     chunks: int
+    client: str | None
+    """User-Agent, as it came"""
 
 
 def request_id(sent: str | None) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from runagentd.policy.kinds import Cores, Count, Duration, Flag, GroupNames, HostFolders, Kind, OneOf, Size
-from runagentd.policy.model import NetworkMode, Policy, Runtime
+from runagentd.policy.model import History, NetworkMode, Policy, Runtime
 
 T = TypeVar("T")
 
@@ -237,6 +237,14 @@ KEYS: tuple[Key[Any], ...] = (
         Size(least=KIB, most=GIB),
         MIB,
         "How much the agent may print in a minute; the rest is dropped, and one line says how much that was.",
+        _GATEWAY,
+    ),
+    _row(
+        "calls.history",
+        OneOf((History.FACTS, History.CONTENT)),
+        History.FACTS,
+        "What the invocation history keeps of a call: who called what and when, how long it took and what came of it "
+        '("facts"), or its arguments and results as well, up to 64 KiB of each ("content").',
         _GATEWAY,
     ),
     _row(

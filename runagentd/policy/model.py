@@ -21,6 +21,15 @@ class Runtime(enum.StrEnum):
     """all of /usr as well, so that its programs can be started where process.exec allows it"""
 
 
+class History(enum.StrEnum):
+    """What is kept of a call."""
+
+    FACTS = "facts"
+    """who, what, when, how long, and what came of it"""
+    CONTENT = "content"
+    """its arguments and results as well"""
+
+
 class NetworkMode(enum.StrEnum):
     NONE = "none"
 
@@ -81,6 +90,7 @@ class CallsPolicy:
     traceback: bool
     log_line_bytes: int
     log_bytes_per_minute: int
+    history: History
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from runagentd.plan.seccomp import SyscallFilter, filter_for, reaper_filter
 from runagentd.plan.syscalls import SyscallTable
 from runagentd.policy.digest import policy_digest
 from runagentd.policy.files import find
-from runagentd.policy.model import Policy
+from runagentd.policy.model import History, Policy
 from runagentd.state import StateDirectory
 from runagentd.supervise import host_folders, libseccomp, snapshot
 from runagentd.supervise.admin_server import AdminServer
@@ -94,7 +94,7 @@ class Supervisor:
         """whether the agents that are known are all there are to be from the start"""
         self._trust = TrustTeller(state.keys, send=self._tell_gateway, log=log)
         self._question = 0
-        self._questions: dict[int, asyncio.Future[admin.CacheState]] = {}
+        self._questions: dict[int, asyncio.Future[admin.Reply]] = {}
         self._drained: asyncio.Future[None] | None = None
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
@@ -291,9 +291,9 @@ class Supervisor:
             case control.ApiKeysUsed():
                 self._trust.used(message.ids)
             case control.CacheAnswer():
-                waiter = self._questions.pop(message.number, None)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(message.state)
+                self._answered(message.number, message.state)
+            case control.CallsAnswer():
+                self._answered(message.number, admin.CallsTold(page=message.page))
             case control.Drained():
                 if self._drained is not None and not self._drained.done():
                     self._drained.set_result(None)
@@ -341,6 +341,7 @@ class Supervisor:
             traceback=calls.traceback,
             log_line_bytes=calls.log_line_bytes,
             log_bytes_per_minute=calls.log_bytes_per_minute,
+            history_contents=calls.history is History.CONTENT,
             freeze_ms=policy.scaling.freeze if self._cgroups.freezes else 0,
         )
 
@@ -404,6 +405,8 @@ class Supervisor:
                 return admin.Done()
             case admin.CacheAsk():
                 return await self._ask_cache(request)
+            case admin.CallsAsk():
+                return await self._ask_calls(request)
             case admin.TrustChanged():
                 return admin.TrustSpread(taken=await self._trust.spread())
 
@@ -429,16 +432,26 @@ class Supervisor:
         agent = self._by_id_or_name(request.agent) if request.agent else None
         if request.agent and agent is None:
             return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
+        return await self._ask_gateway(
+            lambda number: control.CacheQuestion(
+                number=number, purge=request.purge, agent=agent.id if agent is not None else "", tag=request.tag
+            )
+        )
+
+    async def _ask_calls(self, request: admin.CallsAsk) -> admin.Reply:
+        agent = self._by_id_or_name(request.agent) if request.agent else None
+        # An id that is served no more still has its history.
+        ask = dataclasses.replace(request, agent=agent.id if agent is not None else request.agent)
+        return await self._ask_gateway(lambda number: control.CallsQuestion(number=number, ask=ask))
+
+    async def _ask_gateway(self, question: Callable[[int], control.FromSupervisor]) -> admin.Reply:
         if self._link is None or not self._said_hello:
             return admin.Failed(message="there is no gateway at the moment")
         self._question += 1
         number = self._question
-        waiter: asyncio.Future[admin.CacheState] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[admin.Reply] = asyncio.get_running_loop().create_future()
         self._questions[number] = waiter
-        question = control.CacheQuestion(
-            number=number, purge=request.purge, agent=agent.id if agent is not None else "", tag=request.tag
-        )
-        self._tell_gateway(question)
+        self._tell_gateway(question(number))
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 return await waiter
@@ -446,6 +459,11 @@ class Supervisor:
             return admin.Failed(message="the gateway does not answer; look at its log")
         finally:
             self._questions.pop(number, None)
+
+    def _answered(self, number: int, reply: admin.Reply) -> None:
+        waiter = self._questions.pop(number, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(reply)
 
     def _by_id_or_name(self, text: str) -> Agent | None:
         if text in self._agents:

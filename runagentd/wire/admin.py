@@ -15,6 +15,7 @@ from runagentd.wire.manifest import LoadProblem
 MESSAGE_BYTES_MAX = 512 * 1024
 ROWS_MAX = 128
 """Instances in one answer: with the times of their steps each takes up to 3 KiB."""
+CALLS_PAGE_BYTES_MAX = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +218,71 @@ class CacheState:
     rows: tuple[CacheRow, ...]
 
 
-Request = Deploy | ListInstances | Restart | AllDeployed | TrustChanged | CacheAsk | Warm | Scale
-Reply = Deployed | Instances | Done | Failed | TrustSpread | CacheState | Scaled
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsAsk:
+    """The last calls, of an agent (an id or a unique name) and with a status, where these are not empty.
+
+    None is older than `since_unix_ms`; with `before`, which a page before this one told, the calls that follow it.
+    """
+
+    agent: str
+    status: str
+    since_unix_ms: int
+    before: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRow:
+    """One call. What callers and agents wrote is in it: nothing of it may reach a terminal as it is."""
+
+    request_id: str
+    agent: str
+    tag: str | None
+    subject: str
+    status: str
+    outcome: str
+    cause: str | None
+    detail: str | None
+    started_unix_ms: int
+    microseconds: int
+    queue_microseconds: int | None
+    """from its arrival until a runner had it"""
+    request_bytes: int | None
+    result_bytes: int
+    chunks: int
+    door: str
+    peer: str
+    instance: str | None
+    client: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsPage:
+    """Some calls, the last one first. `before` leads to the next page; 0 where there is none."""
+
+    rows: tuple[CallRow, ...]
+    before: int
+    lost: int
+    """calls that could not be written down since the gateway started"""
+    kept: bool
+    """whether calls are kept at all"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsTold:
+    """The record of a `CallsPage`, as the gateway made it."""
+
+    page: bytes
+
+
+def parse_page(data: bytes) -> CallsPage:
+    """RecordError for anything that is not one page."""
+    return record.decode(CallsPage, data, bytes_max=CALLS_PAGE_BYTES_MAX)
+
+
+Request = Deploy | ListInstances | Restart | AllDeployed | TrustChanged | CacheAsk | Warm | Scale | CallsAsk
+Reply = Deployed | Instances | Done | Failed | TrustSpread | CacheState | Scaled | CallsTold
 
 _REQUESTS: dict[int, type[Request]] = {
     1: Deploy,
@@ -229,6 +293,7 @@ _REQUESTS: dict[int, type[Request]] = {
     6: CacheAsk,
     7: Warm,
     8: Scale,
+    9: CallsAsk,
 }
 _REPLIES: dict[int, type[Reply]] = {
     65: Deployed,
@@ -238,6 +303,7 @@ _REPLIES: dict[int, type[Reply]] = {
     69: TrustSpread,
     70: CacheState,
     71: Scaled,
+    72: CallsTold,
 }
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 

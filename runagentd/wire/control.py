@@ -64,6 +64,8 @@ class CallLimits:
     traceback: bool
     log_line_bytes: int
     log_bytes_per_minute: int
+    history_contents: bool
+    """whether arguments and results are kept with the facts of a call"""
     freeze_ms: int = 0
     """how long an instance must have been idle before it is frozen; 0 is never"""
 
@@ -188,6 +190,14 @@ class CacheQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallsQuestion:
+    """Some calls of the history, as `admin.CallsAsk` asks for them."""
+
+    number: int
+    ask: admin.CallsAsk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """Take no more calls, let the open ones end within `grace_ms`, then answer `Drained`."""
 
@@ -278,6 +288,14 @@ class CacheAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallsAnswer:
+    """The answer to the question of this number: the record of an `admin.CallsPage`, opaque, at most 128 KiB."""
+
+    number: int
+    page: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
     pass
 
@@ -297,6 +315,7 @@ FromSupervisor = (
     | CacheQuestion
     | Retire
     | HostPressed
+    | CallsQuestion
 )
 FromGateway = (
     Hello
@@ -311,6 +330,7 @@ FromGateway = (
     | Retired
     | Idle
     | Wake
+    | CallsAnswer
 )
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
@@ -328,6 +348,7 @@ _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     12: CacheQuestion,
     13: Retire,
     14: HostPressed,
+    15: CallsQuestion,
 }
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     65: Hello,
@@ -342,6 +363,7 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     74: Retired,
     75: Idle,
     76: Wake,
+    77: CallsAnswer,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 

@@ -139,3 +139,6 @@ class Settings:
     issuers: tuple[Issuer, ...] = ()
     cache_bytes: int = 64 * 1024 * 1024
     """how much of kept answers fits into memory; 0 keeps none"""
+    history_seconds: int = 7 * 24 * 3600
+    history_bytes: int = 64 * 1024 * 1024
+    """how long, and in how much of the disk, calls are kept; 0 keeps none"""

@@ -28,6 +28,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], tuple[bytes, ...]]] = {
     "to-egress": (issuers.parse_from_gateway, tuple(map(issuers.pack, messages.TO_EGRESS))),
     "request": (admin.parse_request, tuple(map(admin.pack, messages.REQUESTS))),
     "reply": (admin.parse_reply, tuple(map(admin.pack, messages.REPLIES))),
+    "calls-page": (admin.parse_page, (record.encode(messages.CALLS_PAGE),)),
     "load-report": (
         lambda data: record.decode(manifest.LoadReport, data, bytes_max=manifest.MANIFEST_BYTES),
         (record.encode(messages.LOAD_REPORT),),

@@ -149,7 +149,7 @@ def test_it_holds_no_descriptor_that_it_does_not_need(started: Started) -> None:
     links = [os.readlink(f"/proc/{started.pid}/fd/{name}") for name in os.listdir(f"/proc/{started.pid}/fd")]
     files = sorted(Path(link).name for link in links if link.startswith("/") and not link.startswith("/dev/"))
     files = [name for name in files if not name.endswith(" (deleted)")]  # where pytest keeps what tests print
-    databases = [f"{name}.db{end}" for name in ("idempotency", "quota") for end in ("", "-shm", "-wal")]
+    databases = [f"{name}.db{end}" for name in ("history", "idempotency", "quota") for end in ("", "-shm", "-wal")]
     assert files == sorted([*databases, "log", "logs"])
 
 

@@ -199,12 +199,12 @@ def test_the_token_may_come_in_the_query(gateway: Gateway) -> None:
 
 
 def test_wrong_token_wrong_path_and_wrong_method_have_the_same_body(gateway: Gateway) -> None:
-    """404 and 405 too, and what comes in a later version is simply not there."""
+    """404 and 405 too."""
     gateway.ready()
     got = gateway.ask("POST", RUN, run_body(), token="x.y.z")
     assert (got.status, error(got)["code"]) == (401, "AUTHENTICATION_ERROR")
     assert got.headers["www-authenticate"] == 'Bearer realm="runagentd", error="invalid_token"'
-    for path in ("/api/v1/nothing", "/api/v1/agents/echo-1/invocations", "/api/v1/invocations/1"):
+    for path in ("/api/v1/nothing", "/api/v1/agents/echo-1/nothing", "/api/v1/invocations/1"):
         got = gateway.ask("GET", path)
         assert (got.status, error(got)["code"]) == (404, "NOT_FOUND")
     got = gateway.ask("GET", RUN)

@@ -13,7 +13,7 @@ from runagentd.policy.compare import Difference, compare, differences
 from runagentd.policy.files import find
 from runagentd.policy.keys import BY_NAME, KEYS, Key
 from runagentd.policy.kinds import Cores, Count, Duration, Flag, GroupNames, HostFolders, OneOf, Size
-from runagentd.policy.model import HostFolder, Runtime
+from runagentd.policy.model import History, HostFolder, Runtime
 from runagentd.policy.order import Comparison, all_together
 
 EQUAL, NARROWER = Comparison.EQUAL, Comparison.NARROWER
@@ -62,6 +62,7 @@ def test_the_order_of_each_key_is_a_preorder(key: Key[Any], data: st.DataObject)
         ("process.exec", True, False, WIDER),
         ("files.runtime", Runtime.PYTHON, Runtime.SYSTEM, NARROWER),
         ("calls.deadline", 1000, 1000, EQUAL),
+        ("calls.history", History.CONTENT, History.FACTS, WIDER),
         ("syscalls.groups", ("memfd",), ("splice",), INCOMPARABLE),
         ("syscalls.groups", ("memfd", "splice"), ("splice",), WIDER),
         ("syscalls.groups", ("memfd", "splice"), ("splice", "memfd"), EQUAL),

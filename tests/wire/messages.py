@@ -18,6 +18,7 @@ LIMITS = control.CallLimits(
     traceback=False,
     log_line_bytes=16_384,
     log_bytes_per_minute=1_048_576,
+    history_contents=False,
 )
 
 CACHE = admin.CacheState(
@@ -25,6 +26,36 @@ CACHE = admin.CacheState(
     size_max=2,
     purged=3,
     rows=(admin.CacheRow(agent="a", entries=4, size=5, hits=6, stale=7, misses=8, joined=9, stored=10, evicted=11),),
+)
+
+CALLS = admin.CallsAsk(agent="a", status="failed", since_unix_ms=1, before=2, limit=3)
+
+CALLS_PAGE = admin.CallsPage(
+    rows=(
+        admin.CallRow(
+            request_id="r",
+            agent="a",
+            tag="t",
+            subject="alice",
+            status="failed",
+            outcome="TIMEOUT_ERROR",
+            cause="deadline",
+            detail="d",
+            started_unix_ms=1,
+            microseconds=2,
+            queue_microseconds=None,
+            request_bytes=3,
+            result_bytes=4,
+            chunks=5,
+            door="native",
+            peer="192.0.2.1",
+            instance=None,
+            client="curl/8",
+        ),
+    ),
+    before=6,
+    lost=7,
+    kept=True,
 )
 
 FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
@@ -61,6 +92,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.CacheQuestion(number=1, purge=True, agent="a", tag="t"),
     control.Retire(agent="a", keep=2),
     control.HostPressed(pressed=True),
+    control.CallsQuestion(number=1, ask=CALLS),
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
@@ -76,6 +108,7 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
     control.Retired(instance="00000000000000a1"),
     control.Idle(instance="00000000000000a1"),
     control.Wake(instance="00000000000000a1"),
+    control.CallsAnswer(number=1, page=b"P"),
 )
 
 FROM_EGRESS: tuple[issuers.FromEgress, ...] = (
@@ -99,6 +132,7 @@ REQUESTS: tuple[admin.Request, ...] = (
     admin.CacheAsk(purge=False, agent="", tag=""),
     admin.Warm(agent="a", instances=2),
     admin.Scale(agent="a", minimum=1, maximum=4),
+    CALLS,
 )
 
 REPLIES: tuple[admin.Reply, ...] = (
@@ -145,6 +179,7 @@ REPLIES: tuple[admin.Reply, ...] = (
     admin.TrustSpread(taken=True),
     CACHE,
     admin.Scaled(minimum=1, maximum=4, warm=2),
+    admin.CallsTold(page=b"P"),
 )
 
 MANIFEST = manifest.Manifest(
@@ -190,7 +225,7 @@ def forms() -> str:
         *((type(m).__name__, control.pack(m)) for m in (*FROM_SUPERVISOR, *FROM_GATEWAY)),
         *((type(m).__name__, issuers.pack(m)) for m in (*FROM_EGRESS, *TO_EGRESS)),
         *((type(m).__name__, admin.pack(m)) for m in (*REQUESTS, *REPLIES)),
-        *((type(m).__name__, record.encode(m)) for m in (MANIFEST, LOAD_REPORT, LAUNCH_REPORT, JOB)),
+        *((type(m).__name__, record.encode(m)) for m in (MANIFEST, LOAD_REPORT, LAUNCH_REPORT, JOB, CALLS_PAGE)),
         ("ExitRecord", launch.pack_exit(EXIT)),
     ]
     return "".join(f"{name} {data!r}\n" for name, data in named)

@@ -85,6 +85,7 @@ class NativeDoor:
             traceparent=traceparent(exchange.header("traceparent")),
             idempotency_key=exchange.header("Idempotency-Key"),
             cache_control=exchange.header("Cache-Control"),
+            client=exchange.header("User-Agent"),
         )
         async with self._pipeline.begin(request) as running:
             await running.start()

@@ -20,6 +20,7 @@ from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.calls import Mode
 from runagentd.gateway.doors import envelope
+from runagentd.gateway.doors.history import HistoryDoor
 from runagentd.gateway.doors.native import bearer, check_method
 from runagentd.gateway.exchange import Exchange, Reply, WebSocket
 from runagentd.gateway.guard.identity import Credentials
@@ -58,8 +59,9 @@ _RUN = msgspec.json.Decoder(_Run)
 class RunAgentDoor:
     """`answer` takes every exchange below /api/v1."""
 
-    def __init__(self, pipeline: Pipeline, *, started: float, version: str) -> None:
+    def __init__(self, pipeline: Pipeline, history: HistoryDoor, *, started: float, version: str) -> None:
         self._pipeline = pipeline
+        self._history = history
         self._started = started
         self._version = version
 
@@ -82,6 +84,15 @@ class RunAgentDoor:
                 case ("agents", agent, "run-stream"):
                     check_method(exchange, "GET")
                     return await self._stream(exchange, agent)
+                case ("agents", agent, "invocations"):
+                    check_method(exchange, "GET")
+                    return await self._history.invocations(exchange, _credentials(exchange), agent)
+                case ("agents", agent, "invocations", "stats"):
+                    check_method(exchange, "GET")
+                    return await self._history.statistics(_credentials(exchange), agent)
+                case ("invocations", invocation_id):
+                    check_method(exchange, "GET")
+                    return await self._history.invocation(_credentials(exchange), invocation_id)
             raise Refusal(errors.NOT_FOUND, "there is nothing at this path")
         except Refusal as refusal:
             return _refused(refusal, exchange.id)
@@ -94,6 +105,9 @@ class RunAgentDoor:
             "agents/{agent_id}/architecture",
             "agents/{agent_id}/run",
             "agents/{agent_id}/run-stream",
+            "agents/{agent_id}/invocations",
+            "agents/{agent_id}/invocations/stats",
+            "invocations/{invocation_id}",
         ]
         paths = [f"/api/v1/{endpoint}" for endpoint in endpoints]
         return Reply(
@@ -285,6 +299,7 @@ def _request(
         traceparent=traceparent(exchange.header("traceparent")),
         idempotency_key=exchange.header("Idempotency-Key"),
         cache_control=exchange.header("Cache-Control"),
+        client=exchange.header("User-Agent"),
     )
 
 

@@ -1,0 +1,45 @@
+"""`[history]`: how long calls are kept, and in how much of the disk.
+
+Runs as: the foreman and runagentctl. Pure.
+Reads from strangers: nothing; the file is the operator's.
+
+    [history]
+    keep = "7d"
+    size = "64MiB"
+"""
+
+from __future__ import annotations
+
+import re
+
+from runagentd.config.cache import size_of
+from runagentd.config.table import Table
+from runagentd.wire.settings import Settings
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 10 * 366 * 86400
+LEAST_BYTES, MOST_BYTES = 1024**2, 4 * 1024**3
+
+
+def read(table: Table) -> tuple[int, int]:
+    """In seconds and bytes; 0 keeps nothing."""
+    seconds = table.converted("keep", _duration, Settings().history_seconds)
+    size = table.converted("size", _size, Settings().history_bytes)
+    table.finish()
+    return seconds, size
+
+
+def _duration(text: str) -> int:
+    match = _DURATION.fullmatch(text)
+    seconds = int(match[1]) * _SECONDS[match[2]] if match is not None else 0 if text == "0" else -1
+    if not 0 <= seconds <= _LONGEST:
+        raise ValueError(f'must be a time up to ten years such as "7d" or "12h", or "0", not {text!r}')
+    return seconds
+
+
+def _size(text: str) -> int:
+    size = size_of(text)
+    if size is None or not (size == 0 or LEAST_BYTES <= size <= MOST_BYTES):
+        raise ValueError(f'must be a size from 1MiB to 4GiB such as "64MiB", or "0", not {text!r}')
+    return size
