@@ -191,10 +191,10 @@ class Application:
         """With the operations that the caller may know of, so it takes a token."""
         try:
             check_method(exchange, "GET", "HEAD")
-            views = await self._pipeline.visible_all(credentials(exchange))
+            offers = await self._pipeline.catalogue(credentials(exchange))
         except Refusal as refusal:
             return problem(refusal, exchange.id)
-        return Reply(200, msgspec.json.encode(openapi.document(views, version=self._version)))
+        return Reply(200, msgspec.json.encode(openapi.document(offers, version=self._version)))
 
     def _health(self, exchange: Exchange, which: str) -> Reply:
         """livez: this process answers. readyz: calls are taken, and the supervisor is there to start instances."""
