@@ -10,6 +10,7 @@ COMPAT := .venv-compat
 RUNAGENT := runagent==0.1.49
 # Playwright carries a JavaScript runtime of 40 MiB that nothing else needs; the browser is the distribution's.
 BROWSER := .venv-browser
+SECONDS ?= 60
 # Hashes for every file, wheels only: nothing that is fetched can run code before its hash was compared.
 PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --require-hashes --only-binary :all:
 INSTALL := $(BIN)/python $(PIP_INSTALL)
@@ -18,7 +19,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat browser bench protections lint lock clean preflight root
+.PHONY: help demo test compat browser bench siege protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
@@ -27,6 +28,7 @@ help:
 	@echo 'make browser      the page at /docs in headless Chromium; keeps screenshots in build/browser (root)'
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make bench        cold start and warm call beside bubblewrap and FastAPI (root)'
+	@echo 'make siege        hostile clients for SECONDS=60: are limits exact, and do others notice? (root)'
 	@echo 'make lint         ruff, mypy --strict, codespell, import contracts'
 	@echo 'make lock         write the requirements*.lock files again; UPGRADE=1 takes the newest versions'
 	@echo 'make clean        remove .venv, .venv-compat, .venv-browser and what tools leave in the tree'
@@ -50,6 +52,9 @@ protections: root $(VENV)/.dev
 
 bench: root $(VENV)/.bench
 	@$(BIN)/python -m benchmarks
+
+siege: root $(VENV)/.runtime
+	@$(BIN)/python -m benchmarks.siege --seconds $(SECONDS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
