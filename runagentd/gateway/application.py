@@ -18,6 +18,7 @@ from runagentd.errors import Refusal
 from runagentd.gateway import documentation, openapi
 from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
+from runagentd.gateway.call_log import CallLog
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
 from runagentd.gateway.doors.native import NativeDoor, check_method, credentials
@@ -38,8 +39,7 @@ from runagentd.gateway.output import Output
 from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
 from runagentd.gateway.public_keys import PublicKeys
-from runagentd.gateway.requests import CallRecord
-from runagentd.log import Level, Log
+from runagentd.log import Log
 from runagentd.wire.control import FromGateway
 
 USE_SECONDS = 60.0
@@ -91,6 +91,7 @@ class Application:
             clock=wall_clock,
         )
         self._public_keys = PublicKeys(self._trust)
+        self._call_log = CallLog(log)
         self._pipeline = pipeline = Pipeline(
             identity=self.identity,
             directory=self.directory,
@@ -99,7 +100,7 @@ class Application:
             ledger=self._ledger,
             caching=Stage(self._cache),
             log=log,
-            sink=self._record,
+            sink=self._call_log.write,
         )
         self._native = NativeDoor(pipeline)
         self._runagent = RunAgentDoor(pipeline, started=time.monotonic(), version=version)
@@ -107,6 +108,7 @@ class Application:
     def close(self) -> None:
         """Let go of instances and databases."""
         self.announcements.close()
+        self._call_log.summarise()
         self._quotas.close()
         self._ledger.close()
 
@@ -135,28 +137,6 @@ class Application:
 
     def _send(self, message: FromGateway) -> None:
         self.link.send(message)
-
-    def _record(self, record: CallRecord) -> None:
-        """The one sink of call records: until there is an audit, the log."""
-        if record.outcome == "OK" and self._log.level > Level.DEBUG:
-            return
-        write = self._log.debug if record.outcome == "OK" else self._log.info
-        write(
-            "call",
-            request=record.request_id,
-            door=record.door,
-            agent=record.agent,
-            tag=record.tag,
-            subject=record.subject,
-            peer=record.peer,
-            outcome=record.outcome,
-            cause=record.cause,
-            instance=record.instance,
-            seconds=record.seconds,
-            queue_seconds=record.queue_seconds,
-            result_bytes=record.result_bytes,
-            chunks=record.chunks,
-        )
 
     async def answer(self, exchange: Exchange) -> Reply | None:
         """Give an exchange to its door."""
