@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 # RunAgent's own client pins a web stack of its own (fastapi, uvicorn, websockets): it never shares an environment.
 COMPAT := .venv-compat
 RUNAGENT := runagent==0.1.49
+# Playwright carries a JavaScript runtime of 40 MiB that nothing else needs; the browser is the distribution's.
+BROWSER := .venv-browser
 # Hashes for every file, wheels only: nothing that is fetched can run code before its hash was compared.
 PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --require-hashes --only-binary :all:
 INSTALL := $(BIN)/python $(PIP_INSTALL)
@@ -16,19 +18,21 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat bench crowd soak protections lint lock clean preflight root
+.PHONY: help demo test compat browser bench crowd siege soak protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
 	@echo 'make test         all tests; a skip that tests/skips.toml does not list is a failure (root)'
 	@echo 'make compat       real RunAgent clients against a real daemon: Python, and Rust where cargo is (root)'
+	@echo 'make browser      the page at /docs in headless Chromium; keeps screenshots in build/browser (root)'
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make soak         changing load while every kind of process is killed; SECONDS=600 (root)'
 	@echo 'make crowd        many callers, a thousand instances, clients that go away: figures (root)'
 	@echo 'make bench        cold start and warm call beside bubblewrap and FastAPI (root)'
+	@echo 'make siege        hostile clients for SECONDS=60: are limits exact, and do others notice? (root)'
 	@echo 'make lint         ruff, mypy --strict, codespell, import contracts'
 	@echo 'make lock         write the requirements*.lock files again; UPGRADE=1 takes the newest versions'
-	@echo 'make clean        remove .venv, .venv-compat and what tools leave in the tree'
+	@echo 'make clean        remove .venv, .venv-compat, .venv-browser and what tools leave in the tree'
 
 demo: root $(VENV)/.runtime
 	@$(BIN)/python examples/demo.py
@@ -40,18 +44,26 @@ compat: root $(VENV)/.dev $(COMPAT)/.runagent
 	@RUNAGENTD_MUST_RUN=1 $(BIN)/python -m pytest --quiet tests/compat
 	@$(BIN)/python -m tests.compat.rust
 
+browser: root $(BROWSER)/.playwright
+	@command -v chromium >/dev/null || { echo 'make browser: chromium is missing; apt-get install chromium'; exit 1; }
+	@RUNAGENTD_MUST_RUN=1 .ci/own-cgroup $(BROWSER)/bin/python -m pytest --quiet tests/browser
+
 protections: root $(VENV)/.dev
 	@.ci/own-cgroup $(BIN)/python -m tests.protections
 
 crowd: root $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.crowd
 
-SECONDS ?= 600
+soak: SECONDS ?= 600
 soak: root $(VENV)/.dev
 	@.ci/own-cgroup $(BIN)/python -m tests.soak --seconds $(SECONDS)
 
 bench: root $(VENV)/.bench
 	@$(BIN)/python -m benchmarks
+
+siege: SECONDS ?= 60
+siege: root $(VENV)/.runtime
+	@$(BIN)/python -m benchmarks.siege --seconds $(SECONDS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
@@ -67,10 +79,12 @@ lock:
 	    --output-file requirements-dev.lock
 	@$(COMPILE) pyproject.toml --group build --group dev --group bench --constraint requirements-dev.lock \
 	    --output-file requirements-bench.lock
+	@$(COMPILE) pyproject.toml --group build --group dev --group browser --constraint requirements-dev.lock \
+	    --output-file requirements-browser.lock
 	@echo '$(RUNAGENT)' | $(COMPILE) - --output-file requirements-compat.lock
 
 clean:
-	@rm -rf $(VENV) $(COMPAT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(COMPAT) $(BROWSER) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- the virtual environments: one stamp for each lock
@@ -88,8 +102,11 @@ endif
 ifneq ($(shell cat $(COMPAT)/.home 2>/dev/null),$(CURDIR))
 .PHONY: $(COMPAT)/.home
 endif
+ifneq ($(shell cat $(BROWSER)/.home 2>/dev/null),$(CURDIR))
+.PHONY: $(BROWSER)/.home
+endif
 
-$(VENV)/.home $(COMPAT)/.home: %/.home: | preflight
+$(VENV)/.home $(COMPAT)/.home $(BROWSER)/.home: %/.home: | preflight
 	@echo 'making $*'
 	@rm -rf $*
 	@$(PYTHON) -m venv $*
@@ -114,4 +131,10 @@ $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
 $(COMPAT)/.runagent: requirements-compat.lock $(COMPAT)/.home
 	@echo 'installing requirements-compat.lock into $(COMPAT)'
 	@$(COMPAT)/bin/python $(PIP_INSTALL) --requirement requirements-compat.lock
+	@touch $@
+
+$(BROWSER)/.playwright: requirements-browser.lock $(BROWSER)/.home
+	@echo 'installing requirements-browser.lock into $(BROWSER)'
+	@$(BROWSER)/bin/python $(PIP_INSTALL) --requirement requirements-browser.lock
+	@$(BROWSER)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --no-index --editable .
 	@touch $@

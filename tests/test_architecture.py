@@ -27,6 +27,7 @@ NOT_OURS_TO_NAME = re.compile(
 GENERATED = {
     ".git",
     ".venv",
+    ".venv-browser",
     ".venv-compat",
     "__pycache__",
     ".mypy_cache",

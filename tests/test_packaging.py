@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock", "requirements-browser.lock")
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -60,9 +60,10 @@ def test_a_lock_holds_versions_and_hashes_only(lock: str) -> None:
 
 
 def test_the_locks_agree_and_hold_what_pyproject_asks_for() -> None:
-    """One version of each package in all three; each lock holds the one before it."""
-    running, testing, benchmarks = (pins(lock) for lock in LOCKS)
+    """One version of each package in all of them; the tests' lock holds what runs, and the last two hold the tests'."""
+    running, testing, benchmarks, browsing = (pins(lock) for lock in LOCKS)
     assert running.items() <= testing.items() <= benchmarks.items()
+    assert testing.items() <= browsing.items()
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
@@ -73,3 +74,4 @@ def test_the_locks_agree_and_hold_what_pyproject_asks_for() -> None:
     assert names(project["project"]["dependencies"]) | names(groups["build"]) <= running.keys()
     assert names(groups["dev"]) <= testing.keys()
     assert names(groups["bench"]) <= benchmarks.keys()
+    assert names(groups["browser"]) <= browsing.keys()

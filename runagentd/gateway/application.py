@@ -18,6 +18,7 @@ from runagentd.errors import Refusal
 from runagentd.gateway import documentation, openapi
 from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
+from runagentd.gateway.call_log import CallLog
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
 from runagentd.gateway.doors.history import HistoryDoor
@@ -45,7 +46,7 @@ from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
 from runagentd.gateway.public_keys import PublicKeys
 from runagentd.gateway.requests import CallRecord
-from runagentd.log import Level, Log
+from runagentd.log import Log
 from runagentd.wire.admin import CallsAsk
 from runagentd.wire.control import FromGateway
 from runagentd.wire.issuers import KeySet
@@ -117,6 +118,7 @@ class Application:
             clock=wall_clock,
         )
         self._public_keys = PublicKeys(self._trust)
+        self._call_log = CallLog(log)
         self._pipeline = pipeline = Pipeline(
             identity=self.identity,
             directory=self.directory,
@@ -134,6 +136,7 @@ class Application:
     def close(self) -> None:
         """Let go of instances and databases."""
         self.announcements.close()
+        self._call_log.summarise()
         self._quotas.close()
         self._ledger.close()
         self._history.close()
@@ -174,25 +177,7 @@ class Application:
     def _record(self, record: CallRecord, contents: Contents | None) -> None:
         """The one sink of call records: the history, and the log."""
         self._history.add(record, contents)
-        if record.outcome == "OK" and self._log.level > Level.DEBUG:
-            return
-        write = self._log.debug if record.outcome == "OK" else self._log.info
-        write(
-            "call",
-            request=record.request_id,
-            door=record.door,
-            agent=record.agent,
-            tag=record.tag,
-            subject=record.subject,
-            peer=record.peer,
-            outcome=record.outcome,
-            cause=record.cause,
-            instance=record.instance,
-            seconds=record.seconds,
-            queue_seconds=record.queue_seconds,
-            result_bytes=record.result_bytes,
-            chunks=record.chunks,
-        )
+        self._call_log.write(record)
 
     async def _calls(self, ask: CallsAsk) -> bytes:
         """Some calls for the operator, those that are under way first."""
@@ -231,10 +216,10 @@ class Application:
         """With the operations that the caller may know of, so it takes a token."""
         try:
             check_method(exchange, "GET", "HEAD")
-            views = await self._pipeline.visible_all(credentials(exchange))
+            offers = await self._pipeline.catalogue(credentials(exchange))
         except Refusal as refusal:
             return problem(refusal, exchange.id)
-        return Reply(200, msgspec.json.encode(openapi.document(views, version=self._version)))
+        return Reply(200, msgspec.json.encode(openapi.document(offers, version=self._version)))
 
     def _health(self, exchange: Exchange, which: str) -> Reply:
         """livez: this process answers. readyz: calls are taken, and the supervisor is there to start instances."""

@@ -216,6 +216,10 @@ class Watch:
             self._timer = self._loop.call_later(left, self._look)
 
 
+READ_FIRST_SECONDS = 0.1
+"""Between the last event of a stream that has failed, and its cut."""
+
+
 class _HttpStream:
     """Implements `Stream`."""
 
@@ -232,6 +236,9 @@ class _HttpStream:
         self._watch.done()
 
     async def abort(self) -> None:
+        # Chromium gives a page nothing of what it has at the moment at which a connection is cut, so the event that
+        # says why would be lost now and then.
+        await asyncio.sleep(READ_FIRST_SECONDS)
         # close() sends what is buffered and then ends the connection; the last chunk of the encoding is missing,
         # so the client, and each proxy on the way, sees an incomplete message (RFC 9112, section 8).
         self._transport.close()

@@ -18,8 +18,8 @@ from runagentd import errors
 from runagentd.errors import ErrorKind
 from runagentd.gateway.agents import Agent
 from runagentd.gateway.describe import EntrypointDescription, Parameter
-from runagentd.gateway.pipeline import View
-from runagentd.wire.manifest import Entrypoint
+from runagentd.gateway.guard.limits import Rule
+from runagentd.gateway.pipeline import Offer
 
 VERSION = "3.1.0"
 TYPE_CHARACTERS_MAX = 500
@@ -55,21 +55,24 @@ _OF_CALLS: tuple[ErrorKind, ...] = tuple(
 )
 
 
-def document(views: Iterable[View], *, version: str) -> dict[str, object]:
+def document(offers: Iterable[Offer], *, version: str) -> dict[str, object]:
     """The whole document."""
     paths: dict[str, object] = {}
-    for view in views:
-        agent = view.agent
-        described = {entry.tag: entry for entry in agent.description.entrypoints} if agent.description else {}
-        for tag, entrypoint in agent.entrypoints.items():
-            if tag in view.tags:
-                path = f"/v1/agents/{_quoted(agent.id)}/entrypoints/{_quoted(tag)}:invoke"
-                paths[path] = {"post": _operation(agent, entrypoint, described.get(tag))}
+    tags: dict[str, object] = {}
+    described: dict[str, dict[str, EntrypointDescription]] = {}
+    for offer in offers:
+        agent = offer.agent
+        if agent.id not in described:
+            described[agent.id] = {e.tag: e for e in agent.description.entrypoints} if agent.description else {}
+        path = f"/v1/agents/{_quoted(agent.id)}/entrypoints/{_quoted(offer.tag)}:invoke"
+        paths[path] = {"post": _operation(offer, described[agent.id].get(offer.tag))}
+        tags.setdefault(agent.name, _tag(agent))
     return {
         "openapi": VERSION,
         "info": {"title": "runagentd", "version": version, "description": "Agents in sandboxes, as functions."},
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
+        "tags": list(tags.values()),
         "paths": {**paths, **_OTHERS},
         "components": {
             "securitySchemes": {
@@ -84,7 +87,14 @@ def document(views: Iterable[View], *, version: str) -> dict[str, object]:
 # ---- one entrypoint
 
 
-def _operation(agent: Agent, entrypoint: Entrypoint, described: EntrypointDescription | None) -> dict[str, object]:
+def _tag(agent: Agent) -> dict[str, object]:
+    """All operations of agents of one name have the same tag; the first one's words stand for them."""
+    text = agent.manifest.description
+    return {"name": agent.name, **({"description": text} if text else {})}
+
+
+def _operation(offer: Offer, described: EntrypointDescription | None) -> dict[str, object]:
+    agent, entrypoint = offer.agent, offer.agent.entrypoints[offer.tag]
     operation: dict[str, object] = {
         "operationId": f"{_word(agent.id)}_{_word(entrypoint.tag)}",
         "tags": [agent.name],
@@ -105,6 +115,7 @@ def _operation(agent: Agent, entrypoint: Entrypoint, described: EntrypointDescri
             "deadline_seconds": agent.limits.deadline_ms / 1000,
             "request_bytes": agent.limits.request_bytes,
             "result_bytes": agent.limits.result_bytes,
+            "rules": [_rule(rule) for rule in offer.rules],
         },
     }
     text = entrypoint.description or (described.doc if described is not None else None)
@@ -118,29 +129,44 @@ def _operation(agent: Agent, entrypoint: Entrypoint, described: EntrypointDescri
     return operation
 
 
+def _rule(rule: Rule) -> dict[str, object]:
+    """What an operator has set for whoever or whatever it is for; what is not limited is not there."""
+    found: dict[str, object] = {"for": rule.kind}
+    if rule.rate is not None:
+        found |= {"count": rule.rate.count, "seconds": rule.rate.seconds, "burst": rule.rate.burst}
+    if rule.concurrency:
+        found["concurrency"] = rule.concurrency
+    if rule.daily:
+        found["daily"] = rule.daily
+    return found
+
+
 def _arguments(described: EntrypointDescription | None) -> Schema:
     """What the body has to be: the function's parameters by their names."""
     if described is None:
         return {"type": "object", "description": "the agent has not been started yet: its parameters are not known"}
     properties: dict[str, object] = {}
     required = []
+    by_position = []
     more = False
     for parameter in described.parameters:
         match parameter.kind:
             case "var_keyword":
                 more = True
             case "var_positional" | "positional_only":
-                pass  # cannot be given by name
+                by_position.append(parameter.name)
             case _:
                 properties[parameter.name] = _parameter(parameter)
                 if parameter.required:
                     required.append(parameter.name)
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": more}
+    if by_position:
+        schema["description"] = f"only RunAgent's protocol can give, by position: {', '.join(by_position)}"
     return schema | ({"required": required} if required else {})
 
 
 def _parameter(parameter: Parameter) -> Schema:
-    schema = dict(schema_of(parameter.type))
+    schema = _typed(parameter.type)
     if parameter.default is not None:
         try:
             schema["default"] = msgspec.json.decode(parameter.default)
@@ -150,7 +176,7 @@ def _parameter(parameter: Parameter) -> Schema:
 
 
 def _success(described: EntrypointDescription | None) -> dict[str, object]:
-    result = schema_of(described.returns if described is not None else None)
+    result = _typed(described.returns if described is not None else None)
     streams = described is not None and described.streams is True
     content: dict[str, object] = {} if streams else {"application/json": {"schema": result}}
     if described is None or described.streams is not False:
@@ -165,6 +191,11 @@ def _success(described: EntrypointDescription | None) -> dict[str, object]:
 
 
 # ---- types
+
+
+def _typed(text: str | None) -> Schema:
+    """A type's schema, and the words of its author: for a dataclass there is no schema, and its name says something."""
+    return {**schema_of(text), **({"x-runagentd-type": text[:TYPE_CHARACTERS_MAX]} if text else {})}
 
 
 def schema_of(text: str | None) -> Schema:
@@ -234,7 +265,8 @@ def _statuses() -> list[int]:
 def _response(status: int) -> dict[str, object]:
     kinds = [kind for kind in _OF_CALLS if kind.native_status == status]
     response: dict[str, object] = {
-        "description": "; ".join(dict.fromkeys(f"{kind.code}: {kind.title}" for kind in kinds)),
+        # One a line: a title can have a semicolon in it.
+        "description": "\n".join(dict.fromkeys(f"{kind.code}: {kind.title}" for kind in kinds)),
         "content": {_PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     headers: dict[str, object] = {}

@@ -23,7 +23,7 @@ from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.calls import Asked, Call, Mode, Replay, State
 from runagentd.gateway.guard.identity import Credentials, Identity, Principal, refused
-from runagentd.gateway.guard.limits import Hold, Limits
+from runagentd.gateway.guard.limits import Hold, Limits, Rule
 from runagentd.gateway.kept import idempotency
 from runagentd.gateway.kept.caching import Keeper, Member, Stage, directives
 from runagentd.gateway.kept.idempotency import Ledger
@@ -42,6 +42,15 @@ class View:
 
     agent: Agent
     tags: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An entrypoint as one caller sees it."""
+
+    agent: Agent
+    tag: str
+    rules: tuple[Rule, ...]
 
 
 class Pipeline:
@@ -165,6 +174,18 @@ class Pipeline:
         principal = await self.principal(credentials)
         await self._announcements.know_agents()
         return [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent)]
+
+    async def catalogue(self, credentials: Credentials) -> list[Offer]:
+        """Every entrypoint that the caller may know of, and what limits their calls to it."""
+        principal = await self.principal(credentials)
+        await self._announcements.know_agents()
+        views = [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent)]
+        return [
+            Offer(view.agent, tag, tuple(self._limits.rules(principal, view.agent.id, view.agent.name, tag)))
+            for view in views
+            for tag in view.agent.entrypoints
+            if tag in view.tags
+        ]
 
     def authorize(self, principal: Principal, identity: str) -> Agent:
         """The agent, where the caller may call it. One that exists but is not theirs looks exactly like none.

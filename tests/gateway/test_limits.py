@@ -205,6 +205,34 @@ def test_without_settings_only_failed_logins_are_limited_and_not_those_of_this_m
         assert peers <= {"192.0.2.7", "192.0.2.8"}
 
 
+def test_the_document_shows_each_caller_the_limits_that_concern_them() -> None:
+    """An exception in place of the rule for all, and nothing of tenants for a caller who has none."""
+    text = """
+    [limits.principal]
+    rate = "100/s"
+    [limits.principal.for."alice"]
+    rate = "5/m"
+    daily = 1000
+    [limits.tenant]
+    rate = "7/s"
+    [limits.tag.for."echo/say"]
+    concurrency = 2
+    [limits.agent.for."another"]
+    rate = "1/s"
+    [limits.address]
+    rate = "10/s"
+    """
+    with limited(text) as gateway:
+        gateway.ready()
+        found = gateway.ask("GET", "/openapi.json", token=gateway.token(subject="alice")).json()
+    limits = found["paths"]["/v1/agents/echo-1/entrypoints/say:invoke"]["post"]["x-runagentd-limits"]
+    assert limits["rules"] == [
+        {"for": "address", "count": 10, "seconds": 1, "burst": 10},
+        {"for": "principal", "count": 5, "seconds": 60, "burst": 5, "daily": 1000},
+        {"for": "tag", "concurrency": 2},
+    ]
+
+
 def test_changed_settings_keep_what_was_used() -> None:
     """SIGHUP is no way to a full bucket."""
     with limited('[limits.principal]\nrate = "1/h"\nburst = 1\n') as gateway:

@@ -35,7 +35,7 @@ def test_each_entrypoint_is_an_operation_with_its_parameters(gateway: Gateway) -
     assert operation["operationId"] == "echo_2d_1_say"
     assert operation["requestBody"]["content"]["application/json"]["schema"] == {
         "type": "object",
-        "properties": {"text": {"type": "string"}},
+        "properties": {"text": {"type": "string", "x-runagentd-type": "str"}},
         "required": ["text"],
         "additionalProperties": False,
     }
@@ -67,6 +67,24 @@ def test_it_shows_what_the_caller_may_know_of_and_nothing_else(gateway: Gateway)
     assert len([path for path in document(gateway)["paths"] if ":invoke" in path]) == 2
 
 
+def test_what_can_be_given_by_position_only_is_told(gateway: Gateway) -> None:
+    """The native door takes arguments by name, so a form for the others would be of no use."""
+    gateway.supervisor.serve(tags=("say",))
+    runner = gateway.supervisor.offer()
+    runner.hello()
+    parameters = [{"name": "a", "kind": "positional_only", "required": True}, {"name": "b", "kind": "var_positional"}]
+    runner.send(
+        Frame.DESCRIBE, 0, None, json.dumps({"entrypoints": [{"tag": "say", "parameters": parameters}]}).encode()
+    )
+    gateway.supervisor.receive()
+    assert document(gateway)["paths"][INVOKE]["post"]["requestBody"]["content"]["application/json"]["schema"] == {
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+        "description": "only RunAgent's protocol can give, by position: a, b",
+    }
+
+
 def test_what_an_agent_makes_up_is_data_and_nothing_else(gateway: Gateway) -> None:
     """Types that are none, defaults that are no JSON, names with braces and slashes."""
     gateway.supervisor.serve(tags=("{say}/x",))
@@ -74,7 +92,7 @@ def test_what_an_agent_makes_up_is_data_and_nothing_else(gateway: Gateway) -> No
     runner.hello()
     parameters = [
         {"name": "$ref", "kind": "keyword_only", "required": True, "type": "__import__('os').system('x')"},
-        {"name": "b", "kind": "nonsense", "type": "(" * 400, "default": "}{"},
+        {"name": "b", "kind": "nonsense", "type": "(" * 600, "default": "}{"},
         {"name": "c", "kind": "var_keyword"},
     ]
     body = json.dumps({"entrypoints": [{"tag": "{say}/x", "parameters": parameters, "doc": "<img onerror=x>"}]})
@@ -83,7 +101,10 @@ def test_what_an_agent_makes_up_is_data_and_nothing_else(gateway: Gateway) -> No
     operation = document(gateway)["paths"]["/v1/agents/echo-1/entrypoints/%7Bsay%7D%2Fx:invoke"]["post"]
     assert operation["requestBody"]["content"]["application/json"]["schema"] == {
         "type": "object",
-        "properties": {"$ref": {}, "b": {}},
+        "properties": {
+            "$ref": {"x-runagentd-type": "__import__('os').system('x')"},
+            "b": {"x-runagentd-type": "(" * 500},
+        },
         "additionalProperties": True,
         "required": ["$ref"],
     }

@@ -201,6 +201,19 @@ class Limits:
             for row in self._left(charge, now)
         ]
 
+    def rules(self, principal: Principal, agent: str, agent_name: str, tag: str) -> list[Rule]:
+        """What an operator has set for calls of this caller to this entrypoint, from the address to the tag."""
+        found = [
+            self._charge("principal", "", principal.subject),
+            self._charge("tenant", "", principal.tenant) if principal.tenant is not None else None,
+            self._charge("agent", "", agent, agent_name),
+            self._charge("tag", "", f"{agent}/{tag}", f"{agent_name}/{tag}"),
+        ]
+        rules = [charge.rule for charge in found if charge is not None]
+        if self._address is not None:
+            rules.insert(0, self._address)
+        return [rule for rule in rules if rule.rate is not None or rule.concurrency or rule.daily]
+
     def _charge(self, kind: str, key: str, *names: str) -> Charge | None:
         if kind in self._with_exceptions:
             for name in names:
