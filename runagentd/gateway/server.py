@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from runagentd import errors
-from runagentd.gateway import plain
+from runagentd.gateway import plain, strict
 from runagentd.gateway.exchange import Exchange, Reply
 from runagentd.gateway.exchanges import SERVER, WRITE_BUFFER_BYTES, HttpExchange, PlainExchange, Watch
 from runagentd.gateway.guard.front import Front
@@ -166,11 +166,7 @@ class _Connection(RequestHandler):
         if self._upgraded and self.transport is not None:
             self.transport.abort()  # what follows would be HTTP in the midst of a WebSocket
         number = request_id(None)
-        reply = _problem(status, number)
-        headers = {"Server": SERVER, "X-Request-ID": number, "X-Content-Type-Options": "nosniff"}
-        response = web.Response(status=status, body=reply.body, content_type=reply.content_type, headers=headers)
-        response.force_close()
-        return response
+        return _WholeReply(_problem(status, number), number, {}, last=True)
 
 
 def _problem(status: int, number: str) -> Reply:
@@ -223,12 +219,16 @@ class Server(web.Server):
         if isinstance(request.protocol, _Connection):
             request.protocol.begun = True
         front = self.front()
-        exchange = HttpExchange(request, front)
+        if strict.is_in_doubt(request.version, request.raw_path, request.headers):
+            number = request_id(None)
+            return _WholeReply(_problem(400, number), number, {}, last=True)
+        last = strict.is_last(request.method, request.headers)
+        exchange = HttpExchange(request, front, last=last)
         if self.full:
             return web.Response(status=503, headers={"Retry-After": "1", "Connection": "close"})
         reply = await self._answer(exchange)
         if reply is not None:
-            return _WholeReply(reply, exchange.id, front.fields(request.headers.get("Origin")))
+            return _WholeReply(reply, exchange.id, front.fields(request.headers.get("Origin")), last=last)
         if exchange.response is None:
             raise RuntimeError("a door has answered nothing")
         return exchange.response
@@ -237,8 +237,10 @@ class Server(web.Server):
 class _WholeReply(web.StreamResponse):
     """A reply that is one piece, head and body: a third of what web.Response costs (measured: 9 µs instead of 27)."""
 
-    def __init__(self, reply: Reply, request_id: str, fields: dict[str, str]) -> None:
+    def __init__(self, reply: Reply, request_id: str, fields: dict[str, str], *, last: bool = False) -> None:
+        """`last`: the connection ends with it."""
         # Nothing of the base class's state is used: aiohttp calls `prepare`, `write_eof` and `keep_alive` only.
+        self._last = last
         self._reply = reply
         self._id = request_id
         self._fields = fields
@@ -253,7 +255,7 @@ class _WholeReply(web.StreamResponse):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        self._keep_alive = bool(request.keep_alive)
+        self._keep_alive = bool(request.keep_alive) and not self._last
         connection = "" if self._keep_alive else "close"
         if self._keep_alive and request.version < (1, 1):
             connection = "keep-alive"
