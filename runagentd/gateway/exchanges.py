@@ -15,7 +15,7 @@ from aiohttp import WSMsgType, web
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway import plain
+from runagentd.gateway import plain, strict
 from runagentd.gateway.exchange import Stream, WebSocket
 from runagentd.gateway.guard.front import Front
 from runagentd.gateway.requests import request_id
@@ -172,7 +172,7 @@ class HttpExchange:
         return _AiohttpWebSocket(ws, self._request)
 
     def wants_websocket(self) -> bool:
-        return (self.header("Upgrade") or "").lower() == "websocket" and self._request.method == "GET"
+        return strict.opens_websocket(self.method, self._request.version, self.header)
 
 
 def _too_large(limit: int) -> Refusal:

@@ -21,6 +21,7 @@ from runagentd import errors
 from runagentd.gateway import plain, strict
 from runagentd.gateway.exchange import Exchange, Reply
 from runagentd.gateway.exchanges import SERVER, WRITE_BUFFER_BYTES, HttpExchange, PlainExchange, Watch
+from runagentd.gateway.frames import Reader, StrictReader
 from runagentd.gateway.guard.front import Front
 from runagentd.gateway.requests import request_id
 
@@ -98,6 +99,12 @@ class _Connection(RequestHandler):
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES_MAX and self.transport is not None:
             self.transport.abort()
+
+    def set_parser(self, parser: Reader, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Called by aiohttp where this becomes a WebSocket."""
+        strict_reader = StrictReader(parser)
+        # arg-type: aiohttp names its own class, and uses the two methods of it that `Reader` has.
+        super().set_parser(strict_reader, data_received_cb)  # type: ignore[arg-type]
 
     def _answer(self, data: bytes) -> None:
         """Begin to answer what is at the start of `data`, or leave it and all that follows to aiohttp."""

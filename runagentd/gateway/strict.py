@@ -7,7 +7,7 @@ Reads from strangers: yes, heads that aiohttp has taken apart. tests/hostile hol
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~%-]*)(?::[0-9]{0,5})?")
 """RFC 3986, section 3.2.2, without the characters that no host of the internet has."""
@@ -57,3 +57,24 @@ def is_last(method: str, fields: Mapping[str, str]) -> bool:
     answers for that protocol.
     """
     return "Transfer-Encoding" in fields or "Upgrade" in fields or method == "CONNECT"
+
+
+WEBSOCKET_VERSION = "13"
+_NONCE = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
+"""16 bytes in base 64"""
+
+
+def opens_websocket(method: str, version: tuple[int, int], field: Callable[[str], str | None]) -> bool:
+    """Whether this is a good opening handshake (RFC 6455, section 4.2.1): aiohttp takes versions 7 and 8, too."""
+    tokens = {token.strip().lower() for token in (field("Connection") or "").split(",")}
+    protocol = field("Upgrade") or ""
+    return (
+        method == "GET"
+        and version == (1, 1)
+        and "upgrade" in tokens
+        # isascii: "\u212a" is a "k" in lower case; aiohttp's parser knows that, and its WebSocket does not.
+        and protocol.isascii()
+        and protocol.lower() == "websocket"
+        and field("Sec-WebSocket-Version") == WEBSOCKET_VERSION
+        and _NONCE.fullmatch(field("Sec-WebSocket-Key") or "") is not None
+    )
