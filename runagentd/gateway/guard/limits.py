@@ -2,7 +2,9 @@
 
 Runs as: the gateway.
 Reads from strangers: addresses and names, which are only compared.
-A call is charged for all that limits it or for nothing. A place is given back when the call's code has really stopped.
+A call is charged for principal, tenant and agent, or for nothing; then for its entrypoint, once a body has named it:
+what it has cost the others is not given back, for a bucket that has been full since would get too much.
+A place is given back when the call's code has really stopped.
 """
 
 from __future__ import annotations
