@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import struct
 import tempfile
 import threading
@@ -25,6 +26,7 @@ import uvloop
 from runagentd import signing
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration
+from runagentd.gateway.listener import CONNECTIONS_MAX, Listener
 from runagentd.gateway.output import open_directory
 from runagentd.gateway.server import Server
 from runagentd.log import Form, Level, Log
@@ -293,6 +295,8 @@ class Gateway:
     folder: Path
     log_lines: list[str] = field(default_factory=list)
     settings: Settings = field(default_factory=Settings)
+    connections_max: int = CONNECTIONS_MAX
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Gateway:
         self.key = signing.create_or_open(str(self.folder / "keys"))
@@ -348,7 +352,15 @@ class Gateway:
             version="0.1.0",
         )
         self.server = Server(self.application.answer, front=lambda: self.application.front)
-        listener = await self._loop.create_server(self.server, sock=self._http)
+        listener = Listener(
+            self._http,
+            protocol=self.server.protocol,
+            place=self.application.place,
+            connections_max=self.connections_max,
+            tls=self.tls,
+        )
+        self.listener = listener
+        listener.start(128)
         link = self._loop.create_task(self.application.link.run())
         self.application.egress.start()
         self._started.set()

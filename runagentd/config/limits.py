@@ -11,6 +11,9 @@ Reads from strangers: nothing; the file is the operator's.
 
     [limits.principal.for."batch-job"]
     rate = "10/s"
+
+    [limits.address]
+    connections = 64
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from runagentd.config.table import Table
 from runagentd.wire.settings import FAILED_LOGIN, Limit, Limits
 
 KINDS = ("address", "failed_login", "principal", "tenant", "agent", "tag")
-_BY_RATE_ONLY = ("address", "failed_login")
+_WITHOUT_CALLS = ("address", "failed_login")
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _MOST = 10**9
@@ -35,7 +38,7 @@ def read(table: Table) -> Limits:
         if table.has(kind):
             part = table.table(kind)
             found.append(_limit(part, kind, ""))
-            if kind not in _BY_RATE_ONLY:
+            if kind not in _WITHOUT_CALLS:
                 for name, exception in part.table("for").named_tables().items():
                     found.append(_limit(exception, kind, name))
                     exception.finish()
@@ -52,7 +55,9 @@ def _limit(table: Table, kind: str, name: str) -> Limit:
     if burst and not count:
         table.problem("burst", "says nothing without a rate", 'write a rate, too: rate = "10/s"')
     concurrency = daily = 0
-    if kind not in _BY_RATE_ONLY:
+    if kind == "address":
+        concurrency = table.number("connections", 0, most=_MOST)
+    if kind not in _WITHOUT_CALLS:
         concurrency = table.number("concurrency", 0, most=_MOST)
         daily = table.number("daily", 0, most=_MOST)
     return Limit(kind=kind, name=name, count=count, seconds=seconds, burst=burst, concurrency=concurrency, daily=daily)

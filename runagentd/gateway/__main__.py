@@ -30,7 +30,8 @@ from runagentd.gateway import output, tls
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration, receive
 from runagentd.gateway.confinement import confine, own_folder
-from runagentd.gateway.server import CONNECTIONS_MAX, Server
+from runagentd.gateway.listener import CONNECTIONS_MAX, Listener
+from runagentd.gateway.server import Server
 from runagentd.wire.record import RecordError
 
 DRAIN_SECONDS = 8.0
@@ -161,7 +162,7 @@ async def _serve(
         log=journal,
         version=version,
     )
-    server = Server(application.answer, front=lambda: application.front, connections_max=_raise_descriptor_limit())
+    server = Server(application.answer, front=lambda: application.front)
     application.report_use()
     application.egress.start()
     over = asyncio.Event()
@@ -193,13 +194,14 @@ async def _serve(
     loop.add_signal_handler(signal.SIGTERM, application.announcements.drain, DRAIN_SECONDS)
     # Ctrl+C goes to every process of a terminal's group; the foreman decides what it means.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    listener = await loop.create_server(
-        server,
-        sock=http,
-        backlog=BACKLOG,
-        ssl=tls_context,
-        ssl_handshake_timeout=None if tls_context is None else tls.HANDSHAKE_SECONDS,
+    listener = Listener(
+        http,
+        protocol=server.protocol,
+        place=application.place,
+        connections_max=_raise_descriptor_limit(),
+        tls=tls_context,
     )
+    listener.start(BACKLOG)
     link = loop.create_task(application.link.run())
     drained = loop.create_task(application.announcements.drained.wait())
     ended = loop.create_task(over.wait())

@@ -31,7 +31,7 @@ from runagentd.gateway.guard.certificates import Certificates
 from runagentd.gateway.guard.front import Front
 from runagentd.gateway.guard.identity import Identity, Standing
 from runagentd.gateway.guard.issuers import Issuers
-from runagentd.gateway.guard.limits import Limits
+from runagentd.gateway.guard.limits import Hold, Limits
 from runagentd.gateway.guard.quota import Quotas
 from runagentd.gateway.guard.trust import Trust
 from runagentd.gateway.guard.trusted import authenticators
@@ -182,6 +182,13 @@ class Application:
     async def _calls(self, ask: CallsAsk) -> bytes:
         """Some calls for the operator, those that are under way first."""
         return await page(ask, self._pipeline.open_calls(), self._history)
+
+    def place(self, peer: str) -> Hold | None:
+        """For a connection of this peer; None where it has as many as it may. A proxy of ours may have any number."""
+        proxies = self.front.proxies
+        if proxies is not None and proxies.trusts(peer):
+            return Hold({})
+        return self._limits.connection(peer)
 
     async def answer(self, exchange: Exchange) -> Reply | None:
         """Give an exchange to its door."""

@@ -15,7 +15,7 @@ from aiohttp import WSMsgType, web
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway import plain
+from runagentd.gateway import plain, strict
 from runagentd.gateway.exchange import Stream, WebSocket
 from runagentd.gateway.guard.front import Front
 from runagentd.gateway.requests import request_id
@@ -79,10 +79,12 @@ class PlainExchange:
 class HttpExchange:
     """Implements `Exchange` on one request of aiohttp's."""
 
-    __slots__ = ("_front", "_request", "arrived", "id", "method", "path", "query", "response")
+    __slots__ = ("_front", "_last", "_request", "arrived", "id", "method", "path", "query", "response")
 
-    def __init__(self, request: web.BaseRequest, front: Front) -> None:
+    def __init__(self, request: web.BaseRequest, front: Front, *, last: bool) -> None:
+        """`last`: the connection ends with the answer."""
         self._front = front
+        self._last = last
         self._request = request
         # Not the loop's clock: uvloop reads it once per turn, in whole milliseconds.
         self.arrived = time.monotonic()
@@ -94,11 +96,7 @@ class HttpExchange:
     @property
     def peer(self) -> str:
         peer, proxies = self._request.remote or "", self._front.proxies
-        return peer if proxies is None else proxies.client(peer, self._joined)
-
-    def _joined(self, name: str) -> str | None:
-        """A field of which each hop may have added a line of its own (RFC 9110, section 5.3)."""
-        return ", ".join(self._request.headers.getall(name, [])) or None
+        return peer if proxies is None else proxies.client(peer, self.header)
 
     @property
     def foreign(self) -> bool:
@@ -110,7 +108,9 @@ class HttpExchange:
         return found
 
     def header(self, name: str) -> str | None:
-        return self._request.headers.get(name)
+        # RFC 9110, section 5.3: the lines of a list are one list; fields that are none are not sent twice (`strict`).
+        lines = self._request.headers.getall(name, None)
+        return None if lines is None else ", ".join(lines)
 
     @property
     def declared_bytes(self) -> int | None:
@@ -118,7 +118,8 @@ class HttpExchange:
 
     async def read_body(self, limit: int) -> bytes:
         request, content = self._request, self._request.content
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        expects = request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue"
+        if expects and request.transport is not None:
             # RFC 9110, section 10.1.1; sent this late, a refused client has not sent its body for nothing.
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if content.is_eof():
@@ -143,6 +144,8 @@ class HttpExchange:
         response = self.response = web.StreamResponse(
             status=status, headers={**headers, **fields, "Server": SERVER, "X-Request-ID": self.id}
         )
+        if self._last:
+            response.force_close()
         if self._request.version >= (1, 1):
             response.enable_chunked_encoding()
         if transport is None:
@@ -169,8 +172,7 @@ class HttpExchange:
         return _AiohttpWebSocket(ws, self._request)
 
     def wants_websocket(self) -> bool:
-        headers = self._request.headers
-        return headers.get("Upgrade", "").lower() == "websocket" and self._request.method == "GET"
+        return strict.opens_websocket(self.method, self._request.version, self.header)
 
 
 def _too_large(limit: int) -> Refusal:

@@ -126,7 +126,7 @@ class Pipeline:
     async def principal(self, credentials: Credentials) -> Principal:
         """Whose credentials these are. What an address may try is asked before anything that costs processor time."""
         limits = self._limits
-        limits.connection(credentials.address)
+        limits.request(credentials.address)
         barred = limits.barred(credentials.address)
         if barred is not None and self._identity.recall(credentials) is None:
             raise barred

@@ -11,6 +11,8 @@ import re
 
 import msgspec
 
+from runagentd.gateway.strict import HOST
+
 HEAD_BYTES_MAX = 16 * 1024
 FIELDS_MAX = 32
 
@@ -50,7 +52,8 @@ def parse(data: bytes) -> Plain | None:
     # A field that was sent twice can be read in two ways.
     if len(fields) != len(lines) - 1 or len(fields) > FIELDS_MAX or not _NOT_PLAIN.isdisjoint(fields):
         return None
-    if fields.get("connection", "").lower() not in _CONNECTION or not fields.get("host"):
+    host = fields.get("host")
+    if fields.get("connection", "").lower() not in _CONNECTION or not host or HOST.fullmatch(host) is None:
         return None
     if _EVENT_STREAM in fields.get("accept", "").lower():
         return None  # its answer is a stream

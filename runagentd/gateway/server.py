@@ -18,9 +18,12 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from runagentd import errors
-from runagentd.gateway import plain
+from runagentd.errors import ErrorKind, Refusal
+from runagentd.gateway import plain, strict
+from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.exchange import Exchange, Reply
 from runagentd.gateway.exchanges import SERVER, WRITE_BUFFER_BYTES, HttpExchange, PlainExchange, Watch
+from runagentd.gateway.frames import Reader, StrictReader
 from runagentd.gateway.guard.front import Front
 from runagentd.gateway.requests import request_id
 
@@ -31,7 +34,6 @@ HEAD_BYTES_MAX = 32 * 1024
 """Of one request's line and fields together: 64 fields of 16 KiB each would be a MiB that no token was shown for."""
 IDLE_SECONDS = 75
 """Also how long a client may take to send the head of a request."""
-CONNECTIONS_MAX = 4096
 LINGER_SECONDS = 2.0
 AHEAD_BYTES = 64 * 1024
 """What a client may send before it has the answer to its plain request; then nothing more is read."""
@@ -46,9 +48,10 @@ class _Connection(RequestHandler):
     a word about the parser's insides.
     """
 
-    def __init__(self, server: Server, **options: Any) -> None:
+    def __init__(self, server: Server, lost: Callable[[], None], **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
+        self._lost = lost
         self._plain = True
         self._head_bytes = 0
         self._answering: asyncio.Task[None] | None = None
@@ -64,7 +67,6 @@ class _Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._server.open_connections += 1
         ssl_object = transport.get_extra_info("ssl_object")
         self.certificate = None if ssl_object is None else ssl_object.getpeercert(True)
         self._idle_since = self._loop.time()
@@ -72,7 +74,7 @@ class _Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._server.open_connections -= 1
+        self._lost()
         if self._idle is not None:
             self._idle.cancel()
         if self._answering is not None:
@@ -99,9 +101,15 @@ class _Connection(RequestHandler):
         if self._head_bytes > HEAD_BYTES_MAX and self.transport is not None:
             self.transport.abort()
 
+    def set_parser(self, parser: Reader, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Called by aiohttp where this becomes a WebSocket."""
+        strict_reader = StrictReader(parser)
+        # arg-type: aiohttp names its own class, and uses the two methods of it that `Reader` has.
+        super().set_parser(strict_reader, data_received_cb)  # type: ignore[arg-type]
+
     def _answer(self, data: bytes) -> None:
         """Begin to answer what is at the start of `data`, or leave it and all that follows to aiohttp."""
-        request = None if self._server.full else plain.parse(data)
+        request = plain.parse(data)
         if request is None:
             self._plain = False
             self._give_on(data)
@@ -122,7 +130,7 @@ class _Connection(RequestHandler):
             return
         except Exception as error:  # noqa: BLE001  (as in aiohttp: what a door has not caught is a fault of ours)
             self.log_exception("a door failed", exc_info=error)
-            transport.write(_whole(_problem(500, exchange.id), exchange.id, {}, connection="close"))
+            transport.write(_whole(_fault(errors.SERVER, exchange.id), exchange.id, {}, connection="close"))
             transport.close()
             return
         transport.write(_whole(reply, exchange.id, front.fields(request.fields.get("origin"))))
@@ -166,36 +174,33 @@ class _Connection(RequestHandler):
         if self._upgraded and self.transport is not None:
             self.transport.abort()  # what follows would be HTTP in the midst of a WebSocket
         number = request_id(None)
-        reply = _problem(status, number)
-        headers = {"Server": SERVER, "X-Request-ID": number, "X-Content-Type-Options": "nosniff"}
-        response = web.Response(status=status, body=reply.body, content_type=reply.content_type, headers=headers)
-        response.force_close()
-        return response
+        return _WholeReply(_fault(kind, number), number, {}, last=True)
 
 
-def _problem(status: int, number: str) -> Reply:
-    kind = errors.SERVER if status >= 500 else errors.MALFORMED
-    body = (
-        b'{"type":"about:blank","title":"%b","status":%d,"detail":"%b","code":"%b","retryable":false,"request_id":"%b"}'
-        % (kind.title.encode(), status, kind.title.encode(), kind.code.encode(), number.encode())
-    )
-    return Reply(status, body, "application/problem+json")
+def _fault(kind: ErrorKind, number: str) -> Reply:
+    return problem(Refusal(kind, kind.title), number)
+
+
+def turned_away(kind: ErrorKind, message: str, limit: str | None = None) -> bytes:
+    """The answer to a connection of which nothing is read."""
+    number = request_id(None)
+    return _whole(problem(Refusal(kind, message, retry_after=1, limit=limit), number), number, {}, connection="close")
 
 
 class Server(web.Server):
     """Connections into exchanges, and those to `answer`."""
 
-    def __init__(self, answer: Answer, *, front: Callable[[], Front], connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(self, answer: Answer, *, front: Callable[[], Front]) -> None:
         """`front` gives the settings that hold now."""
         super().__init__(self._handle, handler_cancellation=True)
         self._answer = answer
         self.front = front
-        self._connections_max = connections_max
-        self.open_connections = 0
 
-    def __call__(self) -> RequestHandler:
+    def protocol(self, lost: Callable[[], None]) -> RequestHandler:
+        """For one connection; `lost` is called when that has ended."""
         return _Connection(
             self,
+            lost,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=IDLE_SECONDS,
@@ -206,11 +211,6 @@ class Server(web.Server):
             # A body of some kilobytes could otherwise become gigabytes before any limit of ours sees it.
             auto_decompress=False,
         )
-
-    @property
-    def full(self) -> bool:
-        """Whether there are more connections than we take."""
-        return self.open_connections > self._connections_max
 
     async def reply(self, exchange: PlainExchange) -> Reply:
         """The answer to a plain request."""
@@ -223,12 +223,14 @@ class Server(web.Server):
         if isinstance(request.protocol, _Connection):
             request.protocol.begun = True
         front = self.front()
-        exchange = HttpExchange(request, front)
-        if self.full:
-            return web.Response(status=503, headers={"Retry-After": "1", "Connection": "close"})
+        if strict.is_in_doubt(request.version, request.raw_path, request.headers):
+            number = request_id(None)
+            return _WholeReply(_fault(errors.MALFORMED, number), number, {}, last=True)
+        last = strict.is_last(request.method, request.headers)
+        exchange = HttpExchange(request, front, last=last)
         reply = await self._answer(exchange)
         if reply is not None:
-            return _WholeReply(reply, exchange.id, front.fields(request.headers.get("Origin")))
+            return _WholeReply(reply, exchange.id, front.fields(request.headers.get("Origin")), last=last)
         if exchange.response is None:
             raise RuntimeError("a door has answered nothing")
         return exchange.response
@@ -237,8 +239,10 @@ class Server(web.Server):
 class _WholeReply(web.StreamResponse):
     """A reply that is one piece, head and body: a third of what web.Response costs (measured: 9 µs instead of 27)."""
 
-    def __init__(self, reply: Reply, request_id: str, fields: dict[str, str]) -> None:
+    def __init__(self, reply: Reply, request_id: str, fields: dict[str, str], *, last: bool = False) -> None:
+        """`last`: the connection ends with it."""
         # Nothing of the base class's state is used: aiohttp calls `prepare`, `write_eof` and `keep_alive` only.
+        self._last = last
         self._reply = reply
         self._id = request_id
         self._fields = fields
@@ -253,7 +257,7 @@ class _WholeReply(web.StreamResponse):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        self._keep_alive = bool(request.keep_alive)
+        self._keep_alive = bool(request.keep_alive) and not self._last
         connection = "" if self._keep_alive else "close"
         if self._keep_alive and request.version < (1, 1):
             connection = "keep-alive"

@@ -31,6 +31,7 @@ class Limit:
     """How much of something one key may have: a rate, calls at one time, calls on one day (UTC). 0 is no limit.
 
     `kind` is address, failed_login, principal, tenant, agent or tag; `name` is empty for everybody, else who it is for.
+    For an address, `concurrency` is of connections.
     """
 
     kind: str

@@ -21,9 +21,12 @@ class Model:
         self.tokens = Fraction(rate.burst)
         self.at = 0
 
-    def take(self, now: int) -> bool:
+    def refill(self, now: int) -> None:
         self.tokens = min(Fraction(self.rate.burst), self.tokens + Fraction(now - self.at, self.rate.interval))
         self.at = now
+
+    def take(self, now: int) -> bool:
+        self.refill(now)
         if self.tokens < 1:
             return False
         self.tokens -= 1
@@ -47,6 +50,29 @@ def test_it_lets_through_exactly_what_the_model_does(rate: Rate, steps: list[tup
             left, reset = buckets.left("k", rate, now)
             assert left == int(model.tokens)
             assert reset == -(-(rate.burst - model.tokens) * rate.interval // SECOND)
+
+
+@given(
+    st.lists(RATES, min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 2 * SECOND), st.integers(0, 3), st.integers(1, 5)), max_size=60),
+)
+def test_buckets_of_several_keys_each_follow_their_own_model(
+    rates: list[Rate], steps: list[tuple[int, int, int]]
+) -> None:
+    """In any order, with other rates, and forgotten while they are full: there is room for two keys more."""
+    buckets, now = Buckets(len(rates) + 2), 0
+    models = [Model(rate) for rate in rates]
+    for pause, which, attempts in steps:
+        now += pause
+        number = which % len(rates)
+        for _ in range(attempts):
+            wait = buckets.wait(f"k{number}", rates[number], now)
+            assert (wait == 0) is models[number].take(now)
+            if not wait:
+                buckets.take(f"k{number}", rates[number], now)
+        for other, model in enumerate(models):
+            model.refill(now)
+            assert buckets.left(f"k{other}", rates[other], now)[0] == int(model.tokens)
 
 
 @given(st.integers(1, 10**6), st.sampled_from([1, 60, 3600]))

@@ -91,7 +91,7 @@ def test_runagents_door_has_the_older_fields() -> None:
 
 
 def test_an_exception_by_name_wins_and_each_kind_counts_apart() -> None:
-    """A call is charged for all that limits it, or for nothing."""
+    """A call that its entrypoint refuses has cost its caller."""
     text = """
         [limits.principal]
         rate = "1/h"

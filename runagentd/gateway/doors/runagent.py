@@ -27,6 +27,7 @@ from runagentd.gateway.guard.identity import Credentials
 from runagentd.gateway.paths import query_value
 from runagentd.gateway.pipeline import Pipeline, Running, View
 from runagentd.gateway.requests import Decoded, Request, traceparent
+from runagentd.gateway.strict import WEBSOCKET_VERSION
 from runagentd.gateway.values import is_utf8
 
 STREAM_SUFFIX = "_stream"
@@ -157,7 +158,11 @@ class RunAgentDoor:
 
     async def _stream(self, exchange: Exchange, identity: str) -> Reply | None:
         if not exchange.wants_websocket():
-            raise Refusal(errors.MALFORMED, "this path takes a WebSocket opening handshake")
+            raise Refusal(
+                errors.MALFORMED,
+                "this path takes a WebSocket opening handshake",
+                headers={"Sec-WebSocket-Version": WEBSOCKET_VERSION},  # RFC 6455, section 4.4
+            )
         if exchange.foreign:
             raise Refusal(
                 errors.PERMISSION,

@@ -2,7 +2,9 @@
 
 Runs as: the gateway.
 Reads from strangers: addresses and names, which are only compared.
-A call is charged for all that limits it or for nothing. A place is given back when the call's code has really stopped.
+A call is charged for principal, tenant and agent, or for nothing; then for its entrypoint, once a body has named it:
+what it has cost the others is not given back, for a bucket that has been full since would get too much.
+A place is given back when the call's code has really stopped.
 """
 
 from __future__ import annotations
@@ -94,13 +96,24 @@ class Limits:
         kinds = {kind for kind, _ in self._rules}
         self.on = not kinds.isdisjoint(("principal", "tenant", "agent"))
         """whether `calls` has anything to do"""
-        self.on_addresses = self._address is not None
-        """whether `connection` has anything to do"""
+        self.on_addresses = self._address is not None and self._address.rate is not None
+        """whether `request` has anything to do"""
         self.on_tags = "tag" in kinds
 
     # ---- addresses
 
-    def connection(self, address: str) -> None:
+    def connection(self, peer: str) -> Hold | None:
+        """A place for a connection of this peer; None where it has as many as it may."""
+        rule, hold = self._address, Hold(self._places)
+        key = self._key_of(peer) if rule is not None and rule.concurrency else None
+        if rule is not None and key is not None:
+            place = f"address:{key}"
+            if self._places.get(place, 0) >= rule.concurrency:
+                return None
+            hold.take(place)
+        return hold
+
+    def request(self, address: str) -> None:
         """A request from an address, before anything else of it is looked at."""
         self._charge_address(self._address, address)
 

@@ -38,7 +38,7 @@ class Proxies:
 
     def client(self, peer: str, header: Callable[[str], str | None]) -> str:
         """The address of the client; the proxy's own where it says nothing that can be understood."""
-        if not self._trusts(peer):
+        if not self.trusts(peer):
             return peer
         field = header(self._field)
         if field is None or len(field) > FIELD_CHARACTERS_MAX:
@@ -49,11 +49,12 @@ class Proxies:
             if address is None:
                 return found
             found = address
-            if not self._trusts(found):
+            if not self.trusts(found):
                 return found
         return found
 
-    def _trusts(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Whether this is one of them."""
         parsed = parse(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 
