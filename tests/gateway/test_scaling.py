@@ -69,6 +69,8 @@ def test_calls_go_to_the_instance_with_fewer(gateway: Gateway) -> None:
     gateway.supervisor.serve(scaling=Scaling(minimum=2, maximum=2))
     runners = [ready(gateway, A1), ready(gateway, A2)]
     asked = [gateway.send("POST", INVOKE, b"{}") for _ in range(2)]
+    agent = gateway.inside(lambda: gateway.application.directory.find("echo"))
+    gateway.wait_until(lambda: agent.open_calls() == 2)  # else the second may find both idle
     for runner in runners:
         runner.result(runner.expect(Frame.CALL).call, runner.instance)
     assert {answer(each).json() for each in asked} == {A1, A2}
