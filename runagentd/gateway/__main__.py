@@ -202,6 +202,7 @@ async def _serve(
         tls=tls_context,
     )
     listener.start(BACKLOG)
+    application.connections = lambda: (listener.connections, listener.connections_max)
     link = loop.create_task(application.link.run())
     drained = loop.create_task(application.announcements.drained.wait())
     ended = loop.create_task(over.wait())

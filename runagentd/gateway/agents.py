@@ -18,6 +18,7 @@ from runagentd.errors import ErrorKind, Refusal
 from runagentd.gateway.calls import Call, State
 from runagentd.gateway.demand import DemandTeller
 from runagentd.gateway.describe import Description
+from runagentd.gateway.histogram import Histogram
 from runagentd.gateway.instances import Instance, Phase
 from runagentd.gateway.queue import FairQueue, Full
 from runagentd.gateway.service import ServiceTimes
@@ -50,6 +51,8 @@ class Agent:
         self._patience: asyncio.TimerHandle | None = None
         self._ready: list[Instance] = []
         self._demand = DemandTeller(served.agent, calls=lambda: self._open + len(self._waiting), send=send)
+        self.cancels = Histogram()
+        """from telling a function to stop until it has stopped"""
         self.pressed = False
         """whether the host is short of memory"""
         self.instances: dict[str, Instance] = {}
@@ -250,6 +253,8 @@ class Agent:
 
     def call_closed(self, instance: Instance, call: Call, seconds: float) -> None:
         self._open -= 1
+        if call.cancelled:
+            self.cancels.add(self._loop.time() - call.cancelled)
         if seconds:
             self._service.took(call.asked.tag, seconds)
             self._waiting.charge(call.asked.principal, seconds)

@@ -35,6 +35,7 @@ from runagentd.wire.control import (
     CallsQuestion,
     Drain,
     Drained,
+    FiguresTold,
     FromGateway,
     FromSupervisor,
     HostPressed,
@@ -80,6 +81,8 @@ class Announcements:
         self._tasks: set[asyncio.Task[None]] = set()
         self._introduced = asyncio.Event()
         self._pressed = False
+        self.figures: Callable[[FiguresTold], None] = lambda message: None
+        """who wants to know what the supervisor counts"""
         self.online = False
         self.draining = False
         self.drained = asyncio.Event()
@@ -128,6 +131,8 @@ class Announcements:
                 self._trust.apply()
                 self._trust_changed()
                 self._send(TrustTaken(epoch=message.epoch))
+            case FiguresTold():
+                self.figures(message)
             case Retire():
                 agent = self._directory.find_id(message.agent)
                 if agent is not None:

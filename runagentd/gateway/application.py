@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -40,6 +41,7 @@ from runagentd.gateway.kept.caching import Stage
 from runagentd.gateway.kept.history import History
 from runagentd.gateway.kept.idempotency import Ledger
 from runagentd.gateway.kept.invocation import Contents
+from runagentd.gateway.metrics import Metrics, forbidden
 from runagentd.gateway.operator_calls import page
 from runagentd.gateway.output import Output
 from runagentd.gateway.paths import segments
@@ -118,6 +120,17 @@ class Application:
             clock=wall_clock,
         )
         self._public_keys = PublicKeys(self._trust)
+        self.connections: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """how many there are, and how many there may be: known once somebody listens"""
+        self._metrics = Metrics(
+            version=version,
+            directory=self.directory,
+            limits=self._limits,
+            cache=self._cache,
+            connections=lambda: self.connections(),
+            send=self._send,
+        )
+        self.announcements.figures = self._metrics.supervisor.told
         self._call_log = CallLog(log)
         self._pipeline = pipeline = Pipeline(
             identity=self.identity,
@@ -176,6 +189,7 @@ class Application:
 
     def _record(self, record: CallRecord, contents: Contents | None) -> None:
         """The one sink of call records: the history, and the log."""
+        self._metrics.calls.record(record)
         self._history.add(record, contents)
         self._call_log.write(record)
 
@@ -206,6 +220,8 @@ class Application:
                 return self._health(exchange, parts[0])
             case ("docs" | "docs.css" | "docs.js",):
                 return self._page(exchange, parts[0])
+            case ("metrics",):
+                return await self._show_metrics(exchange)
             case ("openapi.json",):
                 return await self._openapi(exchange)
             case (".well-known", "jwks.json"):
@@ -227,6 +243,18 @@ class Application:
         except Refusal as refusal:
             return problem(refusal, exchange.id)
         return Reply(200, msgspec.json.encode(openapi.document(offers, version=self._version)))
+
+    async def _show_metrics(self, exchange: Exchange) -> Reply:
+        """For whoever has the scope: what is called how often is not everybody's to know."""
+        try:
+            check_method(exchange, "GET", "HEAD")
+            principal = await self._pipeline.principal(credentials(exchange))
+            if not principal.grants.has("metrics:read"):
+                raise forbidden()
+        except Refusal as refusal:
+            return problem(refusal, exchange.id)
+        body, content_type = await self._metrics.page(exchange.header("Accept") or "")
+        return Reply(200, body, content_type=content_type)
 
     def _health(self, exchange: Exchange, which: str) -> Reply:
         """livez: this process answers. readyz: calls are taken, and the supervisor is there to start instances."""

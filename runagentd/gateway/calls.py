@@ -76,6 +76,7 @@ class Call:
         "_waiter",
         "asked",
         "budget",
+        "cancelled",
         "chunks",
         "credit",
         "ended",
@@ -97,6 +98,8 @@ class Call:
         self.asked = asked
         self.state = State.WAITING
         self.number = 0
+        self.cancelled = 0.0
+        """when its function was told to stop; 0.0 where it was not"""
         self.budget = 0.0
         """seconds to the deadline when it began to wait for a place"""
         self.instance = ""

@@ -150,6 +150,7 @@ class Instance:
     def stop(self, call: Call, reason: str) -> None:
         """Cancel an open call; when it has not stopped within its grace, the instance is replaced."""
         self.channel.cancel(call, reason)
+        call.cancelled = call.cancelled or self._loop.time()
         if call.started:
             self._begin_grace(call)
 

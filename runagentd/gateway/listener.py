@@ -55,7 +55,7 @@ class Listener:
         self._socket = listening
         self._protocol = protocol
         self._place = place
-        self._connections_max = connections_max
+        self.connections_max = connections_max
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
@@ -93,7 +93,7 @@ class Listener:
             self._take(connection, str(address[0]))
 
     def _take(self, connection: socket.socket, address: str) -> None:
-        if self.connections >= self._connections_max:
+        if self.connections >= self.connections_max:
             self._refuse(connection, errors.OVERLOADED, "the daemon has as many connections as it takes")
             return
         place = self._place(address)

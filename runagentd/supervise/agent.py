@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from runagentd.policy.model import Policy
@@ -37,6 +38,10 @@ class Agent:
         self.failures = 0
         self.restarts = 0
         self.last_cause = ""
+        self.ends: Counter[str] = Counter()
+        """by cause"""
+        self.cpu_seconds = 0.0
+        """of instances that have ended"""
         self.minimum = version.policy.scaling.instances_min
         self.maximum = version.policy.scaling.instances_max
         self._load = Load(spawns=float(self.maximum))
@@ -224,10 +229,13 @@ class Agent:
     def proven(self, instance: Instance) -> None:
         instance.version.first_start.describe = instance.describe
         instance.version.first_start.over(True)
+        self.around.proven(instance)
         self.look()
 
     def ended(self, instance: Instance, cause: control.Cause, detail: str) -> None:
         expected = cause in _EXPECTED
+        self.ends[cause.value] += 1
+        self.cpu_seconds += instance.cpu_seconds
         delay = self._count(instance, cause) if instance.version is self.version else 0
         # What a refused launch says names steps and paths of the host: that is for the log, not for callers.
         public = "the sandbox could not be made; the daemon's log says why" if cause is control.Cause.LAUNCH else detail

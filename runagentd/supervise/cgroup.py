@@ -298,6 +298,16 @@ class Group:
                 return int(self._read(place, "cpuacct.usage")) / 1e9
         return 0.0
 
+    def memory_pressure(self) -> int | None:
+        """Microseconds in which some process here waited for memory; None where the kernel keeps no account of it."""
+        for place in self._places:
+            if place.has("memory") and place.hierarchy.version == 2 and self._has(place, "memory.pressure"):
+                for line in self._read(place, "memory.pressure").splitlines():
+                    kind, *fields = line.split()
+                    if kind == "some":
+                        return int(dict(field.split("=", 1) for field in fields)["total"])
+        return None
+
     def populated(self) -> bool:
         """Whether a process is left in any hierarchy. A zombie does not count: its reaping is its parent's business."""
         return any(self._populated(place) for place in self._places)

@@ -51,6 +51,8 @@ class Surroundings:
     retire: Callable[[str, int], None]
     """ask the gateway to name instances of an agent that are idle, beyond so many"""
     gone: Callable[[control.InstanceGone], None]
+    proven: Callable[[Instance], None]
+    """an instance has become ready"""
     pressed: Callable[[], bool]
     """whether the host is short of memory"""
     log: Log
@@ -90,6 +92,8 @@ class Instance:
         self.frozen = False
         self._freeze_wanted = False
         self._freezing: asyncio.Task[None] | None = None
+        self.cpu_seconds = 0.0
+        """what it has used, once it has ended"""
         self._oom_kills_before = 0
         self._killed_for: control.Cause | None = None
 
@@ -101,6 +105,11 @@ class Instance:
     def alive(self) -> bool:
         """Whether it serves, or will."""
         return self.state in (State.STARTING, State.IMPORTING, State.READY) and self._killed_for is None
+
+    @property
+    def shown_state(self) -> str:
+        """For people."""
+        return "frozen" if self.frozen and self.state is State.READY else self.state.value
 
     async def live(self) -> None:
         """From nothing to nothing. Its owner is told of the end before the cleaning up."""
@@ -270,6 +279,7 @@ class Instance:
             out_of_memory=spare.group.oom_kills() > self._oom_kills_before,
             was_ready=self.ready_ns > 0,
         )
+        self.cpu_seconds = spare.group.cpu_seconds()
         owner.ended(self, cause, detail)
         spawn.kill(spare)
         launched.close()

@@ -34,6 +34,7 @@ from runagentd.supervise.admin_server import AdminServer
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.cgroup import CgroupHost
 from runagentd.supervise.deploy import Deployer
+from runagentd.supervise.figures import Counters, FigureTeller
 from runagentd.supervise.gateway_link import GatewayLink, connect
 from runagentd.supervise.instance import Instance, Surroundings
 from runagentd.supervise.lifecycle import State
@@ -99,6 +100,13 @@ class Supervisor:
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
         self._stopping = asyncio.Event()
+        self._counters = Counters()
+        self._figures = FigureTeller(
+            self._counters,
+            agents=lambda: self._agents.values(),
+            spares=lambda: self._pool.ready,
+            pressed=lambda: self._pressure.pressed,
+        )
         self._pressure = PressureWatch(self._pressure_changed, log)
         self._zygote_group = cgroups.create("zygote")
         self._connecting: asyncio.TimerHandle | None = None
@@ -133,6 +141,7 @@ class Supervisor:
             offer=self._offer,
             retire=lambda agent, keep: self._tell_gateway(control.Retire(agent=agent, keep=keep)),
             gone=self._tell_gateway,
+            proven=self._counters.proven,
             pressed=lambda: self._pressure.pressed,
             log=log,
         )
@@ -283,6 +292,9 @@ class Supervisor:
             case control.Wake():
                 if (found := self._find(message.instance)) is not None:
                     found[1].thaw()
+            case control.AskFigures():
+                for page in self._figures.pages():
+                    link.send(control.FiguresTold(number=message.number, figures=page))
             case control.Demand():
                 if message.agent in self._agents:
                     self._agents[message.agent].demand(message.instances)
@@ -518,10 +530,6 @@ class Supervisor:
         )
 
 
-def _state(instance: Instance) -> str:
-    return "frozen" if instance.frozen and instance.state is State.READY else instance.state
-
-
 def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
     launched = instance.launched if instance is not None else None
     # What is left of one that has ended is about to be removed.
@@ -530,7 +538,7 @@ def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
         agent=agent.id,
         agent_name=agent.deployment.manifest.agent_name,
         instance=instance.id if instance is not None else "",
-        state=_state(instance) if instance is not None else agent.absence(),
+        state=instance.shown_state if instance is not None else agent.absence(),
         policy=agent.policy.name,
         pid=launched.runner_pid if launched is not None else 0,
         reaper_pid=launched.spare.reaper_pid if launched is not None else 0,

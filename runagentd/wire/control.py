@@ -14,7 +14,7 @@ import enum
 from dataclasses import dataclass
 from typing import TypeVar
 
-from runagentd.wire import admin, record, trust
+from runagentd.wire import admin, figures, record, trust
 
 MESSAGE_BYTES_MAX = 160 * 1024
 REPORT_BYTES_MAX = 64 * 1024
@@ -198,6 +198,14 @@ class CallsQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FiguresTold:
+    """A page of the answer to `AskFigures` of this number; the last one has `figures.more` false."""
+
+    number: int
+    figures: figures.Figures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """Take no more calls, let the open ones end within `grace_ms`, then answer `Drained`."""
 
@@ -296,6 +304,13 @@ class CallsAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskFigures:
+    """What only the supervisor can count; answered with `FiguresTold`."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
     pass
 
@@ -316,6 +331,7 @@ FromSupervisor = (
     | Retire
     | HostPressed
     | CallsQuestion
+    | FiguresTold
 )
 FromGateway = (
     Hello
@@ -331,6 +347,7 @@ FromGateway = (
     | Idle
     | Wake
     | CallsAnswer
+    | AskFigures
 )
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
@@ -349,6 +366,7 @@ _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     13: Retire,
     14: HostPressed,
     15: CallsQuestion,
+    16: FiguresTold,
 }
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     65: Hello,
@@ -364,6 +382,7 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     75: Idle,
     76: Wake,
     77: CallsAnswer,
+    78: AskFigures,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 

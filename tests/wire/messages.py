@@ -6,7 +6,7 @@ messages.txt beside it holds their bytes, so that a change of form is a visible 
 
 from __future__ import annotations
 
-from runagentd.wire import admin, control, issuers, launch, manifest, record, trust
+from runagentd.wire import admin, control, figures, issuers, launch, manifest, record, trust
 
 LIMITS = control.CallLimits(
     concurrency=1,
@@ -58,6 +58,31 @@ CALLS_PAGE = admin.CallsPage(
     kept=True,
 )
 
+FIGURES = figures.Figures(
+    agents=(
+        figures.AgentFigures(
+            agent="a",
+            states=(figures.Count(name="ready", count=2),),
+            ends=(figures.Count(name="oom", count=1),),
+            memory=3,
+            tasks=4,
+            cpu_microseconds=5,
+            memory_pressure_microseconds=-1,
+            memory_max=6,
+            tasks_max=7,
+            cpu_max_thousandths=1000,
+            instances_min=0,
+            instances_max=8,
+        ),
+    ),
+    more=False,
+    steps=(figures.Durations(name="seccomp", buckets=(0,) * 12, microseconds=9),),
+    starts=(figures.Count(name="spare", count=1),),
+    start_times=(),
+    spares=1,
+    pressed=False,
+)
+
 FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.AgentServed(agent="a", manifest=b"M", version="v1", policy="base", policy_digest="d1", limits=LIMITS),
     control.AgentRemoved(agent="a"),
@@ -93,6 +118,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.Retire(agent="a", keep=2),
     control.HostPressed(pressed=True),
     control.CallsQuestion(number=1, ask=CALLS),
+    control.FiguresTold(number=1, figures=FIGURES),
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
@@ -109,6 +135,7 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
     control.Idle(instance="00000000000000a1"),
     control.Wake(instance="00000000000000a1"),
     control.CallsAnswer(number=1, page=b"P"),
+    control.AskFigures(number=1),
 )
 
 FROM_EGRESS: tuple[issuers.FromEgress, ...] = (

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -99,6 +99,17 @@ class Limits:
         self.on_addresses = self._address is not None and self._address.rate is not None
         """whether `request` has anything to do"""
         self.on_tags = "tag" in kinds
+
+    def configured(self) -> Iterator[tuple[str, str, str, float]]:
+        """Every limit that is set: its kind, for whom (empty for everybody), what of it, and how much."""
+        for (kind, name), rule in self._rules.items():
+            if rule.rate is not None:
+                yield kind, name, "rate_per_second", rule.rate.count / rule.rate.seconds
+                yield kind, name, "burst", rule.rate.burst
+            if rule.concurrency:
+                yield kind, name, "concurrency", rule.concurrency
+            if rule.daily:
+                yield kind, name, "daily", rule.daily
 
     # ---- addresses
 
