@@ -208,6 +208,7 @@ class FakeSupervisor:
         limits: control.CallLimits = LIMITS,
         cache: Caching | None = None,
         version: str = "d" * 64,
+        timeout_ms: int | None = None,
     ) -> None:
         manifest = Manifest(
             agent_id=agent,
@@ -215,7 +216,9 @@ class FakeSupervisor:
             description="says it again",
             framework="default",
             version="1.2.3",
-            entrypoints=tuple(Entrypoint(tag=tag, file="main.py", module="run", cache=cache) for tag in tags),
+            entrypoints=tuple(
+                Entrypoint(tag=tag, file="main.py", module="run", cache=cache, timeout_ms=timeout_ms) for tag in tags
+            ),
             environment=(),
             persistent_folders=(),
             import_paths=(),
@@ -406,10 +409,11 @@ class Gateway:
         limits: control.CallLimits = LIMITS,
         streams: bool = False,
         cache: Caching | None = None,
+        timeout_ms: int | None = None,
     ) -> FakeRunner:
         """One agent, "echo", with one instance that is ready."""
         tags = tags or ("say",)
-        self.supervisor.serve(tags=tags, limits=limits, cache=cache)
+        self.supervisor.serve(tags=tags, limits=limits, cache=cache, timeout_ms=timeout_ms)
         runner = self.supervisor.offer()
         runner.ready(*tags, streams=streams)
         said = self.supervisor.receive()

@@ -186,7 +186,7 @@ KEYS: tuple[Key[Any], ...] = (
         "calls.deadline",
         Duration(least=50, most=5 * MINUTE, because="no call runs longer than five minutes"),
         5 * MINUTE,
-        "How long a call may take, waiting included; a caller's timeout_seconds can only lower it.",
+        "How long a call may take, waiting included; an entrypoint's and a caller's timeout_seconds can only lower it.",
         _GATEWAY,
     ),
     _row(
