@@ -156,12 +156,13 @@ class Channel(asyncio.Protocol):
         streaming = asked.mode is Mode.STREAM
         credits = CHUNKS_FIRST if streaming else 0
         extra = f',"traceparent":"{asked.traceparent}"' if asked.traceparent else ""
-        header = b'{"tag":%b,"mode":"%b","deadline_ms":%d,"credits":%d,"principal":"%b"%b}' % (
+        header = b'{"tag":%b,"mode":"%b","deadline_ms":%d,"credits":%d,"principal":"%b","request_id":"%b"%b}' % (
             _STRING.encode(asked.tag),
             b"stream" if streaming else b"single",
             max(1, int((asked.deadline - now) * 1000)),
             credits,
             asked.principal.encode("ascii"),
+            asked.request_id.encode("ascii"),
             extra.encode("ascii"),
         )
         self._write(wire.pack(Frame.CALL, number, header, asked.arguments))
