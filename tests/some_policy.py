@@ -11,6 +11,7 @@ from runagentd.policy.model import (
     ProcessPolicy,
     ResourcesPolicy,
     Runtime,
+    Spawn,
     SyscallsPolicy,
 )
 
@@ -29,7 +30,7 @@ def some_policy(*, exec: bool = False, groups: tuple[str, ...] = ()) -> Policy:
             shm_size=1 << 24,
             shm_inodes=256,
         ),
-        process=ProcessPolicy(exec=exec, nofile=256, fsize=1 << 26),
+        process=ProcessPolicy(exec=exec, spawn=Spawn.FORK, nofile=256, fsize=1 << 26),
         resources=ResourcesPolicy(memory_max=1 << 28, pids_max=64, cpu_max=1.0, cpu_weight=100),
         syscalls=SyscallsPolicy(groups=groups),
         calls=CallsPolicy(

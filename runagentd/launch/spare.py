@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import NoReturn
 
 from runagentd import kernel
@@ -16,6 +17,7 @@ from runagentd.launch import gate, reaper, steps
 from runagentd.launch.progress import REFUSED_STATUS, Progress
 from runagentd.runner import rehearsal
 from runagentd.wire import launch as wire
+from runagentd.wire import record
 
 _DESCRIPTORS_MAX = 128
 
@@ -25,7 +27,7 @@ def run(launch: steps.Launch) -> NoReturn:
     try:
         progress = SpareProgress(launch)
         progress.carry_out(steps.parse(launch.read("steps")))
-        launch.mounts = _receive(launch, wire.ASSIGN, wire.ASSIGN_DESCRIPTORS)
+        launch.mounts = _receive(launch)
         progress.carry_out(steps.parse(launch.read("steps")))
     except BaseException:  # noqa: BLE001  (nothing may unwind into the zygote's loop, which is below us on the stack)
         os._exit(REFUSED_STATUS)
@@ -48,6 +50,7 @@ class SpareProgress(Progress):
             "wait-for-reaper": self._wait_for_reaper,
             "rehearse": self._rehearse,
             "stand-by": self._stand_by,
+            "exec": self._exec,
             "gate": self._pass_gate,
         }
 
@@ -90,12 +93,27 @@ class SpareProgress(Progress):
     def _stand_by(self) -> None:
         self.report(wire.Stage.SPARE)
 
+    def _exec(self, program: str, *arguments: str) -> NoReturn:
+        """Become a fresh interpreter that goes on with the steps of `then` (launch.fresh). Returns to nobody."""
+        began = wire.StepReport(verb="exec", nanoseconds=time.monotonic_ns())
+        done = wire.LaunchReport(stage=wire.Stage.GATE, steps=(*self.done, began), verb="", errno=0, message="")
+        memory = kernel.sealed_memfd("done", record.encode(done))
+        os.dup2(memory, wire.DONE_DESCRIPTOR)  # before another one takes that number
+        for number in (*steps.NUMBERED, *steps.FRESH):
+            os.set_inheritable(number, True)
+        descriptor = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
+        # By descriptor, so that what was opened is what runs (execveat(2), by fexecve(3)). An empty environment.
+        os.execve(descriptor, [program, *arguments], {})
+
     def _pass_gate(self) -> NoReturn:
         gate.pass_gate(self)
 
 
-def _receive(launch: steps.Launch, expected: bytes, names: tuple[str, ...]) -> list[int]:
-    """Wait for a message of the supervisor's; its first descriptors get `names`, the others are given back."""
+_ASSIGNMENTS = {wire.ASSIGN: wire.ASSIGN_DESCRIPTORS, wire.ASSIGN_FRESH: wire.ASSIGN_FRESH_DESCRIPTORS}
+
+
+def _receive(launch: steps.Launch) -> list[int]:
+    """Wait for an assignment; its first descriptors get their names, the others are given back."""
     with socket.socket(fileno=os.dup(launch.descriptors["socket"])) as connection:
         message, ancillary, flags, _ = connection.recvmsg(
             64, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
@@ -103,7 +121,8 @@ def _receive(launch: steps.Launch, expected: bytes, names: tuple[str, ...]) -> l
     descriptors = kernel.received_descriptors(ancillary)
     if not message:
         os._exit(0)  # the supervisor has no use for this spare, or is gone
-    if message != expected or flags & socket.MSG_CTRUNC or len(descriptors) < len(names):
+    names = _ASSIGNMENTS.get(message)
+    if names is None or flags & socket.MSG_CTRUNC or len(descriptors) < len(names):
         os._exit(REFUSED_STATUS)
     launch.descriptors.update(zip(names, descriptors[: len(names)], strict=True))
     return descriptors[len(names) :]

@@ -24,7 +24,8 @@ from runagentd.plan.model import (
     Verb,
 )
 from runagentd.plan.seccomp import SyscallFilter
-from runagentd.policy.model import Policy, Runtime
+from runagentd.policy.model import Policy, Runtime, Spawn
+from runagentd.wire import launch as wire
 
 _MIB = 1024 * 1024
 _ROOT_INODES = 512
@@ -105,6 +106,7 @@ def build(
         *_root_steps(policy, identity, () if not begun else own),
         *_limit_steps(policy),
         *_identity_steps(facts),
+        *_process_steps(policy, facts),
         *_runner_steps(policy, facts),
     )
     return SandboxPlan(
@@ -117,7 +119,7 @@ def build(
             cpu_weight=policy.resources.cpu_weight,
         ),
         filter=filter,
-        expected=_expectation(policy, identity, mounts),
+        expected=_expectation(policy, facts, identity, mounts),
     )
 
 
@@ -275,8 +277,25 @@ def _identity_steps(facts: HostFacts) -> list[Step]:
         Step(verb=Verb.CAPABILITIES, arguments=(str(facts.last_capability),)),
         Step(verb=Verb.NO_NEW_PRIVS),
         Step(verb=Verb.NOT_DUMPABLE),
-        Step(verb=Verb.DESCRIPTORS),
     ]
+
+
+def _process_steps(policy: Policy, facts: HostFacts) -> list[Step]:
+    if policy.process.spawn is Spawn.FORK:
+        return [Step(verb=Verb.DESCRIPTORS)]
+    origin = "process.spawn"
+    return [
+        Step(verb=Verb.DESCRIPTORS, arguments=("code", "then"), origin=origin),
+        # Before Landlock and the filter, which then need not allow it to anybody.
+        Step(verb=Verb.EXEC, arguments=_command(facts), origin=origin),
+        # execve(2) makes a process dumpable again.
+        Step(verb=Verb.NOT_DUMPABLE, origin=origin),
+        Step(verb=Verb.CHECK_DESCRIPTORS, origin=origin),
+    ]
+
+
+def _command(facts: HostFacts) -> tuple[str, ...]:
+    return (facts.interpreter, *wire.FRESH_ARGUMENTS)
 
 
 def _runner_steps(policy: Policy, facts: HostFacts) -> list[Step]:
@@ -314,7 +333,7 @@ def expected_status(uid: int) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _expectation(policy: Policy, identity: Identity, mounts: tuple[Mount, ...]) -> Expectation:
+def _expectation(policy: Policy, facts: HostFacts, identity: Identity, mounts: tuple[Mount, ...]) -> Expectation:
     files, owner = policy.files, f"uid={identity.uid},gid={identity.uid}"
     expected = [("/", f"ro,nosuid,nodev,noexec,size=1024k,nr_inodes={_ROOT_INODES}")]
     for mount in mounts:
@@ -332,5 +351,6 @@ def _expectation(policy: Policy, identity: Identity, mounts: tuple[Mount, ...]) 
     return Expectation(
         status=expected_status(identity.uid),
         mounts=tuple(expected),
+        command=_command(facts) if policy.process.spawn is Spawn.EXEC else (),
         limits=tuple((_NAMES_OF_LIMITS[name], str(value)) for name, value in sorted(limits.items())),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from runagentd.policy.kinds import Cores, Count, Duration, Flag, GroupNames, HostFolders, Kind, OneOf, Size
-from runagentd.policy.model import NetworkMode, Policy, Runtime
+from runagentd.policy.model import NetworkMode, Policy, Runtime, Spawn
 
 T = TypeVar("T")
 
@@ -116,6 +116,15 @@ KEYS: tuple[Key[Any], ...] = (
         False,
         "Whether the agent may start programs; false refuses execve and execveat with EPERM, and forks stay possible.",
         "seccomp(2), execve(2)",
+    ),
+    _row(
+        "process.spawn",
+        OneOf((Spawn.EXEC, Spawn.FORK)),
+        Spawn.FORK,
+        'How an instance\'s process is made: a fork of a warm interpreter ("fork"), which takes milliseconds and has '
+        'the address layout and hash seed of all others, or a fresh interpreter ("exec"), which has its own and takes '
+        "a tenth of a second. The one default that is not the strictest value.",
+        "execve(2), PYTHONHASHSEED",
     ),
     _row(
         "process.nofile",

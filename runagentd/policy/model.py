@@ -21,6 +21,15 @@ class Runtime(enum.StrEnum):
     """all of /usr as well, so that its programs can be started where process.exec allows it"""
 
 
+class Spawn(enum.StrEnum):
+    """How the process of an instance is made, in the same jail either way."""
+
+    EXEC = "exec"
+    """a fresh interpreter, with an address layout and a hash seed of its own"""
+    FORK = "fork"
+    """a fork of the zygote"""
+
+
 class NetworkMode(enum.StrEnum):
     NONE = "none"
 
@@ -50,6 +59,7 @@ class FilesPolicy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessPolicy:
     exec: bool
+    spawn: Spawn
     nofile: int
     fsize: int
 

@@ -61,6 +61,8 @@ class Surroundings:
     """optional folders of a policy's files.read that this host does not have"""
     program: Callable[[SandboxPlan], bytes]
     """the plan's filter as BPF"""
+    code: Callable[[], int]
+    """what a fresh interpreter runs; the descriptor stays theirs"""
     offer: Callable[[Agent], None]
     """tell the gateway of the agent's instance, with its descriptors"""
     gone: Callable[[control.InstanceGone], None]
@@ -195,7 +197,7 @@ class Agent:
             )
             mounts = self.around.mounts.make(plan.mounts, sources)
             spare = await taken.spare()
-            launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job)
+            launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job, code=self.around.code)
         except BaseException:
             await taken.discard()
             raise

@@ -17,7 +17,7 @@ def test_a_row_has_the_key_its_value_who_set_it_and_what_it_means() -> None:
     """One per key, in the order of the table."""
     found = rows(find("compute"))
     assert [row.key for row in found] == [key.name for key in KEYS]
-    key, value, origin, meaning = found[12]
+    key, value, origin, meaning = found[13]
     assert (key, value, origin) == ("resources.memory_max", '"1GiB"', "policies/compute.toml")
     assert meaning.startswith("How much memory the instance may use")
 
