@@ -48,6 +48,7 @@ LIMITS = control.CallLimits(
     traceback=False,
     log_line_bytes=1024,
     log_bytes_per_minute=64 * 1024,
+    one_by_one=False,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runagentd.policy.model import (
+    CallIsolation,
     CallsPolicy,
     FilesPolicy,
     NetworkMode,
@@ -34,6 +35,7 @@ def some_policy(*, exec: bool = False, groups: tuple[str, ...] = ()) -> Policy:
         resources=ResourcesPolicy(memory_max=1 << 28, pids_max=64, cpu_max=1.0, cpu_weight=100),
         syscalls=SyscallsPolicy(groups=groups),
         calls=CallsPolicy(
+            isolation=CallIsolation.INSTANCE,
             concurrency=1,
             queue=16,
             deadline=300_000,

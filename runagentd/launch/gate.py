@@ -35,8 +35,10 @@ def pass_gate(progress: Progress) -> NoReturn:
             result_bytes=job.result_bytes,
             cancel_grace_ms=job.cancel_grace_ms,
             traceback=job.traceback,
+            isolated=job.isolated,
         ),
         app_path="/app",
+        scratch=("/tmp", "/dev/shm"),
     )
     prepared = runner.prepare(handover)
     if gate.recv(16) != wire.OPEN:

@@ -24,7 +24,7 @@ from runagentd.plan.model import (
     Verb,
 )
 from runagentd.plan.seccomp import SyscallFilter
-from runagentd.policy.model import Policy, Runtime, Spawn
+from runagentd.policy.model import CallIsolation, Policy, Runtime, Spawn
 from runagentd.wire import launch as wire
 
 _MIB = 1024 * 1024
@@ -107,7 +107,7 @@ def build(
         *_limit_steps(policy),
         *_identity_steps(facts),
         *_process_steps(policy, facts),
-        *_runner_steps(policy, facts),
+        *_runner_steps(policy, facts, folders),
     )
     return SandboxPlan(
         steps=steps,
@@ -151,7 +151,8 @@ def _mounts(policy: Policy, facts: HostFacts, folders: AgentFolders) -> tuple[Mo
         kind=MountKind.APP,
         source=".",
         target=APP,
-        read_only=False,
+        # What a call writes over a file of the agent's could not be taken back from inside.
+        read_only=_isolated(policy),
         noexec=True,
         size=policy.files.app_size,
         inodes=policy.files.app_inodes,
@@ -174,6 +175,10 @@ _DEVICES = Mount(kind=MountKind.DEVICES, source="", target="/dev", read_only=Tru
 
 def _host_mount(path: str) -> Mount:
     return Mount(kind=MountKind.HOST, source=path, target=path, read_only=True, noexec=False)
+
+
+def _isolated(policy: Policy) -> bool:
+    return policy.calls.isolation is CallIsolation.CALL
 
 
 def _is_below(path: str, folder: str) -> bool:
@@ -298,20 +303,25 @@ def _command(facts: HostFacts) -> tuple[str, ...]:
     return (facts.interpreter, *wire.FRESH_ARGUMENTS)
 
 
-def _runner_steps(policy: Policy, facts: HostFacts) -> list[Step]:
+def _runner_steps(policy: Policy, facts: HostFacts, folders: AgentFolders) -> list[Step]:
     return [
-        Step(verb=Verb.LANDLOCK, arguments=_landlock(policy, facts), origin="files, process.exec, network.mode"),
+        Step(
+            verb=Verb.LANDLOCK, arguments=_landlock(policy, facts, folders), origin="files, process.exec, network.mode"
+        ),
         Step(verb=Verb.SECCOMP, origin="syscalls.groups, process.exec, network.mode"),
         Step(verb=Verb.GATE),
     ]
 
 
-def _landlock(policy: Policy, facts: HostFacts) -> tuple[str, ...]:
+def _landlock(policy: Policy, facts: HostFacts, folders: AgentFolders) -> tuple[str, ...]:
     filesystem, network, scoped = landlock.handled(facts.landlock_abi)
     read = _READ_FILE | _READ_DIR
     write = filesystem & ~(_EXECUTE | _MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV)
     everywhere = read | (_EXECUTE if policy.process.exec else 0)
-    rules = [(everywhere, "/"), (_READ_FILE | _WRITE_FILE, "/dev"), (write, APP), (write, "/tmp"), (write, "/dev/shm")]
+    kept = folders.persistent if policy.files.persistent else ()
+    own = [f"{APP}/{folder}" for folder in kept] if _isolated(policy) else [APP]
+    rules = [(everywhere, "/"), (_READ_FILE | _WRITE_FILE, "/dev")]
+    rules += [(write, path) for path in (*own, "/tmp", "/dev/shm")]
     return (str(filesystem), str(network), str(scoped), *(f"{access} {path}" for access, path in rules))
 
 

@@ -2,8 +2,9 @@
 
 Runs as: the supervisor and runagentctl. Pure.
 Reads from strangers: nothing.
-The default of each key is the strictest that still starts an agent of the standard library. docs/policy.md is made
-from this table; a key that is in `policy.model` and not here, or the other way round, fails a test.
+The default of each key is the strictest that still starts an agent of the standard library, but for process.spawn and
+calls.isolation: their strictest values cost time. docs/policy.md is made from this table; a key that is in
+`policy.model` and not here, or the other way round, fails a test.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from runagentd.policy.kinds import Cores, Count, Duration, Flag, GroupNames, HostFolders, Kind, OneOf, Size
-from runagentd.policy.model import NetworkMode, Policy, Runtime, Spawn
+from runagentd.policy.model import CallIsolation, NetworkMode, Policy, Runtime, Spawn
 
 T = TypeVar("T")
 
@@ -123,7 +124,7 @@ KEYS: tuple[Key[Any], ...] = (
         Spawn.FORK,
         'How an instance\'s process is made: a fork of a warm interpreter ("fork"), which takes milliseconds and has '
         'the address layout and hash seed of all others, or a fresh interpreter ("exec"), which has its own and takes '
-        "a tenth of a second. The one default that is not the strictest value.",
+        "a tenth of a second.",
         "execve(2), PYTHONHASHSEED",
     ),
     _row(
@@ -176,6 +177,15 @@ KEYS: tuple[Key[Any], ...] = (
         (),
         "Groups of policies/syscalls.toml that are allowed beyond those that are always on; all else is refused.",
         "seccomp(2)",
+    ),
+    _row(
+        "calls.isolation",
+        OneOf((CallIsolation.CALL, CallIsolation.INSTANCE), hint='"principal" is not built yet'),
+        CallIsolation.INSTANCE,
+        'What calls share: the process of their instance ("instance"), or nothing ("call"): each runs in a fork of the '
+        "process that has imported the agent; after it everything is killed, and /tmp and /dev/shm are emptied. Then "
+        "/app is read-only, and calls.concurrency is 1.",
+        "fork(2), the runner",
     ),
     _row(
         "calls.concurrency",
@@ -260,7 +270,7 @@ KEYS: tuple[Key[Any], ...] = (
 BY_NAME: dict[str, Key[Any]] = {key.name: key for key in KEYS}
 TABLES: tuple[str, ...] = tuple(dict.fromkeys(key.table for key in KEYS))
 
-NOT_BUILT_TABLES: tuple[str, ...] = ("secrets", "audit", "scaling", "isolation")
+NOT_BUILT_TABLES: tuple[str, ...] = ("secrets", "audit", "scaling")
 """Tables of the design that no version has yet: each key in them is refused by name."""
 
 NOT_BUILT_KEYS: dict[str, str] = {

@@ -30,6 +30,15 @@ class Spawn(enum.StrEnum):
     """a fork of the zygote"""
 
 
+class CallIsolation(enum.StrEnum):
+    """What the calls of one agent share."""
+
+    CALL = "call"
+    """nothing: each runs in a process of its own, forked after the import"""
+    INSTANCE = "instance"
+    """the process, as long as the instance lives"""
+
+
 class NetworkMode(enum.StrEnum):
     NONE = "none"
 
@@ -81,6 +90,7 @@ class SyscallsPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallsPolicy:
+    isolation: CallIsolation
     concurrency: int
     queue: int
     deadline: int

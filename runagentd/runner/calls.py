@@ -22,7 +22,7 @@ from runagentd.runner.entrypoints import Target
 from runagentd.runner.handover import Limits
 from runagentd.runner.parameters import WrongArgument
 from runagentd.runner.values import Unserialisable
-from runagentd.wire.channel import FRAME_BYTES_MAX, CallErrorKind, Frame, RawFrame, pack
+from runagentd.wire.channel import FRAME_BYTES_MAX, CallErrorKind, EndCause, Frame, RawFrame, pack
 
 _RESULT_BYTES_MAX = FRAME_BYTES_MAX - 64 * 1024
 _POINTER_BYTES_MAX = 2048
@@ -273,6 +273,17 @@ def _write_to_log(text: bytes) -> None:
 
 def cancelled_frame(call: Call) -> bytes:
     return _error(call, CallErrorKind.CANCELLED, "the call was cancelled")
+
+
+def cancelled_number(number: int) -> bytes:
+    """The same for a call that only its number is known of."""
+    return pack(Frame.ERROR, number, b'{"kind":"cancelled","message":"the call was cancelled"}')
+
+
+def died_frame(number: int, cause: EndCause, message: str) -> bytes:
+    """The closing frame of a call whose own process has ended."""
+    text = failure.json_text(message, failure.MESSAGE_BYTES_MAX)
+    return pack(Frame.ERROR, number, b'{"kind":"died","cause":"%s","message":%s}' % (cause.value.encode(), text))
 
 
 def not_single(value: Any) -> NotSingle:

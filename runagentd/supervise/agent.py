@@ -19,7 +19,7 @@ from runagentd.log import Log
 from runagentd.names import InstanceId
 from runagentd.plan.build import AgentFolders, Identity
 from runagentd.plan.model import SandboxPlan
-from runagentd.policy.model import Policy
+from runagentd.policy.model import CallIsolation, Policy
 from runagentd.supervise import lifecycle, spawn
 from runagentd.supervise.lifecycle import Event, State
 from runagentd.supervise.mounts import AgentSources, MountMaker
@@ -194,6 +194,7 @@ class Agent:
                 result_bytes=calls.result_bytes,
                 cancel_grace_ms=calls.cancel_grace,
                 traceback=calls.traceback,
+                isolated=calls.isolation is CallIsolation.CALL,
             )
             mounts = self.around.mounts.make(plan.mounts, sources)
             spare = await taken.spare()

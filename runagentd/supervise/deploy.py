@@ -19,6 +19,7 @@ from runagentd.policy.model import Policy
 from runagentd.supervise import snapshot
 from runagentd.supervise.agent import Agent, FirstStart
 from runagentd.supervise.load import load
+from runagentd.supervise.sharing import check_sharing
 from runagentd.supervise.store import Deployment, Store
 from runagentd.wire import admin
 from runagentd.wire.manifest import LoadProblem, Manifest
@@ -90,6 +91,7 @@ class Deployer:
         deployment = Deployment(manifest=manifest, version=taken.digest, policy=spec)
         self._store.adopt(path, deployment, origin)
         try:
+            check_sharing(manifest, policy)
             self._try_plan(policy)
         except ConfigurationError as error:
             self._store.forget(manifest.agent_id)

@@ -27,7 +27,7 @@ from runagentd.plan.seccomp import SyscallFilter, filter_for, reaper_filter
 from runagentd.plan.syscalls import SyscallTable
 from runagentd.policy.digest import policy_digest
 from runagentd.policy.files import find
-from runagentd.policy.model import Policy
+from runagentd.policy.model import CallIsolation, Policy
 from runagentd.state import StateDirectory
 from runagentd.supervise import code, host_folders, libseccomp, snapshot
 from runagentd.supervise.admin_server import AdminServer
@@ -38,6 +38,7 @@ from runagentd.supervise.gateway_link import GatewayLink, connect
 from runagentd.supervise.lifecycle import State
 from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
+from runagentd.supervise.sharing import check_sharing
 from runagentd.supervise.spawn import new_channel
 from runagentd.supervise.store import Deployment, Store
 from runagentd.supervise.trust_teller import TrustTeller
@@ -309,6 +310,7 @@ class Supervisor:
                     traceback=calls.traceback,
                     log_line_bytes=calls.log_line_bytes,
                     log_bytes_per_minute=calls.log_bytes_per_minute,
+                    one_by_one=calls.isolation is CallIsolation.CALL,
                 ),
             )
         )
@@ -415,6 +417,7 @@ class Supervisor:
     def _restore(self, deployment: Deployment) -> None:
         try:
             policy = find(deployment.policy)
+            check_sharing(deployment.manifest, policy)
             self._serve(deployment, policy).start()
         except (ConfigurationError, HostError, OSError) as error:
             self._log.error("an agent is not served again", agent=deployment.manifest.agent_id, reason=error)

@@ -60,6 +60,8 @@ class CallLimits:
     traceback: bool
     log_line_bytes: int
     log_bytes_per_minute: int
+    one_by_one: bool
+    """no call is sent before the one before it has stopped: each has a process of its own"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

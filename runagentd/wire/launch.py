@@ -102,6 +102,7 @@ class Job:
     result_bytes: int
     cancel_grace_ms: int
     traceback: bool
+    isolated: bool
 
 
 EXIT = struct.Struct("!4sBxHiQQQ28x")

@@ -15,7 +15,7 @@ from runagentd.plan.model import MountKind, SandboxPlan, tokens
 from runagentd.plan.seccomp import filter_for
 from runagentd.plan.syscalls import shipped_table
 from runagentd.policy.files import find, shipped_names
-from runagentd.policy.model import HostFolder, Policy, Spawn
+from runagentd.policy.model import CallIsolation, HostFolder, Policy, Spawn
 from tests.plan.facts import DEBIAN
 
 GOLDEN = Path(__file__).resolve().parents[1] / "plans"
@@ -50,6 +50,31 @@ def test_the_sandbox_of_a_fresh_interpreter_is_the_one_that_was_reviewed() -> No
     if os.environ.get("RUNAGENTD_WRITE_GOLDEN") == "1":
         path.write_text(text)
     assert text == path.read_text()
+
+
+def isolated(policy: Policy) -> Policy:
+    return dataclasses.replace(policy, calls=dataclasses.replace(policy.calls, isolation=CallIsolation.CALL))
+
+
+def test_the_sandbox_of_calls_that_share_nothing_is_the_one_that_was_reviewed() -> None:
+    """That of base, with a read-only /app."""
+    plan = plan_of(isolated(find("base")))
+    text = "\n".join(lines(spare_steps(DEBIAN, in_advance=True), neutral_mounts(DEBIAN), plan)) + "\n"
+    path = GOLDEN / "base-call.txt"
+    if os.environ.get("RUNAGENTD_WRITE_GOLDEN") == "1":
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_where_calls_share_nothing_an_agent_writes_into_what_is_emptied_and_what_is_kept() -> None:
+    """/app is read-only twice, by its mount and by Landlock; persistent folders are what they are for."""
+    folders = AgentFolders(environments=(), persistent=("chat_storage",), absent=frozenset())
+    plan = plan_of(isolated(find("persistent")), folders)
+    mounts = {mount.target: mount for mount in plan.mounts}
+    assert (mounts["/app"].read_only, mounts["/app/chat_storage"].read_only) == (True, False)
+    rules = next(step for step in plan.steps if step.verb == "landlock").arguments[3:]
+    assert [rule.split(" ")[1] for rule in rules] == ["/", "/dev", "/app/chat_storage", "/tmp", "/dev/shm"]
+    assert dict(plan.expected.mounts)["/app"] == "ro,nosuid,nodev,noexec"
 
 
 def test_what_an_exec_would_undo_or_need_comes_after_it() -> None:

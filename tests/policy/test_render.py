@@ -31,8 +31,8 @@ def test_what_a_policy_grants_beyond_the_default() -> None:
 def test_the_summary_marks_what_is_wider() -> None:
     """One line a key, in columns."""
     lines = summary(find("persistent")).splitlines()
-    assert lines[2] == "+ files.persistent            true      policies/persistent.toml"
-    assert lines[3] == '  files.app_size              "64MiB"   default'
+    assert lines[2] == "+ files.persistent            true        policies/persistent.toml"
+    assert lines[3] == '  files.app_size              "64MiB"     default'
     assert len(lines) == len(KEYS)
 
 
