@@ -51,6 +51,7 @@ LIMITS = control.CallLimits(
     log_line_bytes=1024,
     log_bytes_per_minute=64 * 1024,
     history_contents=False,
+    one_by_one=False,
 )
 
 
@@ -214,6 +215,7 @@ class FakeSupervisor:
         version: str = "d" * 64,
         scaling: control.Scaling = control.Scaling(),  # noqa: B008  (it cannot change)
         generation: int = 0,
+        timeout_ms: int | None = None,
     ) -> None:
         self._limits[agent] = limits
         manifest = Manifest(
@@ -222,7 +224,9 @@ class FakeSupervisor:
             description="says it again",
             framework="default",
             version="1.2.3",
-            entrypoints=tuple(Entrypoint(tag=tag, file="main.py", module="run", cache=cache) for tag in tags),
+            entrypoints=tuple(
+                Entrypoint(tag=tag, file="main.py", module="run", cache=cache, timeout_ms=timeout_ms) for tag in tags
+            ),
             environment=(),
             persistent_folders=(),
             import_paths=(),
@@ -449,10 +453,11 @@ class Gateway:
         limits: control.CallLimits = LIMITS,
         streams: bool = False,
         cache: Caching | None = None,
+        timeout_ms: int | None = None,
     ) -> FakeRunner:
         """One agent, "echo", with one instance that is ready."""
         tags = tags or ("say",)
-        self.supervisor.serve(tags=tags, limits=limits, cache=cache)
+        self.supervisor.serve(tags=tags, limits=limits, cache=cache, timeout_ms=timeout_ms)
         runner = self.supervisor.offer()
         runner.ready(*tags, streams=streams)
         said = self.supervisor.receive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runagentd.policy.model import (
+    CallIsolation,
     CallsPolicy,
     FilesPolicy,
     History,
@@ -13,6 +14,7 @@ from runagentd.policy.model import (
     ResourcesPolicy,
     Runtime,
     ScalingPolicy,
+    Spawn,
     SyscallsPolicy,
 )
 
@@ -31,10 +33,11 @@ def some_policy(*, exec: bool = False, groups: tuple[str, ...] = ()) -> Policy:
             shm_size=1 << 24,
             shm_inodes=256,
         ),
-        process=ProcessPolicy(exec=exec, nofile=256, fsize=1 << 26),
+        process=ProcessPolicy(exec=exec, spawn=Spawn.FORK, nofile=256, fsize=1 << 26),
         resources=ResourcesPolicy(memory_max=1 << 28, pids_max=64, cpu_max=1.0, cpu_weight=100),
         syscalls=SyscallsPolicy(groups=groups),
         calls=CallsPolicy(
+            isolation=CallIsolation.INSTANCE,
             concurrency=1,
             queue=16,
             deadline=300_000,

@@ -79,6 +79,11 @@ class Agent:
         """What its configuration calls it."""
         return self.manifest.agent_name
 
+    def deadline_ms(self, tag: str) -> int:
+        """How long a call of this entrypoint may take: what the policy says, or its author where that is less."""
+        limit, own = self.limits.deadline_ms, self.entrypoints[tag].timeout_ms
+        return limit if own is None else min(limit, own)
+
     def state(self) -> str:
         """For people: ready, starting, asleep (a call wakes it), or unavailable."""
         if any(instance.phase is Phase.READY for instance in self._ready):

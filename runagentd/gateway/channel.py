@@ -18,7 +18,7 @@ from runagentd.errors import ErrorKind, Refusal
 from runagentd.gateway.calls import CHUNKS_FIRST, Call, Mode, State
 from runagentd.gateway.values import Value, result_fault
 from runagentd.wire import channel as wire
-from runagentd.wire.channel import CallErrorKind, ChannelError, Frame, RawFrame, ValueType
+from runagentd.wire.channel import CallErrorKind, ChannelError, EndCause, Frame, RawFrame, ValueType
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ class _ErrorHeader(msgspec.Struct):
     type: str | None = None
     pointer: str | None = None
     hint: str | None = None
+    cause: EndCause | None = None
 
 
 _HELLO = msgspec.json.Decoder(_Hello)
@@ -61,6 +62,7 @@ _ERROR_KINDS: dict[CallErrorKind, ErrorKind] = {
     CallErrorKind.TOO_LARGE: errors.RESULT_TOO_LARGE,
     CallErrorKind.STREAMS: errors.STREAMS,
     CallErrorKind.UNKNOWN_TAG: errors.NOT_FOUND,
+    CallErrorKind.DIED: errors.INSTANCE_DIED,
 }
 
 
@@ -156,12 +158,13 @@ class Channel(asyncio.Protocol):
         streaming = asked.mode is Mode.STREAM
         credits = CHUNKS_FIRST if streaming else 0
         extra = f',"traceparent":"{asked.traceparent}"' if asked.traceparent else ""
-        header = b'{"tag":%b,"mode":"%b","deadline_ms":%d,"credits":%d,"principal":"%b"%b}' % (
+        header = b'{"tag":%b,"mode":"%b","deadline_ms":%d,"credits":%d,"principal":"%b","request_id":"%b"%b}' % (
             _STRING.encode(asked.tag),
             b"stream" if streaming else b"single",
             max(1, int((asked.deadline - now) * 1000)),
             credits,
             asked.principal.encode("ascii"),
+            asked.request_id.encode("ascii"),
             extra.encode("ascii"),
         )
         self._write(wire.pack(Frame.CALL, number, header, asked.arguments))
@@ -253,6 +256,7 @@ class Channel(asyncio.Protocol):
                 hint=header.hint,
                 pointer=header.pointer,
                 exception_type=header.type,
+                cause=header.cause.value if header.cause is not None else None,
                 traceback=frame.body.decode("utf-8", "replace") if self._traceback and frame.body else None,
             )
         )

@@ -109,6 +109,8 @@ class Instance:
             return False
         limits = self._limits
         ahead = len(self.channel.open_calls) - limits.concurrency
+        if limits.one_by_one:
+            return ahead < 0
         return ahead < 0 or (ahead < AHEAD_MAX and ahead < limits.queue and self._service_seconds < SHORT_SECONDS)
 
     @property

@@ -112,7 +112,7 @@ def _operation(offer: Offer, described: EntrypointDescription | None) -> dict[st
         "x-runagentd-limits": {
             "concurrency": agent.limits.concurrency,
             "queue": agent.limits.queue,
-            "deadline_seconds": agent.limits.deadline_ms / 1000,
+            "deadline_seconds": agent.deadline_ms(entrypoint.tag) / 1000,
             "request_bytes": agent.limits.request_bytes,
             "result_bytes": agent.limits.result_bytes,
             "rules": [_rule(rule) for rule in offer.rules],
@@ -318,7 +318,7 @@ _HEADERS = [
     ),
     _header(
         "Runagent-Timeout",
-        "an earlier deadline than the agent's",
+        "an earlier deadline than the entrypoint's",
         {"type": "string", "pattern": "^[0-9]{1,9}(ms|s|m)$"},
     ),
 ]

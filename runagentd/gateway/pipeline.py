@@ -221,7 +221,7 @@ class Pipeline:
         running.hold = self._limits.tag(agent.id, agent.name, tag, running.hold, running.headers, request.door)
 
     async def decode(self, request: Request, agent: Agent, running: Running) -> Asked:
-        """The body, read and checked to be arguments; the deadline, which a caller can only bring nearer."""
+        """The body, read and checked to be arguments; of policy, entrypoint and caller the nearest deadline."""
         if request.declared_bytes is not None and request.declared_bytes > agent.limits.request_bytes:
             raise Refusal(
                 errors.TOO_LARGE,
@@ -234,7 +234,7 @@ class Pipeline:
             raise Refusal(errors.NOT_FOUND, f"entrypoint {decoded.tag!r} not found in agent {agent.name!r}")
         if decoded.refusal is not None:
             raise decoded.refusal
-        limit = agent.limits.deadline_ms
+        limit = agent.deadline_ms(decoded.tag)
         deadline_ms = limit if decoded.timeout_ms is None else min(limit, decoded.timeout_ms)
         return Asked(
             request_id=request.id,

@@ -2,39 +2,35 @@
 
 Runs as: root, then the instance's uid; one thread, all signals blocked until the filter is loaded.
 Reads from strangers: nothing; what it reads comes from the supervisor.
-Fails closed: a step that is refused is reported by name and errno, and the process ends before any agent code.
+Fails closed: see `progress`.
 """
 
 from __future__ import annotations
 
-import array
-import gc
 import os
 import socket
 import time
 from typing import NoReturn
 
 from runagentd import kernel
-from runagentd.launch import reaper, steps
-from runagentd.runner import main as runner
+from runagentd.launch import gate, reaper, steps
+from runagentd.launch.progress import REFUSED_STATUS, Progress
 from runagentd.runner import rehearsal
-from runagentd.runner.handover import Handover, Limits
 from runagentd.wire import launch as wire
 from runagentd.wire import record
 
-_REFUSED_STATUS = 70
 _DESCRIPTORS_MAX = 128
 
 
 def run(launch: steps.Launch) -> NoReturn:
     """All of an instance's life: the spare's steps, the wait for an assignment, the rest. Never returns."""
     try:
-        progress = _Progress(launch)
+        progress = SpareProgress(launch)
         progress.carry_out(steps.parse(launch.read("steps")))
-        launch.mounts = _receive(launch, wire.ASSIGN, wire.ASSIGN_DESCRIPTORS)
+        launch.mounts = _receive(launch)
         progress.carry_out(steps.parse(launch.read("steps")))
     except BaseException:  # noqa: BLE001  (nothing may unwind into the zygote's loop, which is below us on the stack)
-        os._exit(_REFUSED_STATUS)
+        os._exit(REFUSED_STATUS)
     os._exit(0)
 
 
@@ -42,53 +38,25 @@ class ReaperUnfit(Exception):
     """Pid 1 could not give up its privileges."""
 
 
-class _Progress:
-    """Carries out steps and remembers how long each took."""
+class SpareProgress(Progress):
+    """The progress of a fork of the zygote's."""
 
     def __init__(self, launch: steps.Launch) -> None:
-        self._launch = launch
-        self._done: list[wire.StepReport] = []
+        super().__init__(launch)
         self._confined = -1
         """where the reaper says that it has given up everything; -1 once it has"""
-
-    def carry_out(self, todo: list[list[str]]) -> None:
-        verb = ""
-        try:
-            for verb, *arguments in todo:
-                before = time.monotonic_ns()
-                if verb == "gate":
-                    self._pass_gate()
-                elif verb == "reaper":
-                    self._split(*arguments)
-                elif verb == "wait-for-reaper":
-                    self._wait_for_reaper()
-                elif verb == "rehearse":
-                    rehearsal.rehearse()
-                elif verb == "stand-by":
-                    self.report(wire.Stage.SPARE)
-                else:
-                    steps.STEPS[verb](self._launch, *arguments)
-                self._done.append(wire.StepReport(verb=verb, nanoseconds=time.monotonic_ns() - before))
-        except Exception as error:  # noqa: BLE001  (whatever goes wrong ends the launch, with its reason)
-            number = getattr(error, "errno", None) or 0
-            text = f"{type(error).__name__}: {error}"[:500]
-            self.report(wire.Stage.REFUSED, verb=verb, errno=number, message=text)
-            os._exit(_REFUSED_STATUS)
-
-    def report(self, stage: wire.Stage, *, verb: str = "", errno: int = 0, message: str = "") -> None:
-        report = wire.LaunchReport(stage=stage, steps=tuple(self._done), verb=verb, errno=errno, message=message)
-        returned, self._launch.returned = self._launch.returned, []
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", returned))] if returned else []
-        with socket.socket(fileno=os.dup(self._launch.descriptors["socket"])) as connection:
-            connection.sendmsg([record.encode(report)], rights)
-        for descriptor in returned:
-            os.close(descriptor)
-        if stage is wire.Stage.SPARE:
-            self._done.clear()
+        self.own = {
+            "reaper": self._split,
+            "wait-for-reaper": self._wait_for_reaper,
+            "rehearse": self._rehearse,
+            "stand-by": self._stand_by,
+            "exec": self._exec,
+            "gate": self._pass_gate,
+        }
 
     def _split(self, agent_uid: str, last_capability: str) -> None:
         """Become two: the reaper, pid 1, which gives up all privileges now, and the runner, which goes on here."""
-        launch = self._launch
+        launch = self.launch
         confined, tell = os.pipe()
         pid = os.fork()
         if pid:
@@ -103,7 +71,7 @@ class _Progress:
                     tell_confined=tell,
                 )
             finally:
-                os._exit(_REFUSED_STATUS)
+                os._exit(REFUSED_STATUS)
         kernel.set_process_name("runner")
         os.close(tell)
         self._confined = confined
@@ -119,36 +87,33 @@ class _Progress:
         os.close(self._confined)
         self._confined = -1
 
+    def _rehearse(self) -> None:
+        rehearsal.rehearse()
+
+    def _stand_by(self) -> None:
+        self.report(wire.Stage.SPARE)
+
+    def _exec(self, program: str, *arguments: str) -> NoReturn:
+        """Become a fresh interpreter that goes on with the steps of `then` (launch.fresh). Returns to nobody."""
+        began = wire.StepReport(verb="exec", nanoseconds=time.monotonic_ns())
+        done = wire.LaunchReport(stage=wire.Stage.GATE, steps=(*self.done, began), verb="", errno=0, message="")
+        memory = kernel.sealed_memfd("done", record.encode(done))
+        os.dup2(memory, wire.DONE_DESCRIPTOR)  # before another one takes that number
+        for number in (*steps.NUMBERED, *steps.FRESH):
+            os.set_inheritable(number, True)
+        descriptor = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
+        # By descriptor, so that what was opened is what runs (execveat(2), by fexecve(3)). An empty environment.
+        os.execve(descriptor, [program, *arguments], {})
+
     def _pass_gate(self) -> NoReturn:
-        launch = self._launch
-        self.report(wire.Stage.GATE)
-        gate = socket.socket(fileno=launch.take("socket"))
-        # While the supervisor looks: none of it runs a line of the agent's.
-        job = record.decode(wire.Job, launch.read("job"), bytes_max=wire.JOB_BYTES_MAX)
-        handover = Handover(
-            channel_fd=launch.take("channel"),
-            supply_fd=launch.take("supply"),
-            ready_fd=launch.take("ready"),
-            manifest=job.manifest,
-            limits=Limits(
-                concurrency=job.concurrency,
-                result_bytes=job.result_bytes,
-                cancel_grace_ms=job.cancel_grace_ms,
-                traceback=job.traceback,
-            ),
-            app_path="/app",
-        )
-        prepared = runner.prepare(handover)
-        if gate.recv(16) != wire.OPEN:
-            os._exit(_REFUSED_STATUS)
-        gate.close()
-        gc.enable()
-        runner.run(prepared)
-        os._exit(0)
+        gate.pass_gate(self)
 
 
-def _receive(launch: steps.Launch, expected: bytes, names: tuple[str, ...]) -> list[int]:
-    """Wait for a message of the supervisor's; its first descriptors get `names`, the others are given back."""
+_ASSIGNMENTS = {wire.ASSIGN: wire.ASSIGN_DESCRIPTORS, wire.ASSIGN_FRESH: wire.ASSIGN_FRESH_DESCRIPTORS}
+
+
+def _receive(launch: steps.Launch) -> list[int]:
+    """Wait for an assignment; its first descriptors get their names, the others are given back."""
     with socket.socket(fileno=os.dup(launch.descriptors["socket"])) as connection:
         message, ancillary, flags, _ = connection.recvmsg(
             64, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
@@ -156,7 +121,8 @@ def _receive(launch: steps.Launch, expected: bytes, names: tuple[str, ...]) -> l
     descriptors = kernel.received_descriptors(ancillary)
     if not message:
         os._exit(0)  # the supervisor has no use for this spare, or is gone
-    if message != expected or flags & socket.MSG_CTRUNC or len(descriptors) < len(names):
-        os._exit(_REFUSED_STATUS)
+    names = _ASSIGNMENTS.get(message)
+    if names is None or flags & socket.MSG_CTRUNC or len(descriptors) < len(names):
+        os._exit(REFUSED_STATUS)
     launch.descriptors.update(zip(names, descriptors[: len(names)], strict=True))
     return descriptors[len(names) :]

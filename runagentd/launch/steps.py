@@ -2,8 +2,8 @@
 
 Runs as: root in a fresh process of the zygote's, for some milliseconds; from `identity` on as the instance's uid.
 Reads from strangers: nothing. The steps come from the supervisor on a sealed descriptor.
-Imports the standard library and runagentd.kernel only. Decides nothing: a choice belongs in plan/build.py, where it can
-be tested without root. Any OSError ends the launch: there is no "warn and continue" here.
+Imports the standard library, runagentd.kernel and numbers of runagentd.wire only. Decides nothing: a choice belongs in
+plan/build.py, where it can be tested without root. Any OSError ends the launch: no "warn and continue" here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import os
 import random
 import resource
 import signal
-import ssl
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runagentd import kernel
+from runagentd.wire import launch as wire
 
 NEW_ROOT = "/new"
 """An empty folder of the base jail; the instance's root is put together here."""
@@ -233,20 +233,24 @@ def not_dumpable(launch: Launch) -> None:
 
 STANDARD = {0: "stdin", 1: "stdout", 2: "stderr"}
 NUMBERED = {3: "channel", 4: "supply", 5: "ready", 6: "job", 7: "socket", 8: "filter"}
-"""Where each descriptor of a launch ends up; nothing else may be open."""
+"""Where each descriptor of a launch ends up; nothing else may be open when the runner stands at its gate."""
+FRESH = {wire.CODE_DESCRIPTOR: "code", wire.THEN_DESCRIPTOR: "then", wire.DONE_DESCRIPTOR: "done"}
+"""And those that a fresh interpreter has besides, until it has read them."""
 
 _HIGH = 64
 
 
-def descriptors(launch: Launch) -> None:
+def descriptors(launch: Launch, *more: str) -> None:
     """Put the descriptors where they belong, close all others, and look whether that is true.
+
+    `more` names those of FRESH that are there already.
 
     As late as possible: an inherited directory would lead to the host through /proc/self/fd (CVE-2024-21626).
     """
     import fcntl
 
     launch.descriptors["stdin"] = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    places = {**STANDARD, **NUMBERED}
+    places = {**STANDARD, **NUMBERED, **{number: name for number, name in FRESH.items() if name in more}}
     high = {}
     for number, name in places.items():
         high[number] = fcntl.fcntl(launch.take(name), fcntl.F_DUPFD_CLOEXEC, _HIGH)
@@ -270,6 +274,11 @@ def check_descriptors(expected: set[int]) -> None:
         raise DescriptorSurprise(errno.EBADF, f"open descriptors {sorted(found)}, expected {sorted(expected)}")
 
 
+def check_open(launch: Launch) -> None:
+    """The look again, in an interpreter that was exec'd: it may have opened files of its own."""
+    check_descriptors({*STANDARD, *NUMBERED})
+
+
 def _is_open(descriptor: int) -> bool:
     try:
         os.fstat(descriptor)
@@ -283,6 +292,9 @@ def _is_open(descriptor: int) -> bool:
 
 def reseed(launch: Launch) -> None:
     # Instances are forks of one zygote: without this they would share their random numbers (measured).
+    # Imported here, where the zygote has it already: a fresh interpreter has no use for it, and 12 ms to lose.
+    import ssl
+
     ssl.RAND_add(os.urandom(48), 48.0)
     random.seed()
 
@@ -336,8 +348,9 @@ STEPS: dict[str, Function] = {
     "no-new-privs": no_new_privs,
     "not-dumpable": not_dumpable,
     "descriptors": descriptors,
+    "check-descriptors": check_open,
     "reseed": reseed,
     "landlock": landlock,
     "seccomp": seccomp,
 }
-"""All verbs but `reaper`, `wait-for-reaper`, `rehearse`, `stand-by` and `gate`, which are launch.spare's business."""
+"""All verbs but `reaper`, `wait-for-reaper`, `rehearse`, `stand-by`, `exec` and `gate`: launch.spare, launch.fresh."""

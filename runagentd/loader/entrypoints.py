@@ -6,25 +6,28 @@ Reads from strangers: all of it. Nothing is imported: whether the function exist
 
 from __future__ import annotations
 
+import decimal
 import keyword
 import posixpath
+import re
 
 from runagentd.loader import caching
 from runagentd.loader.findings import Findings, key_path, shown, similar
 from runagentd.loader.folder import Folder
-from runagentd.loader.tree import Tree
+from runagentd.loader.tree import Number, Tree
 from runagentd.names import NAME_MAX
-from runagentd.wire.manifest import ENTRYPOINTS_MAX, Entrypoint, Extraction, check_relative
+from runagentd.wire.manifest import ENTRYPOINTS_MAX, TIMEOUT_MS_MAX, Entrypoint, Extraction, check_relative
 
 EXAMPLE = '{"file": "main.py", "module": "run", "tag": "main"}'
 EXAMPLE_FILE = f'{{"agent_name": "my-agent", "agent_architecture": {{"entrypoints": [{EXAMPLE}]}}}}'
 
-_KEYS = frozenset({"file", "module", "tag", "extractor", "description", "cache"})
+_KEYS = frozenset({"file", "module", "tag", "extractor", "description", "cache", "timeout_seconds"})
 _OTHER_KINDS = frozenset({"webhook_url", "method", "timeout"})
 _OLD_TYPES = ("generic", "generic_stream")
 _EXTRACTIONS_MAX = 64
 _TEXT_MAX = 1000
 _STREAM = "_stream"
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 def read(file: str, tree: dict[str, Tree], folder: Folder, findings: Findings) -> tuple[Entrypoint, ...]:
@@ -89,13 +92,14 @@ def _entrypoint(where: str, item: Tree, folder: Folder, findings: Findings) -> E
     before = len(findings.problems)
     for key in item:
         meant = similar(key, _KEYS - item.keys()) if key not in _KEYS | _OTHER_KINDS | {"type"} else None
-        if meant in ("extractor", "description", "cache"):
+        if meant in ("extractor", "description", "cache", "timeout_seconds"):
             findings.hint(f"{where}.{key_path(key)}", f'ignored: no such key; did you mean "{meant}"?')
     source = _file(where, item, folder, findings)
     function = _function(where, item, findings)
     tag = _tag(where, item, findings)
     extractor = _extractor(where, item.get("extractor"), findings)
     cache = caching.read(where, item.get("cache"), findings)
+    timeout_ms = _timeout(where, item.get("timeout_seconds"), findings)
     description = item.get("description")
     if len(findings.problems) > before:
         return None
@@ -112,6 +116,7 @@ def _entrypoint(where: str, item: Tree, folder: Folder, findings: Findings) -> E
         extractor=extractor,
         description=_clean(description) if isinstance(description, str) else "",
         cache=cache,
+        timeout_ms=timeout_ms,
     )
 
 
@@ -210,6 +215,22 @@ def _extractor(where: str, value: Tree, findings: Findings) -> tuple[Extraction,
         else:
             found.append(Extraction(name=name, path=path))
     return tuple(found)
+
+
+def _timeout(where: str, value: Tree, findings: Findings) -> int | None:
+    """In milliseconds; what is shorter than one is one."""
+    if value is None:
+        return None
+    if isinstance(value, Number) and _SECONDS.fullmatch(value):
+        milliseconds = decimal.Decimal(value) * 1000
+        if 0 < milliseconds <= TIMEOUT_MS_MAX:
+            return max(1, round(milliseconds))
+    findings.problem(
+        f"{where}.timeout_seconds",
+        f"{shown(value)} is not a number of seconds above 0 and up to {TIMEOUT_MS_MAX // 1000}",
+        'write for example "timeout_seconds": 30',
+    )
+    return None
 
 
 def _clean(text: str) -> str:

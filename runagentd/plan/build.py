@@ -24,7 +24,8 @@ from runagentd.plan.model import (
     Verb,
 )
 from runagentd.plan.seccomp import SyscallFilter
-from runagentd.policy.model import Policy, Runtime
+from runagentd.policy.model import CallIsolation, Policy, Runtime, Spawn
+from runagentd.wire import launch as wire
 
 _MIB = 1024 * 1024
 _ROOT_INODES = 512
@@ -105,7 +106,8 @@ def build(
         *_root_steps(policy, identity, () if not begun else own),
         *_limit_steps(policy),
         *_identity_steps(facts),
-        *_runner_steps(policy, facts),
+        *_process_steps(policy, facts),
+        *_runner_steps(policy, facts, folders),
     )
     return SandboxPlan(
         steps=steps,
@@ -117,7 +119,7 @@ def build(
             cpu_weight=policy.resources.cpu_weight,
         ),
         filter=filter,
-        expected=_expectation(policy, identity, mounts),
+        expected=_expectation(policy, facts, identity, mounts),
     )
 
 
@@ -149,7 +151,8 @@ def _mounts(policy: Policy, facts: HostFacts, folders: AgentFolders) -> tuple[Mo
         kind=MountKind.APP,
         source=".",
         target=APP,
-        read_only=False,
+        # What a call writes over a file of the agent's could not be taken back from inside.
+        read_only=_isolated(policy),
         noexec=True,
         size=policy.files.app_size,
         inodes=policy.files.app_inodes,
@@ -172,6 +175,10 @@ _DEVICES = Mount(kind=MountKind.DEVICES, source="", target="/dev", read_only=Tru
 
 def _host_mount(path: str) -> Mount:
     return Mount(kind=MountKind.HOST, source=path, target=path, read_only=True, noexec=False)
+
+
+def _isolated(policy: Policy) -> bool:
+    return policy.calls.isolation is CallIsolation.CALL
 
 
 def _is_below(path: str, folder: str) -> bool:
@@ -275,24 +282,46 @@ def _identity_steps(facts: HostFacts) -> list[Step]:
         Step(verb=Verb.CAPABILITIES, arguments=(str(facts.last_capability),)),
         Step(verb=Verb.NO_NEW_PRIVS),
         Step(verb=Verb.NOT_DUMPABLE),
-        Step(verb=Verb.DESCRIPTORS),
     ]
 
 
-def _runner_steps(policy: Policy, facts: HostFacts) -> list[Step]:
+def _process_steps(policy: Policy, facts: HostFacts) -> list[Step]:
+    if policy.process.spawn is Spawn.FORK:
+        return [Step(verb=Verb.DESCRIPTORS)]
+    origin = "process.spawn"
     return [
-        Step(verb=Verb.LANDLOCK, arguments=_landlock(policy, facts), origin="files, process.exec, network.mode"),
+        Step(verb=Verb.DESCRIPTORS, arguments=("code", "then"), origin=origin),
+        # Before Landlock and the filter, which then need not allow it to anybody.
+        Step(verb=Verb.EXEC, arguments=_command(facts), origin=origin),
+        # execve(2) makes a process dumpable again.
+        Step(verb=Verb.NOT_DUMPABLE, origin=origin),
+        Step(verb=Verb.CHECK_DESCRIPTORS, origin=origin),
+    ]
+
+
+def _command(facts: HostFacts) -> tuple[str, ...]:
+    return (facts.interpreter, *wire.FRESH_ARGUMENTS)
+
+
+def _runner_steps(policy: Policy, facts: HostFacts, folders: AgentFolders) -> list[Step]:
+    return [
+        Step(
+            verb=Verb.LANDLOCK, arguments=_landlock(policy, facts, folders), origin="files, process.exec, network.mode"
+        ),
         Step(verb=Verb.SECCOMP, origin="syscalls.groups, process.exec, network.mode"),
         Step(verb=Verb.GATE),
     ]
 
 
-def _landlock(policy: Policy, facts: HostFacts) -> tuple[str, ...]:
+def _landlock(policy: Policy, facts: HostFacts, folders: AgentFolders) -> tuple[str, ...]:
     filesystem, network, scoped = landlock.handled(facts.landlock_abi)
     read = _READ_FILE | _READ_DIR
     write = filesystem & ~(_EXECUTE | _MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV)
     everywhere = read | (_EXECUTE if policy.process.exec else 0)
-    rules = [(everywhere, "/"), (_READ_FILE | _WRITE_FILE, "/dev"), (write, APP), (write, "/tmp"), (write, "/dev/shm")]
+    kept = folders.persistent if policy.files.persistent else ()
+    own = [f"{APP}/{folder}" for folder in kept] if _isolated(policy) else [APP]
+    rules = [(everywhere, "/"), (_READ_FILE | _WRITE_FILE, "/dev")]
+    rules += [(write, path) for path in (*own, "/tmp", "/dev/shm")]
     return (str(filesystem), str(network), str(scoped), *(f"{access} {path}" for access, path in rules))
 
 
@@ -314,7 +343,7 @@ def expected_status(uid: int) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _expectation(policy: Policy, identity: Identity, mounts: tuple[Mount, ...]) -> Expectation:
+def _expectation(policy: Policy, facts: HostFacts, identity: Identity, mounts: tuple[Mount, ...]) -> Expectation:
     files, owner = policy.files, f"uid={identity.uid},gid={identity.uid}"
     expected = [("/", f"ro,nosuid,nodev,noexec,size=1024k,nr_inodes={_ROOT_INODES}")]
     for mount in mounts:
@@ -332,5 +361,6 @@ def _expectation(policy: Policy, identity: Identity, mounts: tuple[Mount, ...]) 
     return Expectation(
         status=expected_status(identity.uid),
         mounts=tuple(expected),
+        command=_command(facts) if policy.process.spawn is Spawn.EXEC else (),
         limits=tuple((_NAMES_OF_LIMITS[name], str(value)) for name, value in sorted(limits.items())),
     )

@@ -39,8 +39,12 @@ def lines(spare: Iterable[Step], spare_mounts: Iterable[Mount], plan: SandboxPla
     yield "looked at from outside before any agent code runs:"
     for key, value in plan.expected.status:
         yield f"  {key}: {value or '(none)'}"
+    yield "  dumpable: no"
     for name, value in plan.expected.limits:
         yield f"  {name}: {value}"
+    if plan.expected.command:
+        yield f"  arguments: {' '.join(plan.expected.command)}"
+        yield "  address layout: not the zygote's"
     for point, options in plan.expected.mounts:
         yield f"  {point}: {options}"
 

@@ -54,6 +54,8 @@ class Verb(enum.StrEnum):
     NO_NEW_PRIVS = "no-new-privs"
     NOT_DUMPABLE = "not-dumpable"
     DESCRIPTORS = "descriptors"
+    EXEC = "exec"
+    CHECK_DESCRIPTORS = "check-descriptors"
     LANDLOCK = "landlock"
     SECCOMP = "seccomp"
     GATE = "gate"
@@ -124,6 +126,8 @@ class Expectation:
     """fields of /proc/PID/status and their exact values"""
     mounts: tuple[tuple[str, str], ...]
     """mount points, with the options that each must have, of the mount and of the file system, joined by commas"""
+    command: tuple[str, ...]
+    """the arguments of an interpreter of its own, as in /proc/PID/cmdline; () for a fork of the zygote"""
     limits: tuple[tuple[str, str], ...]
     """names as in /proc/PID/limits, and the value that is both the soft and the hard limit"""
 

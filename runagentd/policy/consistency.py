@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from runagentd.errors import Problem
 from runagentd.policy.keys import BY_NAME, MIB, value_of
-from runagentd.policy.model import Policy
+from runagentd.policy.model import CallIsolation, Policy
 from runagentd.policy.units import size_text
 
 INTERPRETER_BYTES = 64 * MIB
@@ -46,6 +46,13 @@ def _contradictions(policy: Policy, label: str) -> Iterator[Problem]:
             f"{calls.concurrency} calls at a time need as many threads and {RUNNER_TASKS} more, beyond "
             f"{_set_as(policy, 'resources.pids_max')}",
             (f"lower it, or raise resources.pids_max to {calls.concurrency + RUNNER_TASKS}",),
+        )
+    if calls.isolation is CallIsolation.CALL and calls.concurrency > 1:
+        yield Problem(
+            f"{label}: calls.concurrency",
+            f"{calls.concurrency} calls at a time cannot each be alone in an instance, as "
+            f"{_set_as(policy, 'calls.isolation')} says",
+            ('set it to 1, or calls.isolation = "instance"',),
         )
     if calls.log_line_bytes > calls.log_bytes_per_minute:
         yield Problem(

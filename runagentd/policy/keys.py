@@ -2,8 +2,9 @@
 
 Runs as: the supervisor and runagentctl. Pure.
 Reads from strangers: nothing.
-The default of each key is the strictest that still starts an agent of the standard library. docs/policy.md is made
-from this table; a key that is in `policy.model` and not here, or the other way round, fails a test.
+The default of each key is the strictest that still starts an agent of the standard library, but for process.spawn and
+calls.isolation: their strictest values cost time. docs/policy.md is made from this table; a key that is in
+`policy.model` and not here, or the other way round, fails a test.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from runagentd.policy.kinds import Cores, Count, Duration, Flag, GroupNames, HostFolders, Kind, OneOf, Size
-from runagentd.policy.model import History, NetworkMode, Policy, Runtime
+from runagentd.policy.model import CallIsolation, History, NetworkMode, Policy, Runtime, Spawn
 
 T = TypeVar("T")
 
@@ -119,6 +120,15 @@ KEYS: tuple[Key[Any], ...] = (
         "seccomp(2), execve(2)",
     ),
     _row(
+        "process.spawn",
+        OneOf((Spawn.EXEC, Spawn.FORK)),
+        Spawn.FORK,
+        'How an instance\'s process is made: a fork of a warm interpreter ("fork"), which takes milliseconds and has '
+        'the address layout and hash seed of all others, or a fresh interpreter ("exec"), which has its own and takes '
+        "a tenth of a second.",
+        "execve(2), PYTHONHASHSEED",
+    ),
+    _row(
         "process.nofile",
         Count(least=64, most=1_048_576),
         256,
@@ -170,6 +180,15 @@ KEYS: tuple[Key[Any], ...] = (
         "seccomp(2)",
     ),
     _row(
+        "calls.isolation",
+        OneOf((CallIsolation.CALL, CallIsolation.INSTANCE), hint='"principal" is not built yet'),
+        CallIsolation.INSTANCE,
+        'What calls share: the process of their instance ("instance"), or nothing ("call"): each runs in a fork of the '
+        "process that has imported the agent; after it everything is killed, and /tmp and /dev/shm are emptied. Then "
+        "/app is read-only, and calls.concurrency is 1.",
+        "fork(2), the runner",
+    ),
+    _row(
         "calls.concurrency",
         Count(least=1, most=256),
         1,
@@ -187,7 +206,7 @@ KEYS: tuple[Key[Any], ...] = (
         "calls.deadline",
         Duration(least=50, most=5 * MINUTE, because="no call runs longer than five minutes"),
         5 * MINUTE,
-        "How long a call may take, waiting included; a caller's timeout_seconds can only lower it.",
+        "How long a call may take, waiting included; an entrypoint's and a caller's timeout_seconds can only lower it.",
         _GATEWAY,
     ),
     _row(
@@ -296,7 +315,7 @@ KEYS: tuple[Key[Any], ...] = (
 BY_NAME: dict[str, Key[Any]] = {key.name: key for key in KEYS}
 TABLES: tuple[str, ...] = tuple(dict.fromkeys(key.table for key in KEYS))
 
-NOT_BUILT_TABLES: tuple[str, ...] = ("secrets", "audit", "isolation")
+NOT_BUILT_TABLES: tuple[str, ...] = ("secrets", "audit")
 """Tables of the design that no version has yet: each key in them is refused by name."""
 
 NOT_BUILT_KEYS: dict[str, str] = {

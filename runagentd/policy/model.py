@@ -30,6 +30,24 @@ class History(enum.StrEnum):
     """its arguments and results as well"""
 
 
+class Spawn(enum.StrEnum):
+    """How the process of an instance is made, in the same jail either way."""
+
+    EXEC = "exec"
+    """a fresh interpreter, with an address layout and a hash seed of its own"""
+    FORK = "fork"
+    """a fork of the zygote"""
+
+
+class CallIsolation(enum.StrEnum):
+    """What the calls of one agent share."""
+
+    CALL = "call"
+    """nothing: each runs in a process of its own, forked after the import"""
+    INSTANCE = "instance"
+    """the process, as long as the instance lives"""
+
+
 class NetworkMode(enum.StrEnum):
     NONE = "none"
 
@@ -59,6 +77,7 @@ class FilesPolicy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessPolicy:
     exec: bool
+    spawn: Spawn
     nofile: int
     fsize: int
 
@@ -80,6 +99,7 @@ class SyscallsPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallsPolicy:
+    isolation: CallIsolation
     concurrency: int
     queue: int
     deadline: int

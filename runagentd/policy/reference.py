@@ -21,7 +21,8 @@ _OPENING = """\
 
 A policy is a TOML file that says what one agent's sandbox grants.
 The operator chooses it (`runagentd serve --policy [AGENT=]NAME|FILE`), never the agent's folder.
-Every key has a default, and the default is the strictest that still starts an agent of the standard library.
+Every key has a default, and the default is the strictest that still starts an agent of the standard library,
+but for `process.spawn` and `calls.isolation`, whose strictest values cost time.
 `runagentctl policy check FILE` says what a policy comes to, or everything that is wrong with it at once.
 
 runagentd ships these policies: `base` (the defaults, key by key), `compute` (more memory and processor time),
@@ -62,7 +63,7 @@ An unknown key is an error, and so is a value that the kernel would round.
 
 - `files.app_size`, `files.tmp_size` and `files.shm_size`, and INTERPRETER for the interpreter, fit in
   `resources.memory_max`: a tmpfs counts as memory.
-- `calls.concurrency` and RUNNER_TASKS more tasks fit in `resources.pids_max`.
+- `calls.concurrency` and RUNNER_TASKS more tasks fit in `resources.pids_max`; with `calls.isolation = "call"` it is 1.
 - `calls.log_line_bytes` is not more than `calls.log_bytes_per_minute`.
 - `files.read` shows nothing of `/run`, `/proc`, `/sys`, `/dev`, `/boot`, `/app` and `/tmp`, no folder that contains
   one of them, and not what the sandbox makes itself.

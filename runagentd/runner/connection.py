@@ -55,7 +55,7 @@ class Connection:
         self.ended = True
         return None
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """All of it, waiting as long as it takes; after the end, nothing."""
         if not self.ended:
             try:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runagentd.runner import failure, imports
+from runagentd.runner import failure, imports, told
 from runagentd.runner.jsonpath import JsonPath, JsonPathError
 from runagentd.runner.parameters import Parameters
 from runagentd.wire.manifest import Entrypoint, Manifest
@@ -40,6 +40,8 @@ class Target:
 
     entrypoint: Entrypoint
     function: Callable[..., Any]
+    told: told.CallModule
+    """what it can ask about a call"""
     parameters: Parameters
     extractor: tuple[tuple[str, JsonPath], ...]
     asynchronous: bool
@@ -72,6 +74,7 @@ class Loaded:
 def load(manifest: Manifest, app_path: str) -> Loaded:
     """Import each file once, and look at each entrypoint."""
     imports.install(app_path, [os.path.join(app_path, folder) for folder in manifest.import_paths])
+    call_module = told.install()
     started = time.perf_counter()
     loaded = Loaded()
     modules: dict[str, types.ModuleType | None] = {}
@@ -81,7 +84,7 @@ def load(manifest: Manifest, app_path: str) -> Loaded:
     for entrypoint in manifest.entrypoints:
         module = modules[entrypoint.file]
         if module is not None:
-            found = _target(entrypoint, module)
+            found = _target(entrypoint, module, call_module)
             if isinstance(found, ImportProblem):
                 loaded.problems.append(found)
             else:
@@ -126,7 +129,7 @@ def _import_hints(error: BaseException) -> list[str]:
     return []
 
 
-def _target(entrypoint: Entrypoint, module: types.ModuleType) -> Target | ImportProblem:
+def _target(entrypoint: Entrypoint, module: types.ModuleType, call_module: told.CallModule) -> Target | ImportProblem:
     def problem(what: str, *hints: str, traceback: str = "") -> ImportProblem:
         where = f"{entrypoint.file}: {entrypoint.module}"
         return ImportProblem(tag=entrypoint.tag, where=where, what=what, hints=hints, traceback=traceback)
@@ -164,7 +167,7 @@ def _target(entrypoint: Entrypoint, module: types.ModuleType) -> Target | Import
         return problem(f"extractor: {error}", "names, [index], [first:last], *, and .. are understood")
     asynchronous, streams = _kind(value)
     return Target(
-        entrypoint=entrypoint, function=value, parameters=parameters, extractor=extractor,
+        entrypoint=entrypoint, function=value, told=call_module, parameters=parameters, extractor=extractor,
         asynchronous=asynchronous, streams=streams, doc=_doc(value),
     )  # fmt: skip
 

@@ -25,7 +25,6 @@ _CHAIN_MAX = 8
 _MEMBERS_NAMED = 8
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _MACHINERY = ("<frozen importlib", importlib.import_module.__code__.co_filename)
 
 
@@ -38,6 +37,10 @@ def json_text(text: str, bytes_max: int) -> bytes:
             return encoded
         # One character can be six bytes; two steps are enough for almost every text.
         text = text[: min(len(text) - 1, len(text) * (bytes_max - 4) // len(encoded))]
+
+
+# As the interpreter has it in our frames, wherever our code came from: a fresh interpreter has it from no file.
+_OURS = os.path.dirname(os.path.dirname(json_text.__code__.co_filename)) + os.sep
 
 
 def type_name(error: BaseException) -> str:

@@ -19,6 +19,8 @@ class Limits:
     """After this the gateway gives an instance up; the runner has no clock of its own for it."""
     traceback: bool
     """whether the agent's traceback goes to the caller"""
+    isolated: bool
+    """whether each call has a process of its own"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +37,5 @@ class Handover:
     """A record of `wire.manifest.Manifest`."""
     limits: Limits
     app_path: str = "/app"
+    scratch: tuple[str, ...] = ()
+    """folders that are emptied after each call that has a process of its own"""

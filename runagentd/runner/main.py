@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
-from runagentd.runner import entrypoints, failure, report, surroundings
+from runagentd.runner import entrypoints, failure, isolated, report, surroundings
 from runagentd.runner.calls import flush_output
 from runagentd.runner.connection import Connection, Supply
-from runagentd.runner.entrypoints import Loaded
+from runagentd.runner.entrypoints import Loaded, Target
 from runagentd.runner.handover import Handover
 from runagentd.runner.inline import InlineServer
+from runagentd.runner.isolated import IsolatingServer
 from runagentd.runner.threaded import ThreadedServer
 from runagentd.wire import record
 from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
@@ -69,6 +70,8 @@ def _run(prepared: Prepared) -> None:
     connection = current[0]
     surroundings.complete(manifest, handover.app_path)
     loaded = entrypoints.load(manifest, handover.app_path)
+    if handover.limits.isolated and not loaded.problems:
+        loaded.problems += isolated.problems(handover.scratch, manifest.entrypoints[0].file)
     flush_output()
     greeting = report.failed(loaded.problems) if loaded.problems else report.describe(loaded)
     connection.send(greeting)
@@ -78,10 +81,24 @@ def _run(prepared: Prepared) -> None:
     _serve(handover, loaded, current, prepared.supply, greeting)
 
 
+class Server(Protocol):
+    """What serves calls, in one of three ways."""
+
+    def serve(self, connection: Connection) -> None:
+        """Until the channel ends; its calls have stopped then."""
+
+
+def _server(targets: dict[str, Target], handover: Handover) -> Server:
+    limits = handover.limits
+    if limits.isolated and targets:
+        return IsolatingServer(targets, limits, handover.scratch)
+    return (InlineServer if limits.concurrency == 1 else ThreadedServer)(targets, limits)
+
+
 def _serve(handover: Handover, loaded: Loaded, current: list[Connection], supply: Supply, greeting: bytes) -> None:
     """One channel after the other; an agent that failed to load tells each new gateway so."""
     targets = {} if loaded.problems else {target.entrypoint.tag: target for target in loaded.targets}
-    server = (InlineServer if handover.limits.concurrency == 1 else ThreadedServer)(targets, handover.limits)
+    server = _server(targets, handover)
     while True:
         server.serve(current[0])
         current[0].close()

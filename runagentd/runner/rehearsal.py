@@ -63,8 +63,15 @@ _CALLS = b"".join(
         start=1,
     )
 )
-_LIMITS = Limits(concurrency=1, result_bytes=65536, cancel_grace_ms=1000, traceback=False)
-_JOB = Job(manifest=record.encode(_MANIFEST), concurrency=1, result_bytes=65536, cancel_grace_ms=1000, traceback=False)
+_LIMITS = Limits(concurrency=1, result_bytes=65536, cancel_grace_ms=1000, traceback=False, isolated=False)
+_JOB = Job(
+    manifest=record.encode(_MANIFEST),
+    concurrency=1,
+    result_bytes=65536,
+    cancel_grace_ms=1000,
+    traceback=False,
+    isolated=False,
+)
 
 
 def rehearse(folder: str = FOLDER) -> bytes:

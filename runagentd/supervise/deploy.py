@@ -19,6 +19,7 @@ from runagentd.policy.model import Policy
 from runagentd.supervise import snapshot
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.load import load
+from runagentd.supervise.sharing import check_sharing
 from runagentd.supervise.store import Deployment, Store
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
@@ -92,6 +93,7 @@ class Deployer:
             snapshot.discard(path)
             return _reply(agent.version, hints, ok=True, problems=(), unchanged=True)
         try:
+            check_sharing(manifest, policy)
             self._try_plan(policy)
         except ConfigurationError as error:
             snapshot.discard(path)

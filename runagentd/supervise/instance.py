@@ -20,7 +20,7 @@ from runagentd.log import Log
 from runagentd.names import InstanceId
 from runagentd.plan.build import AgentFolders, Identity
 from runagentd.plan.model import SandboxPlan
-from runagentd.policy.model import Policy
+from runagentd.policy.model import CallIsolation, Policy
 from runagentd.supervise import lifecycle, spawn
 from runagentd.supervise.cgroup import Group
 from runagentd.supervise.lifecycle import Event, State
@@ -46,6 +46,8 @@ class Surroundings:
     """optional folders of a policy's files.read that this host does not have"""
     program: Callable[[SandboxPlan], bytes]
     """the plan's filter as BPF"""
+    code: Callable[[], int]
+    """what a fresh interpreter runs; the descriptor stays theirs"""
     offer: Callable[[Instance], None]
     """tell the gateway of an instance, with its descriptors"""
     retire: Callable[[str, int], None]
@@ -224,10 +226,11 @@ class Instance:
                 result_bytes=calls.result_bytes,
                 cancel_grace_ms=calls.cancel_grace,
                 traceback=calls.traceback,
+                isolated=calls.isolation is CallIsolation.CALL,
             )
             mounts = around.mounts.make(plan.mounts, sources)
             spare = await taken.spare()
-            self.launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job)
+            self.launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job, code=around.code)
         except BaseException:
             await taken.discard()
             raise

@@ -15,12 +15,12 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from runagentd import kernel
 from runagentd.plan.build import expected_status
-from runagentd.plan.model import SandboxPlan, Step, tokens
+from runagentd.plan.model import SandboxPlan, Step, Verb, tokens
 from runagentd.supervise import verify
 from runagentd.supervise.cgroup import Group
 from runagentd.supervise.waiting import readable
@@ -59,6 +59,8 @@ class Spare:
     exit_pipe: int
     apart_from: frozenset[str]
     """the namespaces of the supervisor and the zygote, of which it may have none"""
+    zygotes_layout: str
+    """where the zygote's memory lies, which a fork of it shares"""
     namespaces: frozenset[str] = frozenset()
     """those of its reaper, once that was looked at"""
     steps: tuple[wire.StepReport, ...] = ()
@@ -122,7 +124,7 @@ class Birth:
     ) -> None:
         """The place stays the caller's until there is a spare, the mounts for good. ZygoteGone or OSError."""
         self.place = place
-        self._apart_from = zygote.apart_from
+        self._apart_from, self._zygotes_layout = zygote.apart_from, zygote.layout
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._sock.setblocking(False)
@@ -157,7 +159,7 @@ class Birth:
             raise
         spare = Spare(
             place=self.place, reaper_pid=fork.pid, reaper_pidfd=fork.pidfd, sock=self._sock, lifeline=self._lifeline,
-            exit_pipe=self._exit_pipe, apart_from=self._apart_from,
+            exit_pipe=self._exit_pipe, apart_from=self._apart_from, zygotes_layout=self._zygotes_layout,
         )  # fmt: skip
         if stands_by:
             try:
@@ -199,10 +201,13 @@ def _look_at_reaper(spare: Spare) -> None:
     signal.pidfd_send_signal(spare.reaper_pidfd, 0)
 
 
-async def assign(spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], program: bytes, job: wire.Job) -> Launched:
+async def assign(
+    spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], program: bytes, job: wire.Job, code: Callable[[], int]
+) -> Launched:
     """Give a spare its plan, wait until the runner stands at its gate, look at it from outside, open the gate.
 
-    `program` is the BPF of the runner's filter; `mounts` stay the caller's.
+    `program` is the BPF of the runner's filter; `code` gives what a fresh interpreter runs (supervise.code), where the
+    plan has one; `mounts` and that descriptor stay the caller's.
     LaunchRefused where a step was refused or the look found a difference; the reaper is dead then.
     """
     channel, runner_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -222,8 +227,9 @@ async def assign(spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], prog
         stderr=stderr_read,
         ready=ready_read,
     )
+    steps, then = _before_and_after_exec(plan.steps)
     given = [
-        kernel.sealed_memfd("steps", tokens(plan.steps)),
+        kernel.sealed_memfd("steps", tokens(steps)),
         kernel.sealed_memfd("filter", program),
         runner_channel.detach(),
         runner_supply.detach(),
@@ -232,9 +238,13 @@ async def assign(spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], prog
         ready_write,
         kernel.sealed_memfd("job", record.encode(job)),
     ]
+    message, fresh = wire.ASSIGN, []
+    if then:
+        given.append(kernel.sealed_memfd("then", tokens(then)))
+        message, fresh = wire.ASSIGN_FRESH, [code()]
     try:
-        descriptors = array.array("i", [*given, *mounts])
-        spare.sock.sendmsg([wire.ASSIGN], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        descriptors = array.array("i", [*given, *fresh, *mounts])
+        spare.sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
     except BaseException as error:
         kill(spare)
         launched.close()
@@ -257,6 +267,7 @@ async def assign(spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], prog
                 plan.expected,
                 apart_from=spare.apart_from,
                 reapers_namespaces=spare.namespaces,
+                zygotes_layout=spare.zygotes_layout,
                 in_cgroups=spare.group.holds,
             )
         except OSError as error:
@@ -271,6 +282,14 @@ async def assign(spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], prog
         launched.close()
         raise
     return launched
+
+
+def _before_and_after_exec(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
+    """The steps of the process that a spare is, and of the one that it may become."""
+    for number, step in enumerate(steps, start=1):
+        if step.verb is Verb.EXEC:
+            return steps[:number], steps[number:]
+    return steps, ()
 
 
 def kill(spare: Spare) -> None:

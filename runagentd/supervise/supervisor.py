@@ -27,9 +27,9 @@ from runagentd.plan.seccomp import SyscallFilter, filter_for, reaper_filter
 from runagentd.plan.syscalls import SyscallTable
 from runagentd.policy.digest import policy_digest
 from runagentd.policy.files import find
-from runagentd.policy.model import History, Policy
+from runagentd.policy.model import CallIsolation, History, Policy
 from runagentd.state import StateDirectory
-from runagentd.supervise import host_folders, libseccomp, snapshot
+from runagentd.supervise import code, host_folders, libseccomp, snapshot
 from runagentd.supervise.admin_server import AdminServer
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.cgroup import CgroupHost
@@ -41,11 +41,12 @@ from runagentd.supervise.lifecycle import State
 from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
 from runagentd.supervise.pressure import PressureWatch
+from runagentd.supervise.sharing import check_sharing
 from runagentd.supervise.spawn import new_channel
 from runagentd.supervise.store import Deployment, Store
 from runagentd.supervise.trust_teller import TrustTeller
 from runagentd.supervise.version import Version
-from runagentd.supervise.zygote import Zygote
+from runagentd.supervise.zygote import Zygote, package
 from runagentd.uids import Leases
 from runagentd.wire import admin, control, record
 
@@ -99,6 +100,7 @@ class Supervisor:
         self._drained: asyncio.Future[None] | None = None
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
+        self._code_descriptor = -1
         self._stopping = asyncio.Event()
         self._counters = Counters()
         self._figures = FigureTeller(
@@ -138,6 +140,7 @@ class Supervisor:
             build=self._build,
             absent=self._absent,
             program=self._program,
+            code=self._code,
             offer=self._offer,
             retire=lambda agent, keep: self._tell_gateway(control.Retire(agent=agent, keep=keep)),
             gone=self._tell_gateway,
@@ -231,6 +234,12 @@ class Supervisor:
             # With the filter, so that no other object can ever have its id.
             known = self._programs[id(plan.filter)] = (plan.filter, libseccomp.compile(plan.filter))
         return known[1]
+
+    def _code(self) -> int:
+        """The descriptor of what fresh interpreters run, made for the first one; 60 ms."""
+        if self._code_descriptor < 0:
+            self._code_descriptor = code.sealed_zip(package())
+        return self._code_descriptor
 
     # ---- the gateway
 
@@ -354,6 +363,7 @@ class Supervisor:
             log_line_bytes=calls.log_line_bytes,
             log_bytes_per_minute=calls.log_bytes_per_minute,
             history_contents=calls.history is History.CONTENT,
+            one_by_one=calls.isolation is CallIsolation.CALL,
             freeze_ms=policy.scaling.freeze if self._cgroups.freezes else 0,
         )
 
@@ -497,9 +507,11 @@ class Supervisor:
 
     def _restore(self, deployment: Deployment) -> None:
         try:
+            policy = find(deployment.policy)
+            check_sharing(deployment.manifest, policy)
             version = Version(
                 deployment=deployment,
-                policy=find(deployment.policy),
+                policy=policy,
                 snapshot=self._store.open_snapshot(deployment),
                 persistent=self._store.open_persistent(deployment),
             )

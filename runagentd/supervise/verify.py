@@ -44,6 +44,7 @@ def differences(
     *,
     apart_from: frozenset[str],
     reapers_namespaces: frozenset[str],
+    zygotes_layout: str,
     in_cgroups: Callable[[int], bool],
 ) -> list[str]:
     """What /proc says of process `pid` that the plan does not: one line each, none if all is as planned.
@@ -65,10 +66,35 @@ def differences(
         found.append("it is not in its cgroups")
     if its != reapers_namespaces:
         found.append("its namespaces are not those of its reaper")
+    if os.stat(f"/proc/{pid}/environ").st_uid != 0:
+        # Of a process that is not dumpable such files are root's (proc(5)).
+        found.append("it is dumpable")
+    if expected.command:
+        found += _differences_of_command(pid, expected.command, zygotes_layout)
     with open(f"/proc/{pid}/limits", encoding="ascii") as file:
         found += _limit_differences(file.read(), expected.limits)
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         found += _mount_differences(file.read(), expected.mounts)
+    return found
+
+
+def layout(pid: int) -> str:
+    """Where a process's memory lies: its stack, the one part whose place proc_pid_stat(5) tells by itself.
+
+    Chosen at each exec (Documentation/admin-guide/sysctl/kernel.rst, randomize_va_space), and kept by a fork.
+    """
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        # The name, in brackets, may hold anything; field 28, startstack, is the 26th after it.
+        return file.read().rpartition(")")[2].split()[25]
+
+
+def _differences_of_command(pid: int, command: tuple[str, ...], zygotes_layout: str) -> list[str]:
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+        arguments = tuple(file.read().split("\0")[:-1])
+    found = [] if arguments == command else ["its arguments are not those of the plan"]
+    its = layout(pid)
+    if its in ("0", zygotes_layout):
+        found.append("its address layout is the zygote's")
     return found
 
 

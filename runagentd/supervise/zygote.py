@@ -31,6 +31,11 @@ _START = "import sys; sys.path.append(sys.argv[1]); from runagentd.launch.base_j
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
+def package() -> Path:
+    """The modules that every instance is made with."""
+    return _PACKAGE
+
+
 class ZygoteGone(Exception):
     """The zygote ended, or did not answer in time; a new one will be started."""
 
@@ -104,6 +109,11 @@ class Zygote:
     def apart_from(self) -> frozenset[str]:
         """The namespaces of the zygote, which it has for good, and of the supervisor."""
         return verify.namespaces(os.getpid()) | verify.namespaces(self.pid)
+
+    @functools.cached_property
+    def layout(self) -> str:
+        """Where its memory lies, and that of every fork of it."""
+        return verify.layout(self.pid)
 
     def fork(
         self,

@@ -42,8 +42,8 @@ class Frame(enum.IntEnum):
     """
 
     CALL = 1
-    """header {tag, mode: "single" | "stream", deadline_ms, credits, traceparent?, principal?};
-    body: JSON `[args, kwargs]`"""
+    """header {tag, mode: "single" | "stream", deadline_ms, credits, principal?, request_id?, traceparent?};
+    body: JSON `[args, kwargs]`. deadline_ms is what is left of the call's time when the frame is sent."""
     CREDIT = 2
     """header {credits}: that many more chunks may be sent"""
     CANCEL = 3
@@ -64,7 +64,7 @@ class Frame(enum.IntEnum):
     END = 34
     """header {chunks}: the stream is complete"""
     ERROR = 35
-    """header {kind, message, type?, pointer?, hint?};
+    """header {kind, message, type?, pointer?, hint?, cause?};
     body: the traceback in the agent's own frames, as text, or nothing"""
 
 
@@ -88,6 +88,16 @@ class CallErrorKind(enum.StrEnum):
     STREAMS = "streams"
     """a single result was asked for, and the function returned a generator"""
     UNKNOWN_TAG = "unknown_tag"
+    DIED = "died"
+    """the call had a process of its own, which has ended; `cause` says how"""
+
+
+class EndCause(enum.StrEnum):
+    """How a call's own process ended: a part of `wire.control.Cause`."""
+
+    EXIT = "exit"
+    SIGNAL = "signal"
+    SECCOMP = "seccomp"
 
 
 class ValueType(enum.StrEnum):

@@ -66,6 +66,8 @@ class CallLimits:
     log_bytes_per_minute: int
     history_contents: bool
     """whether arguments and results are kept with the facts of a call"""
+    one_by_one: bool
+    """no call is sent before the one before it has stopped: each has a process of its own"""
     freeze_ms: int = 0
     """how long an instance must have been idle before it is frozen; 0 is never"""
 

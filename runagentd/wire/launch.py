@@ -44,6 +44,20 @@ ASSIGN_DESCRIPTORS = (
     "ready",
     "job",
 )
+ASSIGN_FRESH = b"RAF1" + bytes(28)
+"""The same, where the spare is to become a fresh interpreter on the way: `then` are the steps that follow the exec,
+`code` is a zip of the runner's modules."""
+ASSIGN_FRESH_DESCRIPTORS = (*ASSIGN_DESCRIPTORS, "then", "code")
+
+CODE_DESCRIPTOR, THEN_DESCRIPTOR, DONE_DESCRIPTOR = 9, 10, 11
+"""On which numbers a fresh interpreter finds its code, its steps, and what was done before it."""
+CODE_PATH = f"/proc/self/fd/{CODE_DESCRIPTOR}"
+FRESH_ARGUMENTS = (
+    "-I", "-S", "-E", "-B", "-X", "frozen_modules=on",
+    "-c", f"import sys; sys.path.append({CODE_PATH!r}); from runagentd.launch.fresh import main; main()",
+)  # fmt: skip
+"""What stands behind the interpreter's path in the arguments of such an interpreter: an agent can read it, and it says
+nothing of the host."""
 
 OPEN = b"O"
 """The supervisor has looked from outside and lets the agent's code run."""
@@ -88,6 +102,7 @@ class Job:
     result_bytes: int
     cancel_grace_ms: int
     traceback: bool
+    isolated: bool
 
 
 EXIT = struct.Struct("!4sBxHiQQQ28x")

@@ -50,6 +50,9 @@ class Caching:
             raise ValueError("a cache has a ttl of 1 second to 7 days, and keeps at least one byte")
 
 
+TIMEOUT_MS_MAX = 24 * 3600 * 1000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entrypoint:
     """A function, named by its tag. `module` is a dotted path within `file` ("run", "app.invoke")."""
@@ -60,8 +63,12 @@ class Entrypoint:
     extractor: tuple[Extraction, ...] = ()
     description: str = ""
     cache: Caching | None = None
+    timeout_ms: int | None = None
+    """how long a call may take; a policy's and a caller's limits count where they are nearer"""
 
     def __post_init__(self) -> None:
+        if self.timeout_ms is not None and not 1 <= self.timeout_ms <= TIMEOUT_MS_MAX:
+            raise ValueError("an entrypoint's timeout is 1 ms to 1 day")
         if not 1 <= len(self.tag) <= NAME_MAX:
             raise ValueError(f"a tag has 1 to {NAME_MAX} characters")
         check_relative(self.file)

@@ -28,10 +28,14 @@ from tests.escape.attempts.ends import End
 from tests.escape.attempts.everything import ATTEMPTS
 from tests.escape.attempts.frame import Attempt, Observation
 from tests.system.daemon import Daemon, serve
+from tests.system.folders import policy
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.slow]
 
 PAIR = ("escape one", "escape two")
+FRESH = "escape fresh"
+"""Under a policy with process.spawn = "exec": the same attempts in an interpreter that was exec'd in its jail."""
+OBSERVED = (*PAIR, FRESH)
 EACH = 3
 """How many destructive attempts one agent is for: each end in a row costs a longer wait for the next instance."""
 
@@ -48,12 +52,14 @@ ENDERS = _group("end", list(ends.ENDS))
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     place = tmp_path_factory.mktemp("escape")
-    names = [*PAIR, *dict.fromkeys([*BREACHERS.values(), *ENDERS.values()])]
+    names = [*OBSERVED, *dict.fromkeys([*BREACHERS.values(), *ENDERS.values()])]
     with socket.socket(socket.AF_UNIX) as listener:
         at = f"runagentd-escape-{os.getpid()}"
         listener.bind(f"\0{at}")
         listener.listen()
-        with serve([folder.make(place, name, listener=at) for name in names]) as running:
+        fresh = policy(place, "fresh", 'extends = "base"\n[process]\nspawn = "exec"\n')
+        folders = [folder.make(place, name, listener=at) for name in names]
+        with serve(folders, policies=[f"{FRESH}={fresh}"]) as running:
             yield running
             listener.setblocking(False)
             with pytest.raises(BlockingIOError):  # nobody has come
@@ -65,7 +71,7 @@ Found = dict[str, dict[str, Observation]]
 
 @pytest.fixture(scope="module")
 def observed(daemon: Daemon) -> Found:
-    """What both agents observed, at the same time: by agent, then by attempt."""
+    """What all of them observed, at the same time: by agent, then by attempt."""
 
     def all_areas(agent: str) -> dict[str, Observation]:
         found = {}
@@ -75,8 +81,8 @@ def observed(daemon: Daemon) -> Found:
             found.update({name: Observation(**said) for name, said in answer.items()})
         return found
 
-    with ThreadPoolExecutor(len(PAIR)) as threads:
-        found = dict(zip(PAIR, threads.map(all_areas, PAIR), strict=True))
+    with ThreadPoolExecutor(len(OBSERVED)) as threads:
+        found = dict(zip(OBSERVED, threads.map(all_areas, OBSERVED), strict=True))
     _print_table(found)
     return found
 
@@ -86,7 +92,7 @@ def _print_table(found: Found) -> None:
     for one in ATTEMPTS.values():
         row = rows.setdefault(one.area, collections.Counter())
         row["attempts"] += 1
-        row["blocked"] += all(found[agent][one.name].word in one.expect for agent in PAIR)
+        row["blocked"] += all(found[agent][one.name].word in one.expect for agent in OBSERVED)
         row["control"] += one.control is not None
     print(f"\n{'area':<14}{'attempts':>9}{'blocked':>9}{'with control':>14}")
     for area, row in rows.items():
@@ -104,8 +110,8 @@ def test_there_are_enough_attempts() -> None:
 
 @pytest.mark.parametrize("one", list(ATTEMPTS.values()), ids=lambda one: one.name)
 def test_the_attempt_is_blocked(one: Attempt, observed: Found) -> None:
-    """In both agents, in the way that is expected."""
-    for agent in PAIR:
+    """In each agent, in the way that is expected."""
+    for agent in OBSERVED:
         found = observed[agent][one.name]
         assert found.word in one.expect, f"{one.idea}: {found.detail}"
 
@@ -142,7 +148,7 @@ def test_a_sibling_finds_nothing(daemon: Daemon, name: str) -> None:
 
 def test_no_two_instances_draw_the_same_random_number(daemon: Daemon) -> None:
     """Instances are forks of one zygote: random, secrets, ssl, uuid and X25519 must differ all the same."""
-    drawn = [daemon.call(agent, "draw") for agent in (*PAIR, *sorted({*BREACHERS.values()}))]
+    drawn = [daemon.call(agent, "draw") for agent in (*OBSERVED, *sorted({*BREACHERS.values()}))]
     assert {status for status, _ in drawn} == {200}
     sources = drawn[0][1]
     assert set(sources) >= {"random", "secrets", "urandom", "ssl", "uuid4"}

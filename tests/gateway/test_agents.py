@@ -219,6 +219,34 @@ def quick(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, calls: int = 12) ->
     return runner
 
 
+def test_none_is_sent_ahead_where_each_call_has_a_process_of_its_own(gateway: Gateway) -> None:
+    """What waits for another call is nowhere near the code of this one, however short its functions are."""
+    runner = gateway.ready(limits=limits(one_by_one=True))
+    agent = gateway.inside(lambda: gateway.application.directory.find("echo"))
+    instance = next(iter(agent.instances.values()))
+    instance._service_seconds = 0.0
+    first, second = (gateway.send("POST", INVOKE, b"{}") for _ in range(2))
+    gateway.wait_until(lambda: agent.waiting == 1)
+    assert gateway.inside(lambda: len(instance.channel.open_calls)) == 1
+    runner.result(runner.expect(Frame.CALL).call, 1)
+    runner.result(runner.expect(Frame.CALL).call, 2)
+    assert {answer(first).json(), answer(second).json()} == {1, 2}
+
+
+@pytest.mark.parametrize("cause", ["exit", "signal", "seccomp"])
+def test_a_call_whose_own_process_ended_is_told_how_and_the_instance_goes_on(gateway: Gateway, cause: str) -> None:
+    """Not the supervisor but the runner says so."""
+    runner = gateway.ready()
+    asked = gateway.send("POST", INVOKE, b"{}")
+    runner.error(runner.expect(Frame.CALL).call, "died", "it ended", cause=cause)
+    got = answer(asked)
+    assert (got.status, got.json()["code"], got.json()["cause"]) == (502, "INSTANCE_DIED", cause)
+    assert got.json()["detail"] == "it ended"
+    asked = gateway.send("POST", INVOKE, b"{}")
+    runner.result(runner.expect(Frame.CALL).call, 1)
+    assert answer(asked).json() == 1
+
+
 def test_calls_that_were_sent_ahead_and_never_started_go_to_the_next_instance(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

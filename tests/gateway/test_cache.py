@@ -210,6 +210,16 @@ def test_a_failure_is_shared_once_and_each_keeps_its_own_deadline(gateway: Gatew
     assert call(gateway, runner, "now", token=token).json() == "now"
 
 
+def test_a_shared_call_has_its_entrypoints_deadline(gateway: Gateway) -> None:
+    """Not the policy's, which is further away, nor that of the caller who came first."""
+    runner = gateway.ready(cache=PRIVATE, timeout_ms=1500)
+    asked = gateway.send("POST", INVOKE, b"{}", Runagent_Timeout="1s")
+    call = runner.until(Frame.CALL)
+    assert 1000 < json.loads(call.header)["deadline_ms"] <= 1500
+    runner.result(call.call, 1)
+    assert answer(asked).json() == 1
+
+
 def test_a_stale_answer_is_given_while_a_new_one_is_made(gateway: Gateway) -> None:
     """Once, in the background."""
     runner = gateway.ready(cache=dataclasses.replace(PRIVATE, swr=100))

@@ -39,11 +39,13 @@ def test_a_call_reaches_the_function_with_its_keyword_arguments_and_returns_the_
     header = json.loads(call.header)
     assert 4000 < header.pop("deadline_ms") <= 5000
     assert len(header.pop("principal")) == 32
+    request_id = header.pop("request_id")
     assert header == {"tag": "say", "mode": "single", "credits": 0}
     runner.send(Frame.RESULT, call.call, {"type": "object"}, b'{"said":  "hi"}')
     got = answer(asked)
     assert (got.status, got.headers["content-type"], got.body) == (200, "application/json", b'{"said":  "hi"}')
-    assert len(got.headers["x-request-id"]) == 36
+    assert got.headers["x-request-id"] == request_id
+    assert len(request_id) == 36
     assert got.headers["cache-control"] == "no-store"
     assert got.headers["server"] == "runagentd"
 
@@ -71,6 +73,34 @@ def test_the_caller_may_bring_the_deadline_nearer_and_not_further(gateway: Gatew
         assert low < json.loads(call.header)["deadline_ms"] <= high
         runner.result(call.call, None)
         assert answer(asked).body == b"null"
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "caller", "low", "high"),
+    [(1500, None, 500, 1500), (1500, "1s", 0, 1000), (1500, "4s", 500, 1500), (60_000, None, 4000, 5000)],
+)
+def test_the_nearest_of_policy_entrypoint_and_caller_is_the_deadline(
+    gateway: Gateway, entrypoint: int, caller: str | None, low: int, high: int
+) -> None:
+    """The policy here allows 5 seconds: an author cannot have more than that, nor a caller more than the author."""
+    runner = gateway.ready(timeout_ms=entrypoint)
+    asked = gateway.send("POST", INVOKE, b"{}", **({} if caller is None else {"Runagent_Timeout": caller}))
+    call = runner.expect(Frame.CALL)
+    assert low < json.loads(call.header)["deadline_ms"] <= high
+    runner.result(call.call, None)
+    assert answer(asked).body == b"null"
+
+
+def test_an_entrypoints_deadline_ends_its_call_and_is_shown(gateway: Gateway) -> None:
+    """504 in time, and the number stands where the entrypoint is described."""
+    runner = gateway.ready(timeout_ms=60)
+    got = gateway.ask("POST", INVOKE, b"{}")
+    assert (got.status, got.json()["code"], got.json()["cause"]) == (504, "TIMEOUT_ERROR", "deadline")
+    assert runner.until(Frame.CANCEL).header == b'{"reason":"deadline"}'
+    shown = gateway.ask("GET", "/v1/agents/echo").json()
+    assert (shown["entrypoints"][0]["deadline_seconds"], shown["limits"]["deadline_seconds"]) == (0.06, 5.0)
+    operation = gateway.ask("GET", "/openapi.json").json()["paths"]["/v1/agents/echo-1/entrypoints/say:invoke"]["post"]
+    assert operation["x-runagentd-limits"]["deadline_seconds"] == 0.06
 
 
 def test_the_trace_goes_on_into_the_runner(gateway: Gateway) -> None:
@@ -337,6 +367,7 @@ def test_an_agent_shows_its_entrypoints_with_what_the_runner_found_out(gateway: 
             {
                 "tag": "say",
                 "description": "",
+                "deadline_seconds": 5.0,
                 "doc": "Say it.",
                 "parameters": [{"name": "text", "kind": "positional_or_keyword", "required": True, "type": "str"}],
                 "returns": "str",

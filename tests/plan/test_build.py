@@ -15,7 +15,7 @@ from runagentd.plan.model import MountKind, SandboxPlan, tokens
 from runagentd.plan.seccomp import filter_for
 from runagentd.plan.syscalls import shipped_table
 from runagentd.policy.files import find, shipped_names
-from runagentd.policy.model import HostFolder, Policy
+from runagentd.policy.model import CallIsolation, HostFolder, Policy, Spawn
 from tests.plan.facts import DEBIAN
 
 GOLDEN = Path(__file__).resolve().parents[1] / "plans"
@@ -36,6 +36,58 @@ def test_the_sandbox_of_each_shipped_policy_is_the_one_that_was_reviewed(name: s
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     assert text == path.read_text()
+
+
+def fresh(policy: Policy) -> Policy:
+    return dataclasses.replace(policy, process=dataclasses.replace(policy.process, spawn=Spawn.EXEC))
+
+
+def test_the_sandbox_of_a_fresh_interpreter_is_the_one_that_was_reviewed() -> None:
+    """That of base, whose process becomes another one on the way."""
+    plan = plan_of(fresh(find("base")))
+    text = "\n".join(lines(spare_steps(DEBIAN, in_advance=True), neutral_mounts(DEBIAN), plan)) + "\n"
+    path = GOLDEN / "base-exec.txt"
+    if os.environ.get("RUNAGENTD_WRITE_GOLDEN") == "1":
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def isolated(policy: Policy) -> Policy:
+    return dataclasses.replace(policy, calls=dataclasses.replace(policy.calls, isolation=CallIsolation.CALL))
+
+
+def test_the_sandbox_of_calls_that_share_nothing_is_the_one_that_was_reviewed() -> None:
+    """That of base, with a read-only /app."""
+    plan = plan_of(isolated(find("base")))
+    text = "\n".join(lines(spare_steps(DEBIAN, in_advance=True), neutral_mounts(DEBIAN), plan)) + "\n"
+    path = GOLDEN / "base-call.txt"
+    if os.environ.get("RUNAGENTD_WRITE_GOLDEN") == "1":
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_where_calls_share_nothing_an_agent_writes_into_what_is_emptied_and_what_is_kept() -> None:
+    """/app is read-only twice, by its mount and by Landlock; persistent folders are what they are for."""
+    folders = AgentFolders(environments=(), persistent=("chat_storage",), absent=frozenset())
+    plan = plan_of(isolated(find("persistent")), folders)
+    mounts = {mount.target: mount for mount in plan.mounts}
+    assert (mounts["/app"].read_only, mounts["/app/chat_storage"].read_only) == (True, False)
+    rules = next(step for step in plan.steps if step.verb == "landlock").arguments[3:]
+    assert [rule.split(" ")[1] for rule in rules] == ["/", "/dev", "/app/chat_storage", "/tmp", "/dev/shm"]
+    assert dict(plan.expected.mounts)["/app"] == "ro,nosuid,nodev,noexec"
+
+
+def test_what_an_exec_would_undo_or_need_comes_after_it() -> None:
+    """It makes a process dumpable again; Landlock and the filter would refuse it, and must refuse it to the agent."""
+    plan = plan_of(fresh(find("base")))
+    verbs = [str(step.verb) for step in plan.steps]
+    after = ["exec", "not-dumpable", "check-descriptors", "landlock", "seccomp", "gate"]
+    assert verbs[-len(after) :] == after
+    before = verbs[: verbs.index("exec")]
+    assert before[-4:] == ["capabilities", "no-new-privs", "not-dumpable", "descriptors"]
+    assert plan.expected.command[:2] == ("/usr/bin/python3.11", "-I")
+    forked = plan_of(find("base"))
+    assert ("exec" in [str(step.verb) for step in forked.steps], forked.expected.command) == (False, ())
 
 
 def test_privileges_go_in_the_order_in_which_they_can_go() -> None:

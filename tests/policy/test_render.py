@@ -17,7 +17,7 @@ def test_a_row_has_the_key_its_value_who_set_it_and_what_it_means() -> None:
     """One per key, in the order of the table."""
     found = rows(find("compute"))
     assert [row.key for row in found] == [key.name for key in KEYS]
-    key, value, origin, meaning = found[12]
+    key, value, origin, meaning = found[13]
     assert (key, value, origin) == ("resources.memory_max", '"1GiB"', "policies/compute.toml")
     assert meaning.startswith("How much memory the instance may use")
 
@@ -31,8 +31,8 @@ def test_what_a_policy_grants_beyond_the_default() -> None:
 def test_the_summary_marks_what_is_wider() -> None:
     """One line a key, in columns."""
     lines = summary(find("persistent")).splitlines()
-    assert lines[2] == "+ files.persistent            true      policies/persistent.toml"
-    assert lines[3] == '  files.app_size              "64MiB"   default'
+    assert lines[2] == "+ files.persistent            true        policies/persistent.toml"
+    assert lines[3] == '  files.app_size              "64MiB"     default'
     assert len(lines) == len(KEYS)
 
 

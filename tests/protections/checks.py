@@ -205,6 +205,16 @@ def _same_random_numbers(trial: Trial, drops: frozenset[str], policy: str) -> Ou
 SAME_RANDOM_NUMBERS = Test(name="two agents never draw the same random numbers", check=_same_random_numbers)
 
 
+def _same_seeds(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    with trial.agent(drops, policy) as one, trial.agent(drops, policy) as other:
+        drawn = [trial.call(agent.id, "seeds", {})[1] for agent in (one, other)]
+    same = sorted(key for key in drawn[0] if drawn[0][key] == drawn[1].get(key))
+    return Outcome(word="the same" if same else "different", detail=f"{', '.join(same) or 'none'} equal", held=not same)
+
+
+SAME_SEEDS = Test(name="two fresh interpreters have neither hash seed nor layout in common", check=_same_seeds)
+
+
 def limit(name: str, number: int) -> Test:
     """An attempt that only an rlimit stops; where no limit could be inherited at all, the golden plan of base."""
     inside = attempt(name)

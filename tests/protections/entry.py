@@ -36,5 +36,10 @@ def draw() -> dict[str, str]:
     return siblings.draw()
 
 
+def seeds() -> dict[str, object]:
+    """What is chosen when an interpreter starts: its hash seed, and where its functions lie."""
+    return {"hash": hash("a text"), "function": id(len)}
+
+
 def _answer(observed: Observation, expect: tuple[str, ...]) -> dict[str, object]:
     return {"word": observed.word, "detail": observed.detail, "expect": list(expect)}

@@ -112,14 +112,15 @@ def set_dumpable(launch: steps.Launch) -> None:
 
 def gate_without_waiting(launch: steps.Launch) -> NoReturn:
     """The gate reports as it should, and then somebody else says OPEN."""
-    from runagentd.launch import spare
+    from runagentd.launch.gate import pass_gate
+    from runagentd.launch.progress import Progress
 
-    progress = spare._Progress(launch)
+    progress = Progress(launch)
     progress.report(wire.Stage.GATE)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     launch.descriptors["socket"] = theirs.detach()
     ours.send(wire.OPEN)
-    progress._pass_gate()
+    pass_gate(progress)
 
 
 STEPS: dict[str, steps.Function] = {

@@ -17,6 +17,7 @@ from tests.protections.checks import (
     REAPER_DESCRIPTORS,
     REAPER_IN_USER_NAMESPACE,
     SAME_RANDOM_NUMBERS,
+    SAME_SEEDS,
     ZYGOTE_CAPABILITIES,
     ZYGOTE_DESCRIPTORS,
     ZYGOTE_JAIL,
@@ -157,6 +158,20 @@ INSTANCE = (
     _row("gate", CODE_BEFORE_THE_LOOK),
 )
 
+FRESH = (
+    _row("exec", SAME_SEEDS, policy="fresh"),
+    _row("exec: not-dumpable", "read_our_own_memory", policy="fresh"),
+    _row(
+        "exec: check-descriptors",
+        "use_a_forgotten_descriptor",
+        "bait: descriptor of the fresh interpreter",
+        policy="fresh",
+        refused_is_held=True,
+    ),
+    _row("exec: landlock", "start_the_interpreter_again", "filter: execve", policy="fresh", drop="landlock"),
+    _row("exec: seccomp", "start_the_interpreter_again", "landlock", policy="fresh", drop="seccomp"),
+)
+
 MOUNTS = (
     _row("host mounts: read-only", "write_in_a_folder_of_the_host", "landlock", policy="bait"),
     _set_uid("host mounts: nosuid"),
@@ -278,4 +293,4 @@ FILTER = (
     *(_row(f"filter: group {group}", test) for group, test in _OF_GROUPS.items()),
 )
 
-PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *MOUNTS, *REAPER, *ZYGOTE, *FILTER)
+PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *FILTER)

@@ -35,6 +35,7 @@ POLICIES = {
     "bait": '[files]\nread = ["{bait}"]\n',
     "kept": "[files]\npersistent = true\n",
     "slow": "[resources]\ncpu_max = 0.05\n",
+    "fresh": '[process]\nspawn = "exec"\n',
 }
 """What each policy has beyond base."""
 
@@ -86,7 +87,7 @@ class Place:
         libraries.mkdir(parents=True)
         (libraries / "library.py").write_text("")
         (folder / ".venv/pyvenv.cfg").write_text(f"version = {version}.0\n")
-        tags = ("attempt", "plant", "look", "draw")
+        tags = ("attempt", "plant", "look", "draw", "seeds")
         configuration = {
             "agent_name": name,
             "agent_architecture": {"entrypoints": [{"file": "main.py", "module": tag, "tag": tag} for tag in tags]},

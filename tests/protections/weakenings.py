@@ -211,6 +211,21 @@ STEPS: dict[str, Weakening] = {
 }
 """A launch without one of its steps."""
 
+
+def _not_dumpable_after_exec(steps: Steps) -> Steps:
+    last = max((number for number, step in enumerate(steps) if step.verb == Verb.NOT_DUMPABLE), default=len(steps))
+    return steps[:last] + steps[last + 1 :]
+
+
+FRESH: dict[str, Weakening] = {
+    "exec": Weakening(
+        steps=lambda steps: without(Verb.EXEC)(instead(Verb.DESCRIPTORS, by=lambda _: _step("descriptors"))(steps))
+    ),
+    "exec: not-dumpable": Weakening(steps=_not_dumpable_after_exec),
+    "exec: check-descriptors": _drop(Verb.CHECK_DESCRIPTORS),
+}
+"""A launch that becomes a fresh interpreter, without one of the steps that only such a launch has."""
+
 MOUNTS: dict[str, Weakening] = {
     "host mounts: read-only": _lost(MountKind.HOST, MOUNT_ATTR_RDONLY),
     "host mounts: nosuid": _lost(MountKind.HOST, MOUNT_ATTR_NOSUID),
@@ -315,6 +330,9 @@ BAITS: dict[str, Weakening] = {
     "bait: descriptor": Weakening(
         steps=instead(Verb.PIVOT, by=lambda words: (_step("plant-descriptor"), _step("pivot", *words)))
     ),
+    "bait: descriptor of the fresh interpreter": Weakening(
+        steps=instead(Verb.CHECK_DESCRIPTORS, by=lambda _: (_step("plant-descriptor"), _step("check-descriptors")))
+    ),
     "bait: everyone's device folder": _mark("everyone's device folder", whole=True),
     "bait: dumpable": Weakening(
         steps=instead(Verb.IDENTITY, by=lambda words: (_step("identity", *words), _step("set-dumpable")))
@@ -329,7 +347,7 @@ BAITS: dict[str, Weakening] = {
 }
 """No protection is taken away, but there is something to be had, or time to have it."""
 
-WEAKENINGS: dict[str, Weakening] = {**STEPS, **MOUNTS, **REAPER, **ZYGOTE, **FILTER, **BAITS}
+WEAKENINGS: dict[str, Weakening] = {**STEPS, **FRESH, **MOUNTS, **REAPER, **ZYGOTE, **FILTER, **BAITS}
 
 SEPARATOR = " + "
 NOTHING = "nothing"

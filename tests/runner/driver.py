@@ -199,6 +199,7 @@ class Runner:
         os.write(memory, record.encode(manifest))
         limits = {
             "concurrency": concurrency, "result_bytes": result_bytes, "cancel_grace_ms": 1000, "traceback": traceback,
+            "isolated": False,
         }  # fmt: skip
         theirs = [channel.detach(), supply.detach(), ready, memory, null, out, err]
         self.pid = zygote.fork({"limits": limits, "app_path": str(folder)}, theirs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from pathlib import Path
 
 from runagentd.plan.model import Expectation
 from runagentd.supervise import verify
@@ -52,7 +54,7 @@ def test_a_capability_that_was_left_is_found() -> None:
 
 def test_a_process_that_is_not_in_a_namespace_of_its_own_is_found() -> None:
     """This very process is no runner."""
-    nothing = Expectation(status=(), mounts=(), limits=())
+    nothing = Expectation(status=(), mounts=(), limits=(), command=())
     ours = verify.namespaces(os.getpid())
     found = verify.differences(
         os.getpid(),
@@ -60,6 +62,7 @@ def test_a_process_that_is_not_in_a_namespace_of_its_own_is_found() -> None:
         nothing,
         apart_from=ours,
         reapers_namespaces=frozenset({"net:[1]"}),
+        zygotes_layout="1",
         in_cgroups=lambda pid: pid != os.getpid(),
     )
     assert "its namespaces are not those of its reaper" in found
@@ -67,6 +70,50 @@ def test_a_process_that_is_not_in_a_namespace_of_its_own_is_found() -> None:
     assert "it is not pid 2 of a pid namespace of its own" in found
     assert sum(line.startswith("it shares its net namespace") for line in found) == 1
     assert sum("with the daemon" in line for line in found) == 7
+
+
+def _differences_of_ourselves(command: tuple[str, ...], zygotes_layout: str) -> list[str]:
+    return verify.differences(
+        os.getpid(),
+        os.getppid(),
+        Expectation(status=(), mounts=(), limits=(), command=command),
+        apart_from=frozenset(),
+        reapers_namespaces=frozenset(),
+        zygotes_layout=zygotes_layout,
+        in_cgroups=lambda pid: True,
+    )
+
+
+def test_a_process_that_may_be_traced_is_found() -> None:
+    """As this one may: files of it in /proc are its user's."""
+    if os.geteuid() != 0:  # root's files are root's in any case
+        assert "it is dumpable" in _differences_of_ourselves((), "")
+    with subprocess.Popen(["sleep", "60"], user=65532) as process:
+        try:
+            assert os.stat(f"/proc/{process.pid}/environ").st_uid == 65532
+        finally:
+            process.kill()
+
+
+def test_a_fork_that_should_have_been_a_fresh_interpreter_is_found() -> None:
+    """By the place of its stack, which an exec chooses anew; and by its arguments."""
+    with Path("/proc/self/cmdline").open() as file:
+        ours = tuple(file.read().split("\0")[:-1])
+    layout = verify.layout(os.getpid())
+    assert "its address layout is the zygote's" in _differences_of_ourselves(ours, layout)
+    assert "its address layout is the zygote's" not in _differences_of_ourselves(ours, "1")
+    wrong = "its arguments are not those of the plan"
+    assert wrong not in _differences_of_ourselves(ours, "1")
+    assert wrong in _differences_of_ourselves((*ours, "-c"), "1")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if verify.layout(os.getpid()) == layout else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            assert verify.layout(process.pid) not in ("0", layout)
+        finally:
+            process.kill()
 
 
 def test_a_reaper_that_is_not_as_planned_is_found_when_its_spare_is_made() -> None:

@@ -55,6 +55,10 @@ WAYS_TO_END = """
         Path("kept/crash").touch()
         os._exit(1)
 
+    def told() -> list:
+        from runagent_call import caller, remaining, request_id
+        return [len(request_id.get()), len(caller.get()), remaining()]
+
     async def anap(seconds: float) -> str:
         import asyncio
         await asyncio.sleep(seconds)
@@ -71,7 +75,7 @@ WAYS_TO_END = """
 """
 TAGS = (
     "echo", "raise_it", "eat", "leave", "kill", "call_as_x32", "sleep", "sleep_whatever_happens",
-    "crash_at_the_next_import", "anap", "refuse_to_stop",
+    "crash_at_the_next_import", "anap", "refuse_to_stop", "told",
 )  # fmt: skip
 AGENTS = ("oom", "left", "killed", "segment", "x32", "stubborn", "refusing", "crashing", "plain", "door")
 """One for each way to end, so that no test waits for the delays that another one has earned."""
@@ -133,6 +137,13 @@ def test_an_exception_is_the_functions_and_costs_nothing(daemon: Daemon) -> None
     while "Traceback (most recent call last):" not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_function_is_told_of_its_call(daemon: Daemon) -> None:
+    """Its id, who calls, and how much of the policy's two seconds is left."""
+    status, (request_id, caller, left) = daemon.call("plain", "told")
+    assert (status, request_id, caller) == (200, 36, 32)
+    assert 0 < left <= 2
 
 
 @pytest.mark.parametrize("tag", ["anap", "sleep"])

@@ -19,6 +19,7 @@ LIMITS = control.CallLimits(
     log_line_bytes=16_384,
     log_bytes_per_minute=1_048_576,
     history_contents=False,
+    one_by_one=False,
 )
 
 CACHE = admin.CacheState(
@@ -239,7 +240,7 @@ LAUNCH_REPORT = launch.LaunchReport(
     message="operation not permitted",
 )
 
-JOB = launch.Job(manifest=b"M", concurrency=1, result_bytes=2, cancel_grace_ms=3, traceback=True)
+JOB = launch.Job(manifest=b"M", concurrency=1, result_bytes=2, cancel_grace_ms=3, traceback=True, isolated=False)
 
 EXIT = launch.ExitRecord(
     kind=launch.ExitKind.SIGNALLED, status=9, user_microseconds=1, system_microseconds=2, memory_peak=3

@@ -218,7 +218,11 @@ def entrypoints(view: View) -> list[dict[str, object]]:
         if tag not in view.tags:
             continue
         found = described.get(tag)
-        row: dict[str, object] = {"tag": tag, "description": entrypoint.description}
+        row: dict[str, object] = {
+            "tag": tag,
+            "description": entrypoint.description,
+            "deadline_seconds": agent.deadline_ms(tag) / 1000,
+        }
         if found is not None:
             row |= {
                 "doc": found.doc,

@@ -258,8 +258,8 @@ class Stage:
         )
 
     def _start(self, place: Place, asked: Asked, agent: Agent) -> Flight:
-        """A call for whoever asks; its deadline is the agent's, and not that of the caller who came first."""
-        deadline = time.monotonic() + agent.limits.deadline_ms / 1000
+        """A call for whoever asks; its deadline is the entrypoint's, and not that of the caller who came first."""
+        deadline = time.monotonic() + agent.deadline_ms(asked.tag) / 1000
         call = Call(msgspec.structs.replace(asked, deadline=deadline))
         where = (place.partition, place.key)
 
