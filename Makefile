@@ -16,7 +16,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat bench crowd soak protections lint lock clean preflight root
+.PHONY: help demo test compat timing bench crowd soak protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make soak         changing load while every kind of process is killed; SECONDS=600 (root)'
 	@echo 'make crowd        many callers, a thousand instances, clients that go away: figures (root)'
+	@echo 'make timing       ask a gateway what must look alike, and say whether a clock can tell it apart'
 	@echo 'make bench        cold start and warm call beside bubblewrap and FastAPI (root)'
 	@echo 'make lint         ruff, mypy --strict, codespell, import contracts'
 	@echo 'make lock         write the requirements*.lock files again; UPGRADE=1 takes the newest versions'
@@ -49,6 +50,9 @@ crowd: root $(VENV)/.dev
 SECONDS ?= 600
 soak: root $(VENV)/.dev
 	@.ci/own-cgroup $(BIN)/python -m tests.soak --seconds $(SECONDS)
+
+timing: $(VENV)/.dev
+	@$(BIN)/python -m tests.timing
 
 bench: root $(VENV)/.bench
 	@$(BIN)/python -m benchmarks

@@ -50,4 +50,16 @@ def test_every_make_target_that_the_readme_names_is_there() -> None:
     named = set(re.findall(r"\bmake ([a-z]+)\b", (ROOT / "README.md").read_text()))
     assert named <= set(declared.split())
     helped = set(re.findall(r"^\t@echo 'make ([a-z]+) ", makefile, re.MULTILINE))
-    assert helped == {"demo", "test", "compat", "protections", "bench", "crowd", "soak", "lint", "lock", "clean"}
+    assert helped == {
+        "demo",
+        "test",
+        "compat",
+        "protections",
+        "bench",
+        "crowd",
+        "soak",
+        "timing",
+        "lint",
+        "lock",
+        "clean",
+    }
