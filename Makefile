@@ -8,15 +8,18 @@ BIN := $(VENV)/bin
 # RunAgent's own client pins a web stack of its own (fastapi, uvicorn, websockets): it never shares an environment.
 COMPAT := .venv-compat
 RUNAGENT := runagent==0.1.49
+# A fuzzer wants its own build of everything that it watches, and has wheels for few machines.
+FUZZ := .venv-fuzz
 # Hashes for every file, wheels only: nothing that is fetched can run code before its hash was compared.
 PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --require-hashes --only-binary :all:
+EDITABLE := -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --no-index --editable .
 INSTALL := $(BIN)/python $(PIP_INSTALL)
 UV ?= $(shell command -v $(BIN)/uv || command -v uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build --generate-hashes \
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat timing bench crowd soak protections lint lock clean preflight root
+.PHONY: help demo test compat fuzz timing bench crowd soak protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
@@ -25,11 +28,12 @@ help:
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make soak         changing load while every kind of process is killed; SECONDS=600 (root)'
 	@echo 'make crowd        many callers, a thousand instances, clients that go away: figures (root)'
+	@echo 'make fuzz         each parser, led by what its inputs reach; SECONDS=60 for each, PARSER=name for one'
 	@echo 'make timing       ask a gateway what must look alike, and say whether a clock can tell it apart'
 	@echo 'make bench        cold start and warm call beside bubblewrap and FastAPI (root)'
 	@echo 'make lint         ruff, mypy --strict, codespell, import contracts'
 	@echo 'make lock         write the requirements*.lock files again; UPGRADE=1 takes the newest versions'
-	@echo 'make clean        remove .venv, .venv-compat and what tools leave in the tree'
+	@echo 'make clean        remove .venv, .venv-compat, .venv-fuzz and what tools leave in the tree'
 
 demo: root $(VENV)/.runtime
 	@$(BIN)/python examples/demo.py
@@ -47,9 +51,11 @@ protections: root $(VENV)/.dev
 crowd: root $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.crowd
 
-SECONDS ?= 600
 soak: root $(VENV)/.dev
-	@.ci/own-cgroup $(BIN)/python -m tests.soak --seconds $(SECONDS)
+	@.ci/own-cgroup $(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600)
+
+fuzz: $(FUZZ)/.atheris
+	@$(FUZZ)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),60) --parser '$(PARSER)'
 
 timing: $(VENV)/.dev
 	@$(BIN)/python -m tests.timing
@@ -71,10 +77,12 @@ lock:
 	    --output-file requirements-dev.lock
 	@$(COMPILE) pyproject.toml --group build --group dev --group bench --constraint requirements-dev.lock \
 	    --output-file requirements-bench.lock
+	@$(COMPILE) pyproject.toml --group build --group fuzz --constraint requirements.lock \
+	    --output-file requirements-fuzz.lock
 	@echo '$(RUNAGENT)' | $(COMPILE) - --output-file requirements-compat.lock
 
 clean:
-	@rm -rf $(VENV) $(COMPAT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(COMPAT) $(FUZZ) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- the virtual environments: one stamp for each lock
@@ -92,8 +100,11 @@ endif
 ifneq ($(shell cat $(COMPAT)/.home 2>/dev/null),$(CURDIR))
 .PHONY: $(COMPAT)/.home
 endif
+ifneq ($(shell cat $(FUZZ)/.home 2>/dev/null),$(CURDIR))
+.PHONY: $(FUZZ)/.home
+endif
 
-$(VENV)/.home $(COMPAT)/.home: %/.home: | preflight
+$(VENV)/.home $(COMPAT)/.home $(FUZZ)/.home: %/.home: | preflight
 	@echo 'making $*'
 	@rm -rf $*
 	@$(PYTHON) -m venv $*
@@ -102,7 +113,7 @@ $(VENV)/.home $(COMPAT)/.home: %/.home: | preflight
 $(VENV)/.runtime: requirements.lock pyproject.toml $(VENV)/.home
 	@echo 'installing requirements.lock into $(VENV)'
 	@$(INSTALL) --requirement requirements.lock
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --no-index --editable .
+	@$(BIN)/python $(EDITABLE)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
@@ -118,4 +129,11 @@ $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
 $(COMPAT)/.runagent: requirements-compat.lock $(COMPAT)/.home
 	@echo 'installing requirements-compat.lock into $(COMPAT)'
 	@$(COMPAT)/bin/python $(PIP_INSTALL) --requirement requirements-compat.lock
+	@touch $@
+
+$(FUZZ)/.atheris: requirements-fuzz.lock pyproject.toml $(FUZZ)/.home
+	@echo 'installing requirements-fuzz.lock into $(FUZZ)'
+	@$(FUZZ)/bin/python $(PIP_INSTALL) --requirement requirements-fuzz.lock || \
+	    { echo 'make fuzz: atheris has wheels for CPython 3.11 to 3.13 on Linux x86-64 only'; exit 1; }
+	@$(FUZZ)/bin/python $(EDITABLE)
 	@touch $@

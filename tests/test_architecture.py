@@ -28,6 +28,7 @@ GENERATED = {
     ".git",
     ".venv",
     ".venv-compat",
+    ".venv-fuzz",
     "__pycache__",
     ".mypy_cache",
     ".ruff_cache",

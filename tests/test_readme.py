@@ -58,6 +58,7 @@ def test_every_make_target_that_the_readme_names_is_there() -> None:
         "bench",
         "crowd",
         "soak",
+        "fuzz",
         "timing",
         "lint",
         "lock",
