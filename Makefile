@@ -10,15 +10,18 @@ COMPAT := .venv-compat
 RUNAGENT := runagent==0.1.49
 # Playwright carries a JavaScript runtime of 40 MiB that nothing else needs; the browser is the distribution's.
 BROWSER := .venv-browser
+# A fuzzer wants its own build of everything that it watches, and has wheels for few machines.
+FUZZ := .venv-fuzz
 # Hashes for every file, wheels only: nothing that is fetched can run code before its hash was compared.
 PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --require-hashes --only-binary :all:
+EDITABLE := -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --no-index --editable .
 INSTALL := $(BIN)/python $(PIP_INSTALL)
 UV ?= $(shell command -v $(BIN)/uv || command -v uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build --generate-hashes \
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat browser bench crowd siege soak protections lint lock clean preflight root
+.PHONY: help demo test compat browser fuzz timing bench crowd siege soak protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
@@ -28,11 +31,13 @@ help:
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make soak         changing load while every kind of process is killed; SECONDS=600 (root)'
 	@echo 'make crowd        many callers, a thousand instances, clients that go away: figures (root)'
+	@echo 'make fuzz         each parser, led by what its inputs reach; SECONDS=60 for each, PARSER=name for one'
+	@echo 'make timing       ask a gateway what must look alike, and say whether a clock can tell it apart'
 	@echo 'make bench        cold start and warm call beside bubblewrap and FastAPI (root)'
 	@echo 'make siege        hostile clients for SECONDS=60: are limits exact, and do others notice? (root)'
 	@echo 'make lint         ruff, mypy --strict, codespell, import contracts'
 	@echo 'make lock         write the requirements*.lock files again; UPGRADE=1 takes the newest versions'
-	@echo 'make clean        remove .venv, .venv-compat, .venv-browser and what tools leave in the tree'
+	@echo 'make clean        remove the .venv folders and what tools leave in the tree'
 
 demo: root $(VENV)/.runtime
 	@$(BIN)/python examples/demo.py
@@ -54,16 +59,20 @@ protections: root $(VENV)/.dev
 crowd: root $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.crowd
 
-soak: SECONDS ?= 600
 soak: root $(VENV)/.dev
-	@.ci/own-cgroup $(BIN)/python -m tests.soak --seconds $(SECONDS)
+	@.ci/own-cgroup $(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600)
+
+fuzz: $(FUZZ)/.atheris
+	@$(FUZZ)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),60) --parser '$(PARSER)'
+
+timing: $(VENV)/.dev
+	@$(BIN)/python -m tests.timing
 
 bench: root $(VENV)/.bench
 	@$(BIN)/python -m benchmarks
 
-siege: SECONDS ?= 60
 siege: root $(VENV)/.runtime
-	@$(BIN)/python -m benchmarks.siege --seconds $(SECONDS)
+	@$(BIN)/python -m benchmarks.siege --seconds $(or $(SECONDS),60)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
@@ -81,10 +90,12 @@ lock:
 	    --output-file requirements-bench.lock
 	@$(COMPILE) pyproject.toml --group build --group dev --group browser --constraint requirements-dev.lock \
 	    --output-file requirements-browser.lock
+	@$(COMPILE) pyproject.toml --group build --group fuzz --constraint requirements.lock \
+	    --output-file requirements-fuzz.lock
 	@echo '$(RUNAGENT)' | $(COMPILE) - --output-file requirements-compat.lock
 
 clean:
-	@rm -rf $(VENV) $(COMPAT) $(BROWSER) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(COMPAT) $(BROWSER) $(FUZZ) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- the virtual environments: one stamp for each lock
@@ -105,8 +116,11 @@ endif
 ifneq ($(shell cat $(BROWSER)/.home 2>/dev/null),$(CURDIR))
 .PHONY: $(BROWSER)/.home
 endif
+ifneq ($(shell cat $(FUZZ)/.home 2>/dev/null),$(CURDIR))
+.PHONY: $(FUZZ)/.home
+endif
 
-$(VENV)/.home $(COMPAT)/.home $(BROWSER)/.home: %/.home: | preflight
+$(VENV)/.home $(COMPAT)/.home $(BROWSER)/.home $(FUZZ)/.home: %/.home: | preflight
 	@echo 'making $*'
 	@rm -rf $*
 	@$(PYTHON) -m venv $*
@@ -115,7 +129,7 @@ $(VENV)/.home $(COMPAT)/.home $(BROWSER)/.home: %/.home: | preflight
 $(VENV)/.runtime: requirements.lock pyproject.toml $(VENV)/.home
 	@echo 'installing requirements.lock into $(VENV)'
 	@$(INSTALL) --requirement requirements.lock
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --no-index --editable .
+	@$(BIN)/python $(EDITABLE)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
@@ -136,5 +150,12 @@ $(COMPAT)/.runagent: requirements-compat.lock $(COMPAT)/.home
 $(BROWSER)/.playwright: requirements-browser.lock $(BROWSER)/.home
 	@echo 'installing requirements-browser.lock into $(BROWSER)'
 	@$(BROWSER)/bin/python $(PIP_INSTALL) --requirement requirements-browser.lock
-	@$(BROWSER)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --no-index --editable .
+	@$(BROWSER)/bin/python $(EDITABLE)
+	@touch $@
+
+$(FUZZ)/.atheris: requirements-fuzz.lock pyproject.toml $(FUZZ)/.home
+	@echo 'installing requirements-fuzz.lock into $(FUZZ)'
+	@$(FUZZ)/bin/python $(PIP_INSTALL) --requirement requirements-fuzz.lock || \
+	    { echo 'make fuzz: atheris has wheels for CPython 3.11 to 3.13 on Linux x86-64 only'; exit 1; }
+	@$(FUZZ)/bin/python $(EDITABLE)
 	@touch $@

@@ -29,6 +29,7 @@ GENERATED = {
     ".venv",
     ".venv-browser",
     ".venv-compat",
+    ".venv-fuzz",
     "__pycache__",
     ".mypy_cache",
     ".ruff_cache",

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock", "requirements-browser.lock")
+FUZZ = "requirements-fuzz.lock"
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -52,7 +53,7 @@ def test_a_wheel_works_without_its_checkout(tmp_path: Path) -> None:
     assert done.stdout == f"base {tmp_path}/installed/runagentd/_policies\n"
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, FUZZ])
 def test_a_lock_holds_versions_and_hashes_only(lock: str) -> None:
     """Every line is a pinned requirement or a SHA-256: no index, no URL, no path, no option."""
     pattern = re.compile(r"([a-z0-9.-]+==\S+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?)")

@@ -156,9 +156,7 @@ def _agent_lines(row: admin.Deployed) -> Iterator[str]:
 
 def _signature(entry: dict[str, Any]) -> str:
     parameters = []
-    for parameter in entry.get("parameters") or []:
-        if not isinstance(parameter, dict):
-            continue
+    for parameter in _parameters(entry):
         text = _text(parameter.get("name"))
         text = {"var_positional": "*", "var_keyword": "**"}.get(str(parameter.get("kind")), "") + text
         if parameter.get("type"):
@@ -187,7 +185,7 @@ def _example(deployed: tuple[admin.Deployed, ...]) -> tuple[str, str, dict[str, 
     """An entrypoint whose required arguments can be made up: agent, tag, arguments."""
     for row in deployed:
         for entry in _entrypoints(row):
-            required = [p for p in entry.get("parameters") or [] if isinstance(p, dict) and p.get("required") is True]
+            required = [parameter for parameter in _parameters(entry) if parameter.get("required") is True]
             if entry.get("streams") is True or any(p.get("type", "") not in ("", *_SAMPLES) for p in required):
                 continue
             arguments = {_text(p.get("name")): _SAMPLES.get(str(p.get("type") or "str"), "hello") for p in required}
@@ -221,6 +219,11 @@ def _snippets(announcement: Announcement, agent: str, tag: str, arguments: dict[
 def _entrypoints(row: admin.Deployed) -> list[dict[str, Any]]:
     entries = _parse(row.describe).get("entrypoints")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _parameters(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    told = entry.get("parameters")
+    return [parameter for parameter in told if isinstance(parameter, dict)] if isinstance(told, list) else []
 
 
 # Any: a runner's JSON, whose every value is looked at before it is used.

@@ -403,16 +403,19 @@ class Directory:
 
     def __init__(self) -> None:
         self._by_id: dict[str, Agent] = {}
-        self._by_name: dict[str, Agent] = {}
+        self._by_identity: dict[str, Agent] = {}
         self._names: dict[str, tuple[str, ...]] = {}
 
     def find(self, identity: str) -> Agent | None:
         """The agent of this id, or of this name where no other has it."""
-        return self._by_id.get(identity) or self._by_name.get(identity)
+        return self._by_identity.get(identity)
 
-    def names(self, agent: Agent) -> tuple[str, ...]:
-        """What a scope may call it: its id, and its name where no other has it."""
-        return self._names.get(agent.id, (agent.id,))
+    def names(self, identity: str) -> tuple[str, ...]:
+        """What a scope may call the agent of this id or name: its id, and its name where no other has it.
+
+        Two also where there is one or no agent: how long it takes to compare them must not say which.
+        """
+        return self._names.get(identity, (identity, identity))
 
     def find_id(self, agent_id: str) -> Agent | None:
         """The agent of this id."""
@@ -435,8 +438,9 @@ class Directory:
 
     def _index(self) -> None:
         names = [agent.name for agent in self._by_id.values()]
-        self._by_name = {agent.name: agent for agent in self._by_id.values() if names.count(agent.name) == 1}
+        by_name = {agent.name: agent for agent in self._by_id.values() if names.count(agent.name) == 1}
+        self._by_identity = {**by_name, **self._by_id}
         self._names = {
-            agent.id: (agent.id, agent.name) if self._by_name.get(agent.name) is agent else (agent.id,)
-            for agent in self._by_id.values()
+            identity: (agent.id, agent.name if agent.name in by_name else agent.id)
+            for identity, agent in self._by_identity.items()
         }

@@ -146,10 +146,7 @@ class Pipeline:
         """The agent of this id or name, for questions that are no calls."""
         principal = await self.principal(credentials)
         await self._announcements.know_agents()
-        agent = self._directory.find(identity)
-        if agent is None or not self._sees(principal, agent):
-            raise _no_agent(identity)
-        return self._view(principal, agent)
+        return self._view(principal, self._find(principal, identity))
 
     async def callable(self, credentials: Credentials, identity: str) -> tuple[Principal, Agent]:
         """The caller, and an agent that they may call, for questions about calls."""
@@ -162,7 +159,7 @@ class Pipeline:
         principal = await self.principal(credentials)
         await self._announcements.know_agents()
         sees, names = principal.grants.sees, self._directory.names
-        return principal, frozenset(agent.id for agent in self._directory.all() if sees(names(agent)))
+        return principal, frozenset(agent.id for agent in self._directory.all() if sees(names(agent.id)))
 
     def open_calls(self) -> list[Running]:
         """Requests that are under way and known to be for an agent, the last one first."""
@@ -173,7 +170,7 @@ class Pipeline:
         """Every agent that the caller may know of."""
         principal = await self.principal(credentials)
         await self._announcements.know_agents()
-        return [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent)]
+        return [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent.id)]
 
     async def catalogue(self, credentials: Credentials) -> list[Offer]:
         """Every entrypoint that the caller may know of, and what limits their calls to it."""
@@ -192,10 +189,8 @@ class Pipeline:
 
         Which of its entrypoints they may call is asked in `decode`, once a body has named one.
         """
-        agent = self._directory.find(identity)
-        if agent is None or not self._sees(principal, agent):
-            raise _no_agent(identity)
-        if not principal.grants.sees(self._directory.names(agent)):
+        agent = self._find(principal, identity)
+        if not principal.grants.sees(self._directory.names(agent.id)):
             raise Refusal(
                 errors.PERMISSION,
                 f"this token may look at agent {identity!r} and not call it",
@@ -203,13 +198,23 @@ class Pipeline:
             )
         return agent
 
-    def _sees(self, principal: Principal, agent: Agent) -> bool:
-        return principal.grants.sees(self._directory.names(agent)) or principal.grants.has("agents:read")
+    def _find(self, principal: Principal, identity: str) -> Agent:
+        """The agent of this id or name; `Refusal` where there is none that the caller may know of.
+
+        Whether there is one at all is asked last: until then nothing depends on it, so that time does not tell.
+        """
+        agent = self._directory.find(identity)
+        if not self._sees(principal, identity) or agent is None:
+            raise no_agent(identity)
+        return agent
+
+    def _sees(self, principal: Principal, identity: str) -> bool:
+        return principal.grants.sees(self._directory.names(identity)) or principal.grants.has("agents:read")
 
     def _view(self, principal: Principal, agent: Agent) -> View:
         if principal.grants.has("agents:read"):
             return View(agent, frozenset(agent.entrypoints))
-        names = self._directory.names(agent)
+        names = self._directory.names(agent.id)
         return View(agent, frozenset(tag for tag in agent.entrypoints if principal.grants.may_invoke(names, tag)))
 
     def limit(self, request: Request, principal: Principal, agent: Agent, running: Running) -> None:
@@ -229,7 +234,7 @@ class Pipeline:
             )
         decoded = await request.decode(agent.limits.request_bytes)
         running.tag = decoded.tag
-        if decoded.tag not in agent.entrypoints or not self._may_invoke(running.principal, agent, decoded.tag):
+        if not self._may_invoke(running.principal, agent, decoded.tag) or decoded.tag not in agent.entrypoints:
             # "not found" is what RunAgent's clients look for in the text of a stream's error.
             raise Refusal(errors.NOT_FOUND, f"entrypoint {decoded.tag!r} not found in agent {agent.name!r}")
         if decoded.refusal is not None:
@@ -247,7 +252,7 @@ class Pipeline:
         )
 
     def _may_invoke(self, principal: Principal | None, agent: Agent, tag: str) -> bool:
-        return principal is not None and principal.grants.may_invoke(self._directory.names(agent), tag)
+        return principal is not None and principal.grants.may_invoke(self._directory.names(agent.id), tag)
 
     def once(self, request: Request, asked: Asked, agent: Agent, running: Running) -> bool:
         """Whether the call ran before, and `running` has what came of it."""
@@ -333,7 +338,8 @@ def _revoked() -> Refusal:
     return refused("the token, key or certificate was revoked")
 
 
-def _no_agent(identity: str) -> Refusal:
+def no_agent(identity: str) -> Refusal:
+    """The one answer for an agent that is not there and for one that is somebody else's."""
     return Refusal(errors.AGENT_NOT_FOUND, f"there is no agent {identity!r} that this token may call")
 
 

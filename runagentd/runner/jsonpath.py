@@ -13,17 +13,20 @@ from typing import Any
 
 PATH_CHARACTERS_MAX = 1000
 
+# Blanks and digits are RFC 9535's (section 2.1.1) and not Unicode's, of which int() takes some and not others.
 _TOKEN = re.compile(
     r"""
       (?P<descent>\.\.)
     | \.(?P<star>\*)
     | \.(?P<name>[^\W\d]\w*(?:-\w+)*)
-    | \[\s*(?:
+    | \[[ \t\n\r]*(?:
           (?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
-        | (?P<index>-?\d{1,18})
-        | (?P<slice>(?:-?\d{1,18})?\s*:\s*(?:-?\d{1,18})?(?:\s*:\s*(?:-?\d{1,18})?)?)
+        | (?P<index>-?[0-9]{1,18})
+        | (?P<slice>(?:-?[0-9]{1,18})?[ \t\n\r]*
+              :[ \t\n\r]*(?:-?[0-9]{1,18})?(?:[ \t\n\r]*
+              :[ \t\n\r]*(?:-?[0-9]{1,18})?)?)
         | (?P<wild>\*)
-      )\s*\]
+      )[ \t\n\r]*\]
     """,
     re.VERBOSE,
 )

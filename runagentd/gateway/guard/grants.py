@@ -61,23 +61,25 @@ class Grants:
     invoke: tuple[Invoke, ...] = ()
     deny: tuple[Invoke, ...] = ()
     plain: frozenset[str] = frozenset()
-    _found: dict[tuple[tuple[str, ...], str | None], bool] = field(default_factory=dict, compare=False, repr=False)
-    """answers that were given before: a caller asks the same again and again, and each costs two microseconds"""
+    _found: set[tuple[tuple[str, ...], str | None]] = field(default_factory=set, compare=False, repr=False)
+    """what was allowed before: a caller asks the same again and again, and each answer costs two microseconds.
+
+    A refusal is never remembered, or its time would say whether somebody has asked for all that there is in between.
+    """
 
     def sees(self, names: tuple[str, ...]) -> bool:
         """Whether at least one entrypoint of the agent may be callable: else there is no such agent for them."""
-        found = self._found.get((names, None))
-        return self._remember((names, None), self._sees(names)) if found is None else found
+        return (names, None) in self._found or self._remember((names, None), self._sees(names))
 
     def may_invoke(self, names: tuple[str, ...], tag: str) -> bool:
         """Whether this entrypoint may be called."""
-        found = self._found.get((names, tag))
-        return self._remember((names, tag), self._may_invoke(names, tag)) if found is None else found
+        return (names, tag) in self._found or self._remember((names, tag), self._may_invoke(names, tag))
 
     def _remember(self, question: tuple[tuple[str, ...], str | None], answer: bool) -> bool:
-        if len(self._found) >= _REMEMBERED_MAX:
-            self._found.clear()
-        self._found[question] = answer
+        if answer:
+            if len(self._found) >= _REMEMBERED_MAX:
+                self._found.clear()
+            self._found.add(question)
         return answer
 
     def _sees(self, names: tuple[str, ...]) -> bool:

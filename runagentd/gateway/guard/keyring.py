@@ -16,14 +16,21 @@ from runagentd.gateway.guard.grants import Role, grants
 from runagentd.gateway.guard.identity import Credentials, Principal, digest, refused
 from runagentd.wire.trust import ApiKey, ApiKeySecret
 
-_NOBODY = (ApiKeySecret(digest=bytes(32), until=0),)
-_UNKNOWN = "the API key is not known here, or no longer"
+_SECRETS_MAX = 2
+_NO_SECRETS = (ApiKeySecret(digest=bytes(32), until=0),) * _SECRETS_MAX
+"""Of which nobody knows a key: SHA-256 has no known preimage of zeros."""
+NOBODY = ApiKey(
+    id="", subject="", tenant=None, scopes=(), created=0, expires=0, addresses=(), secrets=(),
+)  # fmt: skip
+"""Stands for a key that is not there. It has no secret, so nobody can show it."""
+_NEVER = {0: math.inf}
+UNKNOWN = "the API key is not known here, or no longer"
 
 
 class ApiKeys:
-    """An `Authenticator`. `find` gives the key of an id; `issuer` is whose subjects they act for."""
+    """An `Authenticator`. `find` gives the key of an id, or `NOBODY`; `issuer` is whose subjects they act for."""
 
-    def __init__(self, find: Callable[[str], ApiKey | None], *, issuer: str) -> None:
+    def __init__(self, find: Callable[[str], ApiKey], *, issuer: str) -> None:
         self._find = find
         self._issuer = issuer
 
@@ -33,7 +40,8 @@ class ApiKeys:
     async def verify(self, credentials: Credentials, roles: Mapping[str, Role], now: float) -> Principal:
         """Whose key this is; `Refusal` AUTHENTICATION where it is not good.
 
-        An unknown id, an expired key and a wrong secret are told alike, and after the same comparisons.
+        An unknown id, an expired key and a wrong secret are told alike, and after the same work, to the last
+        instruction: tests/hostile/test_work.py.
         """
         text = credentials.token or ""
         identity = apikeys.parse(text)
@@ -42,13 +50,12 @@ class ApiKeys:
         key = self._find(identity)
         shown = apikeys.digest(text)
         until = 0.0
-        for secret in key.secrets if key is not None else _NOBODY:
+        for secret in (key.secrets + _NO_SECRETS)[:_SECRETS_MAX]:
             if hmac.compare_digest(secret.digest, shown):
-                until = secret.until or math.inf
-        if key is not None and key.expires:
-            until = min(until, key.expires)
-        if key is None or now >= until:
-            raise refused(_UNKNOWN)
+                until = _NEVER.get(secret.until, secret.until)
+        until = min(until, _NEVER.get(key.expires, key.expires))
+        if now >= until:
+            raise refused(UNKNOWN)
         return Principal(
             subject=key.subject,
             client=key.subject,

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.guard.identity import Principal
+from runagentd.gateway.guard.keyring import NOBODY
 from runagentd.wire.control import TRUST_ROWS_MAX, ApiKeysGone, ApiKeysKnown, ApiKeysUsed, Revoked, TrustedKeys
 from runagentd.wire.trust import ApiKey, PublicKey
 
@@ -98,9 +99,9 @@ class Trust:
         """All that tokens may be signed with, now or soon."""
         return [key for key, _ in self._keys.values() if self._believed(key)]
 
-    def api_key(self, identity: str) -> ApiKey | None:
-        """The API key with this id."""
-        return self._api_keys.get(identity)
+    def api_key(self, identity: str) -> ApiKey:
+        """The API key with this id, or `NOBODY`."""
+        return self._api_keys.get(identity, NOBODY)
 
     def stands(self, principal: Principal) -> bool:
         """Whether what this principal showed is still good: neither revoked nor gone."""

@@ -1,0 +1,243 @@
+"""Whether something exists, and how much of a secret is right, cannot be told from the time that an answer takes.
+
+Time itself is nothing that a test can rely on, so this counts work: every instruction of ours that is carried out for
+a request in the gateway, from its first byte to its last. Two requests that must look alike have to take exactly as
+many. Each comparison is also made with a gateway that leaks, which has to be found out; `make timing` measures the same
+with a clock, and shows how large a leak has to be to be seen.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from runagentd import apikeys
+from runagentd.gateway.agents import Directory
+from runagentd.gateway.guard import keyring
+from runagentd.gateway.guard.grants import Role
+from runagentd.gateway.guard.identity import Credentials, Principal, refused
+from runagentd.gateway.guard.keyring import ApiKeys
+from runagentd.gateway.pipeline import Pipeline
+from tests import fakes_gateway
+from tests.fakes_gateway import Gateway
+from tests.timing.gateways import EarlyKeys, early_find, leak_keys, new_key, with_another_secret
+
+TIMES = 5
+
+
+class Work:
+    """Instructions of ours that a thread carries out, and the comparisons of secrets among its calls of C."""
+
+    def __init__(self) -> None:
+        self.instructions = 0
+        self.calls: Counter[str] = Counter()
+
+    def start(self) -> None:
+        sys.settrace(self._enter)
+        sys.setprofile(self._called)
+
+    def stop(self) -> None:
+        sys.settrace(None)
+        sys.setprofile(None)
+
+    # Any: what sys.settrace and sys.setprofile pass.
+    def _enter(self, frame: FrameType, event: str, argument: Any) -> Callable[[FrameType, str, Any], Any] | None:
+        if not frame.f_globals.get("__name__", "").startswith(("runagentd.", "tests.hostile.")):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, argument: Any) -> Callable[[FrameType, str, Any], Any]:
+        if event == "opcode":
+            self.instructions += 1
+        return self._step
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call":
+            self.calls[getattr(argument, "__name__", "?")] += 1
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    for running in fakes_gateway.running():
+        for number in range(TIMES):
+            running.supervisor.serve(agent=f"id-{number:02}", name=f"there-{number:02}", tags=("say", "pay"))
+        running.wait_until(partial(has_all, running.application.directory))
+        yield running
+
+
+def has_all(directory: Directory) -> bool:
+    return len(directory.all()) == TIMES
+
+
+def work(gateway: Gateway, ask: Callable[[int], int], expected: int) -> tuple[int, int]:
+    """(instructions, comparisons) of the cheapest of some requests, of which each asks for another one.
+
+    The cheapest, because now and then one pays for what all share: the date of a new second.
+    """
+    found = []
+    for number in range(TIMES):
+        counted = Work()
+        gateway.inside(counted.start)
+        assert ask(number) == expected
+        gateway.inside(counted.stop)
+        found.append((counted.instructions, counted.calls["compare_digest"]))
+    return min(found)
+
+
+def key_of(gateway: Gateway, expires: int = 0) -> str:
+    text = new_key(gateway, expires=expires)
+    gateway.spread()
+    return text
+
+
+def ends_soon(gateway: Gateway) -> str:
+    return with_another_secret(key_of(gateway, int(time.time()) + 900))
+
+
+def rotated(gateway: Gateway) -> str:
+    """One with two secrets that are good."""
+    text = key_of(gateway)
+    identity = apikeys.parse(text) or ""
+    gateway.store.rotate_api_key(identity, apikeys.digest(with_another_secret(text)), overlap_seconds=900)
+    gateway.spread()
+    return with_another_secret(text)
+
+
+def revoked(gateway: Gateway) -> str:
+    text = key_of(gateway)
+    gateway.store.revoke_api_key(apikeys.parse(text) or "")
+    gateway.spread()
+    return text
+
+
+KEYS: Mapping[str, Callable[[Gateway], str]] = {
+    "another secret": lambda gateway: with_another_secret(key_of(gateway)),
+    "another secret of a key that ends": ends_soon,
+    "another secret in a rotation": rotated,
+    "revoked": revoked,
+    "revoked, and another secret": lambda gateway: with_another_secret(revoked(gateway)),
+}
+
+
+def asks_with(gateway: Gateway, make: Callable[[Gateway], str]) -> Callable[[int], int]:
+    texts = [make(gateway) for _ in range(TIMES)]
+    return lambda number: gateway.ask("GET", "/v1/agents", token=texts[number]).status
+
+
+def unknown(gateway: Gateway) -> str:
+    return apikeys.create(apikeys.new_id())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", KEYS.values(), ids=KEYS)
+def test_an_api_key_that_is_known_and_one_that_is_not_take_the_same_work(
+    gateway: Gateway, make: Callable[[Gateway], str]
+) -> None:
+    """To the instruction; and two comparisons of digests, which take the same time wherever they differ."""
+    expected = work(gateway, asks_with(gateway, unknown), 401)
+    assert work(gateway, asks_with(gateway, make), 401) == expected
+    assert expected[0] > 500
+    assert expected[1] == 2
+
+
+class Plain(ApiKeys):
+    """Leaks: compares as any two values are, up to the first byte that differs."""
+
+    async def verify(self, credentials: Credentials, roles: Mapping[str, Role], now: float) -> Principal:
+        text = credentials.token or ""
+        key = self._find(apikeys.parse(text) or "")
+        until = 0.0
+        for secret in (key.secrets + keyring._NO_SECRETS)[:2]:
+            if secret.digest == apikeys.digest(text):
+                until = math.inf
+        if now >= until:
+            raise refused(keyring.UNKNOWN)
+        return await super().verify(credentials, roles, now)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leaky", [EarlyKeys, Plain])
+def test_an_authenticator_that_leaks_is_found_out(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, leaky: type[ApiKeys]
+) -> None:
+    """By what the test above asks."""
+    identity = gateway.application.identity
+    monkeypatch.setattr(identity, "_authenticators", identity._authenticators)  # to have them again
+    leak_keys(gateway, leaky)
+    absent = work(gateway, asks_with(gateway, unknown), 401)
+    wrong = work(gateway, asks_with(gateway, KEYS["another secret"]), 401)
+    assert absent != wrong or absent[1] != 2
+
+
+# ---- agents and entrypoints
+
+SHAPES: Mapping[str, tuple[str, str, str]] = {
+    "an agent by its name": ("GET", "/v1/agents/{}", "there-{:02}"),
+    "an agent by its id": ("GET", "/v1/agents/{}", "id-{:02}"),
+    "a call": ("POST", "/v1/agents/{}/entrypoints/say:invoke", "there-{:02}"),
+    "an architecture": ("GET", "/api/v1/agents/{}/architecture", "there-{:02}"),
+    "a run": ("POST", "/api/v1/agents/{}/run", "there-{:02}"),
+}
+
+
+def asks_for(gateway: Gateway, shape: tuple[str, str, str], *, there: bool) -> Callable[[int], int]:
+    """For one agent after the other, each for the first time, by a caller who has had all listed that is theirs."""
+    method, path, name = shape
+    token = gateway.token("mine")
+    assert gateway.ask("GET", "/v1/agents", token=token).json() == {"agents": []}
+
+    def ask(number: int) -> int:
+        identity = name.format(number) if there else name.format(number)[:-1] + "abcde"[number]
+        body = b'{"entrypoint_tag": "say"}' if method == "POST" else None
+        return gateway.ask(method, path.format(identity), body, token=token).status
+
+    return ask
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_an_agent_of_somebody_elses_and_none_take_the_same_work(gateway: Gateway, shape: tuple[str, str, str]) -> None:
+    """On both doors, by id and by name."""
+    absent = work(gateway, asks_for(gateway, shape, there=False), 404)
+    assert work(gateway, asks_for(gateway, shape, there=True), 404) == absent
+    assert absent[0] > 500
+
+
+@pytest.mark.slow
+def test_a_lookup_that_leaks_is_found_out(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the test above asks."""
+    monkeypatch.setattr(Pipeline, "_find", early_find)
+    shape = SHAPES["an agent by its name"]
+    absent = work(gateway, asks_for(gateway, shape, there=False), 404)
+    assert work(gateway, asks_for(gateway, shape, there=True), 404) != absent
+
+
+@pytest.mark.slow
+def test_an_entrypoint_that_is_not_theirs_and_none_take_the_same_work(gateway: Gateway) -> None:
+    """A token for `say` learns nothing about `pay`."""
+    text = new_key(gateway, "agents:invoke:there-*/say")
+    gateway.spread()
+    assert gateway.ask("GET", "/v1/agents", token=text).status == 200
+
+    def ask(tag: str) -> Callable[[int], int]:
+        path = "/v1/agents/there-{:02}/entrypoints/" + tag + ":invoke"
+        return lambda number: gateway.ask("POST", path.format(number), b"{}", token=text).status
+
+    assert work(gateway, ask("pay"), 404) == work(gateway, ask("yap"), 404)
+
+
+def test_a_secret_is_compared_by_digests_of_one_length() -> None:
+    """hmac.compare_digest(3): its time depends on the length of what it compares, which is always 32 bytes here."""
+    assert {len(secret.digest) for secret in keyring._NO_SECRETS} == {32}
+    assert len(apikeys.digest("x")) == len(apikeys.digest("x" * 8192)) == 32
+    assert not hmac.compare_digest(apikeys.digest(""), bytes(32))
