@@ -124,7 +124,7 @@ class Birth:
     ) -> None:
         """The place stays the caller's until there is a spare, the mounts for good. ZygoteGone or OSError."""
         self.place = place
-        self._apart_from, self._zygotes_layout = zygote.apart_from, zygote.layout
+        self._zygote, self._apart_from = zygote, zygote.apart_from
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._sock.setblocking(False)
@@ -159,7 +159,7 @@ class Birth:
             raise
         spare = Spare(
             place=self.place, reaper_pid=fork.pid, reaper_pidfd=fork.pidfd, sock=self._sock, lifeline=self._lifeline,
-            exit_pipe=self._exit_pipe, apart_from=self._apart_from, zygotes_layout=self._zygotes_layout,
+            exit_pipe=self._exit_pipe, apart_from=self._apart_from, zygotes_layout=self._zygote.layout,
         )  # fmt: skip
         if stands_by:
             try:

@@ -93,7 +93,7 @@ def _differences_of_command(pid: int, command: tuple[str, ...], zygotes_layout: 
         arguments = tuple(file.read().split("\0")[:-1])
     found = [] if arguments == command else ["its arguments are not those of the plan"]
     its = layout(pid)
-    if its in ("0", zygotes_layout):
+    if not zygotes_layout or its in ("0", zygotes_layout):
         found.append("its address layout is the zygote's")
     return found
 

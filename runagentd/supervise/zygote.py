@@ -99,6 +99,8 @@ class Zygote:
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Fork]] = {}
         self._closed = False
+        self.layout = ""
+        """where its memory lies, and that of every fork of it; known once it has made one"""
         asyncio.get_running_loop().add_reader(ours, self._receive)
 
     @property
@@ -109,11 +111,6 @@ class Zygote:
     def apart_from(self) -> frozenset[str]:
         """The namespaces of the zygote, which it has for good, and of the supervisor."""
         return verify.namespaces(os.getpid()) | verify.namespaces(self.pid)
-
-    @functools.cached_property
-    def layout(self) -> str:
-        """Where its memory lies, and that of every fork of it."""
-        return verify.layout(self.pid)
 
     def fork(
         self,
@@ -188,6 +185,10 @@ class Zygote:
             self.close()
             return
         descriptors = kernel.received_descriptors(ancillary)
+        if not self.layout:
+            # Not sooner: until it answers it may still be the process that builds its jail.
+            with contextlib.suppress(OSError):
+                self.layout = verify.layout(self.pid)
         _, number, token, pid = wire.REPLY.unpack(message)
         future = self._waiting.get(token)
         if future is None or future.done():
