@@ -165,7 +165,7 @@ class Metrics:
     def _shown(self, agent_id: str | None) -> str:
         """An agent's name where no other has it, else its id: what people know it by."""
         agent = self._directory.find_id(agent_id) if agent_id else None
-        return agent_id or "" if agent is None else self._directory.names(agent)[-1]
+        return agent_id or "" if agent is None else self._directory.names(agent.id)[-1]
 
     def _of_agents(self) -> Iterator[Metric]:
         info = InfoMetricFamily("runagentd_agent", "What is served.", labels=("agent",))

@@ -176,7 +176,7 @@ class Pipeline:
         """Every entrypoint that the caller may know of, and what limits their calls to it."""
         principal = await self.principal(credentials)
         await self._announcements.know_agents()
-        views = [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent)]
+        views = [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent.id)]
         return [
             Offer(view.agent, tag, tuple(self._limits.rules(principal, view.agent.id, view.agent.name, tag)))
             for view in views
