@@ -85,14 +85,15 @@ def document(views: Iterable[View], *, version: str) -> dict[str, object]:
 
 
 def _operation(agent: Agent, entrypoint: Entrypoint, described: EntrypointDescription | None) -> dict[str, object]:
+    arguments = _arguments(described)
     operation: dict[str, object] = {
         "operationId": f"{_word(agent.id)}_{_word(entrypoint.tag)}",
         "tags": [agent.name],
         "summary": f"{agent.name}: {entrypoint.tag}",
         "parameters": _HEADERS,
         "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": _arguments(described)}},
+            "required": bool(arguments.get("required")),  # no body is `{}`
+            "content": {"application/json": {"schema": arguments}},
         },
         "responses": {
             "200": _success(described),
@@ -154,11 +155,10 @@ def _success(described: EntrypointDescription | None) -> dict[str, object]:
     streams = described is not None and described.streams is True
     content: dict[str, object] = {} if streams else {"application/json": {"schema": result}}
     if described is None or described.streams is not False:
-        content["text/event-stream"] = {
-            "schema": {"type": "string", "description": "events 'start', 'chunk', then 'done' or 'error'"}
-        }
+        content["text/event-stream"] = {}  # OpenAPI 3.1 has no words for a sequence of events
     return {
-        "description": "what the function returned; with 'Accept: text/event-stream', a stream of events",
+        "description": "what the function returned; with 'Accept: text/event-stream', a stream of events "
+        "'start', 'chunk', then 'done' or 'error'",
         "headers": _ANSWER_HEADERS,
         "content": content,
     }
@@ -287,7 +287,7 @@ _HEADERS = [
     _header(
         "Runagent-Timeout",
         "an earlier deadline than the agent's",
-        {"type": "string", "pattern": "^[0-9]{1,9}(ms|s|m)$"},
+        {"type": "string", "pattern": "^[1-9][0-9]{0,8}(ms|s|m)$"},
     ),
 ]
 _ANSWER_HEADERS: dict[str, object] = {
