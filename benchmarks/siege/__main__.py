@@ -23,6 +23,7 @@ from benchmarks import load, machine
 from benchmarks.processes import ROOT, BenchmarkError, Daemon, Endpoint, bare_aiohttp, check_echo, daemon, require_root
 from benchmarks.siege import report
 from benchmarks.siege.cage import Cage, cage
+from benchmarks.siege.judge import RULES
 from benchmarks.siege.report import Calm, Siege, Turn, Wrk
 from runagentd import signing, state
 
@@ -37,17 +38,17 @@ CONFIG = f"""
 [limits]
 loopback = true
 [limits.address]
-rate = "{report.RULES["address"][0]}/s"
-burst = {report.RULES["address"][2]}
+rate = "{RULES["address"].per_second}/s"
+burst = {RULES["address"].burst}
 [limits.principal]
 rate = "1000/s"
 concurrency = 512
 [limits.principal.for."principal"]
-rate = "{report.RULES["principal"][0]}/s"
-burst = {report.RULES["principal"][2]}
+rate = "{RULES["principal"].per_second}/s"
+burst = {RULES["principal"].burst}
 [limits.tag.for."echo/clock"]
-rate = "{report.RULES["tag"][0]}/s"
-burst = {report.RULES["tag"][2]}
+rate = "{RULES["tag"].per_second}/s"
+burst = {RULES["tag"].burst}
 concurrency = 32
 """
 

@@ -24,7 +24,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-from benchmarks.siege.judge import Flood
+from benchmarks.siege.judge import RULES, Tally
 
 TOKENS = "SIEGE_TOKENS"
 """JSON in the environment: tokens by subject. A command line can be read by everybody on the machine."""
@@ -32,39 +32,6 @@ SLOW_CONNECTIONS = 200
 IDLE_CONNECTIONS = 300
 FLOOD_CONNECTIONS = 4
 _PATIENCE_SECONDS = 5.0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What is counted of the floods against one limit; the fields are those of `Flood`."""
-
-    sent: int = 0
-    passed: int = 0
-    first_sent: int = 0
-    first_answered: int = 0
-    last_answered: int = 0
-    refused_sent: int = 0
-    refused_answered: int = 0
-    passed_then: int = 0
-
-    def note(self, sent: int, answered: int, *, passed: bool) -> None:
-        if not self.sent:
-            self.first_sent, self.first_answered = sent, answered
-        self.first_sent, self.first_answered = min(self.first_sent, sent), min(self.first_answered, answered)
-        self.last_answered = max(self.last_answered, answered)
-        self.sent += 1
-        if passed:
-            self.passed += 1
-            # On another connection, and under way when the last one was refused: it may have been let through before.
-            self.passed_then += sent < self.refused_answered
-        elif sent > self.refused_sent:
-            self.refused_sent, self.refused_answered, self.passed_then = sent, answered, self.passed
-
-    def flood(self) -> Flood:
-        return Flood(
-            sent=self.sent, passed=self.passed, first_sent=self.first_sent, first_answered=self.first_answered,
-            last_answered=self.last_answered, refused_sent=self.refused_sent, passed_then=self.passed_then,
-        )  # fmt: skip
 
 
 @dataclass
@@ -81,6 +48,12 @@ class Client:
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
+
+    def note(self, limit: str, sent: int, answered: int, *, passed: bool) -> None:
+        """A request against this limit."""
+        if limit not in self.tallies:
+            self.tallies[limit] = Tally(RULES[limit])
+        self.tallies[limit].note(sent, answered, passed=passed)
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -181,8 +154,8 @@ async def bad_token(client: Client, number: int) -> None:
         while True:
             status, limit, sent, answered = await ask(client, reader, writer, client.path, token())
             if limit != "address-rate":
-                client.tallies.setdefault("failed_login", Tally()).note(sent, answered, passed=status == 401)
-            client.tallies.setdefault("address", Tally()).note(sent, answered, passed=limit != "address-rate")
+                client.note("failed_login", sent, answered, passed=status == 401)
+            client.note("address", sent, answered, passed=limit != "address-rate")
 
 
 async def over_rate(client: Client, number: int) -> None:
@@ -193,7 +166,7 @@ async def over_rate(client: Client, number: int) -> None:
     async with client.connection() as (reader, writer):
         while True:
             status, limit, sent, answered = await ask(client, reader, writer, path, client.tokens[name], body)
-            client.tallies.setdefault(name, Tally()).note(sent, answered, passed=status == 200)
+            client.note(name, sent, answered, passed=status == 200)
             if limit not in (None, f"{name}-rate"):
                 client.count(f"refused by {limit}")
 

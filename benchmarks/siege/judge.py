@@ -6,7 +6,8 @@ Reads from strangers: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 NS = 1_000_000_000
@@ -15,6 +16,28 @@ TOKENS_OFF = 1
 GROWTH_BYTES_A_MINUTE = 1024 * 1024
 """Below that, memory is flat."""
 SLOWER_AT_MOST = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A bucket of `burst`, into which `per_second` go."""
+
+    per_second: int
+    burst: int
+
+    @property
+    def interval(self) -> int:
+        """Nanoseconds for one."""
+        return NS // self.per_second
+
+
+RULES: Mapping[str, Rule] = {
+    "principal": Rule(per_second=50, burst=100),
+    "tag": Rule(per_second=20, burst=40),
+    "address": Rule(per_second=250, burst=500),
+    "failed_login": Rule(per_second=5, burst=20),
+}
+"""The limits that floods go against; the last is the daemon's default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +53,49 @@ class Flood:
     """when the last request that was refused was sent: then nothing was left in the bucket; 0 where none was"""
     passed_then: int
     """how many had got through before that was answered"""
+    full: int
+    """for how long, at most, the bucket was full again after the first request, and nothing more went into it"""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is counted for a `Flood` while it goes on, over several connections."""
+
+    rule: Rule
+    sent: int = 0
+    passed: int = 0
+    first_sent: int = 0
+    first_answered: int = 0
+    last_answered: int = 0
+    refused_sent: int = 0
+    refused_answered: int = 0
+    passed_then: int = 0
+    full: int = 0
+    full_at: int = 0
+    """when the bucket is full again, if each request was looked at as late as it can have been"""
+
+    def note(self, sent: int, answered: int, *, passed: bool) -> None:
+        """One request and its answer, in the order of the answers."""
+        if not self.sent:
+            self.first_sent, self.first_answered, self.full_at = sent, answered, answered
+        self.first_sent, self.first_answered = min(self.first_sent, sent), min(self.first_answered, answered)
+        self.last_answered = max(self.last_answered, answered)
+        self.sent += 1
+        if passed:
+            self.passed += 1
+            # On another connection, and under way when the last one was refused: it may have been let through before.
+            self.passed_then += sent < self.refused_answered
+            self.full += max(0, answered - self.full_at)
+            self.full_at = max(self.full_at, answered) + self.rule.interval
+        elif sent > self.refused_sent:
+            self.refused_sent, self.refused_answered, self.passed_then = sent, answered, self.passed
+
+    def flood(self) -> Flood:
+        return Flood(
+            sent=self.sent, passed=self.passed, first_sent=self.first_sent, first_answered=self.first_answered,
+            last_answered=self.last_answered, refused_sent=self.refused_sent, passed_then=self.passed_then,
+            full=self.full,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,21 +116,22 @@ class Verdict:
         return self.passed <= self.most and (not self.reached or self.passed_then >= self.least)
 
 
-def judge(limit: str, flood: Flood, *, count: int, seconds: int, burst: int) -> Verdict:
-    """A bucket that was full lets `burst` through, and `count` more in each `seconds`.
+def judge(limit: str, flood: Flood, rule: Rule) -> Verdict:
+    """A bucket that was full lets `burst` through, and what has gone into it since.
 
     The daemon's clock for the flood is not known: it has begun between the moments at which the first request was sent
     and the first answer came. Too much is what is over the longest time that there can have been; too little is what is
-    under the shortest one up to the last refusal, since after that something may be left in the bucket.
+    under the shortest one up to the last refusal, since after that something may be left in the bucket. Of that time
+    none counts in which the bucket was full again, because the flood had only begun and the client had no processor.
     """
     longest = flood.last_answered - flood.first_sent
-    shortest = max(0, flood.refused_sent - flood.first_answered)
+    shortest = max(0, flood.refused_sent - flood.first_answered - flood.full)
     return Verdict(
         limit=limit,
         passed=flood.passed,
-        most=burst + longest * count // (seconds * NS) + TOKENS_OFF,
+        most=rule.burst + longest // rule.interval + TOKENS_OFF,
         passed_then=flood.passed_then,
-        least=burst + shortest * count // (seconds * NS) - TOKENS_OFF,
+        least=rule.burst + shortest // rule.interval - TOKENS_OFF,
         reached=flood.refused_sent > 0,
     )
 
@@ -77,32 +144,33 @@ class Memory:
     last: int
     most: int
     growth_a_minute: float
-    """bytes, by the straight line that fits best through the samples after the warm-up"""
+    """bytes, from the third quarter of the attack to the fourth; the half before them is warm-up"""
 
     @property
     def flat(self) -> bool:
         return self.growth_a_minute <= GROWTH_BYTES_A_MINUTE
 
 
-def memory(samples: Sequence[tuple[float, int]], *, warm_up: float) -> Memory:
-    """`samples`: (seconds of attack, bytes), in order; those before `warm_up` say nothing about growth."""
-    if len(samples) < 2:
-        raise ValueError("two samples of memory at least")
-    later = [(at, size) for at, size in samples if at >= warm_up] or list(samples)
+def memory(samples: Sequence[tuple[float, int]]) -> Memory:
+    """`samples`: (seconds of attack, bytes), in order.
+
+    Medians of quarters, since a body of a megabyte is there for a moment and gone: a line through all samples takes one
+    that comes late for growth.
+    """
+    if len(samples) < 8:
+        raise ValueError("two samples of memory for each quarter at least")
+    half, rest = len(samples) // 2, 3 * len(samples) // 4
+    (before, was), (after, now) = (_middle(quarter) for quarter in (samples[half:rest], samples[rest:]))
     return Memory(
         first=samples[0][1],
         last=samples[-1][1],
         most=max(size for _, size in samples),
-        growth_a_minute=60 * slope(later),
+        growth_a_minute=60 * (now - was) / (after - before),
     )
 
 
-def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Least squares; 0 where all points are at one time."""
-    middle_x = sum(x for x, _ in points) / len(points)
-    middle_y = sum(y for _, y in points) / len(points)
-    spread = sum((x - middle_x) ** 2 for x, _ in points)
-    return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0
+def _middle(samples: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    return statistics.median(at for at, _ in samples), statistics.median(size for _, size in samples)
 
 
 def schedule(connection: int, *, connections: int, per_second: int, seconds: float) -> list[float]:

@@ -16,15 +16,8 @@ from benchmarks.load import Load
 from benchmarks.machine import Machine
 from benchmarks.report import machine_lines
 from benchmarks.siege.cage import Report
-from benchmarks.siege.judge import SLOWER_AT_MOST, Memory, Verdict, judge, memory
+from benchmarks.siege.judge import RULES, SLOWER_AT_MOST, Memory, Verdict, judge, memory
 
-RULES: Mapping[str, tuple[int, int, int]] = {
-    "principal": (50, 1, 100),
-    "tag": (20, 1, 40),
-    "address": (250, 1, 500),
-    "failed_login": (5, 1, 20),
-}
-"""count, seconds, burst of each limit that a flood goes against; the last is the daemon's default."""
 _TARGET = Target(bound=SLOWER_AT_MOST, at_most=True)
 
 
@@ -54,8 +47,7 @@ class Turn:
         found = []
         for one in self.reports:
             for limit, flood in one.floods.items():
-                count, seconds, burst = RULES[limit]
-                found.append(judge(limit, flood, count=count, seconds=seconds, burst=burst))
+                found.append(judge(limit, flood, RULES[limit]))
         return found
 
 
@@ -108,12 +100,12 @@ class Siege:
 
     @property
     def memory(self) -> Memory:
-        """Of the gateway, over its turns as if they followed each other; the first half is warm-up."""
+        """Of the gateway, over its turns as if they followed each other."""
         samples: list[tuple[float, int]] = []
         for turn in self.ours:
             offset = samples[-1][0] + 1.0 if samples else 0.0
             samples += [(offset + at, size) for at, size in turn.memory]
-        return memory(samples, warm_up=samples[-1][0] / 2)
+        return memory(samples)
 
 
 def lines(machine: Machine, siege: Siege, wrk: Sequence[Wrk]) -> Iterator[str]:
@@ -139,8 +131,7 @@ def lines(machine: Machine, siege: Siege, wrk: Sequence[Wrk]) -> Iterator[str]:
     yield f"limits, by the clock of who went against them{'let through':>14}{'':>6}until the last refusal"
     for turn, one in enumerate(siege.ours, 1):
         for verdict in one.verdicts():
-            count, seconds, burst = RULES[verdict.limit]
-            rule = f"{count} in {seconds} s, burst {burst}"
+            rule = f"{RULES[verdict.limit].per_second} a second, burst {RULES[verdict.limit].burst}"
             yield (
                 f"  turn {turn}  {verdict.limit:<14}{rule:<24}{verdict.passed:>9}{f'≤ {verdict.most}':>9}"
                 f"{verdict.passed_then:>18}{f'≥ {verdict.least}':>9}"
