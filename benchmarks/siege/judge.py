@@ -13,8 +13,8 @@ from dataclasses import dataclass
 NS = 1_000_000_000
 TOKENS_OFF = 1
 """How far a limit may be from what it says."""
-GROWTH_BYTES_A_MINUTE = 1024 * 1024
-"""Below that, memory is flat."""
+GROWTH_BYTES = 1024 * 1024
+"""Up to that, memory is flat: slow clients' connections hold what they have sent, a little more each second."""
 SLOWER_AT_MOST = 2.0
 
 
@@ -143,12 +143,12 @@ class Memory:
     first: int
     last: int
     most: int
-    growth_a_minute: float
-    """bytes, from the third quarter of the attack to the fourth; the half before them is warm-up"""
+    growth: int
+    """from the third quarter of the attack to the fourth; the half before them is warm-up"""
 
     @property
     def flat(self) -> bool:
-        return self.growth_a_minute <= GROWTH_BYTES_A_MINUTE
+        return self.growth <= GROWTH_BYTES
 
 
 def memory(samples: Sequence[tuple[float, int]]) -> Memory:
@@ -159,18 +159,14 @@ def memory(samples: Sequence[tuple[float, int]]) -> Memory:
     """
     if len(samples) < 8:
         raise ValueError("two samples of memory for each quarter at least")
-    half, rest = len(samples) // 2, 3 * len(samples) // 4
-    (before, was), (after, now) = (_middle(quarter) for quarter in (samples[half:rest], samples[rest:]))
+    sizes = [size for _, size in samples]
+    half, rest = len(sizes) // 2, 3 * len(sizes) // 4
     return Memory(
-        first=samples[0][1],
-        last=samples[-1][1],
-        most=max(size for _, size in samples),
-        growth_a_minute=60 * (now - was) / (after - before),
+        first=sizes[0],
+        last=sizes[-1],
+        most=max(sizes),
+        growth=round(statistics.median(sizes[rest:]) - statistics.median(sizes[half:rest])),
     )
-
-
-def _middle(samples: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    return statistics.median(at for at, _ in samples), statistics.median(size for _, size in samples)
 
 
 def schedule(connection: int, *, connections: int, per_second: int, seconds: float) -> list[float]:

@@ -141,7 +141,7 @@ def lines(machine: Machine, siege: Siege, wrk: Sequence[Wrk]) -> Iterator[str]:
     yield ""
     yield (
         f"gateway's memory (PSS, MiB): first {_mib(grown.first)}, last {_mib(grown.last)}, most {_mib(grown.most)}; "
-        f"{grown.growth_a_minute / 1024:+.0f} KiB a minute in the second half: {'flat' if grown.flat else 'GROWS'}"
+        f"{grown.growth / 1024:+.0f} KiB from the third quarter to the fourth: {'flat' if grown.flat else 'GROWS'}"
     )
     back = "back" if siege.descriptors_back else "LEFT OPEN"
     yield f"its descriptors: {siege.descriptors_before} before, {siege.descriptors_after} after: {back}"

@@ -65,9 +65,9 @@ def test_memory_is_flat_where_it_grows_in_the_warm_up_only() -> None:
     samples[57] = (57.0, 1 << 28)
     found = memory(samples)
     assert (found.first, found.last, found.most) == (0, 20 << 19, 1 << 28)
-    assert (found.growth_a_minute, found.flat) == (0.0, True)
-    growing = memory([(float(second), second << 16) for second in range(60)])
-    assert (round(growing.growth_a_minute), growing.flat) == (60 << 16, False)
+    assert (found.growth, found.flat) == (0, True)
+    growing = memory([(float(second), second << 17) for second in range(60)])
+    assert (growing.growth, growing.flat) == (15 << 17, False)
 
 
 def test_a_schedule_is_even_over_all_connections() -> None:
