@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -103,14 +104,17 @@ def _siege(seconds: int) -> Siege:
 def _turn(held: Cage, endpoint: Endpoint, tokens: Mapping[str, str], seconds: float) -> Turn:
     """One attack, with the steady load in the middle of it."""
     [*_, (_, pid)] = [row for row in endpoint.processes if row[0] in ("gateway", "server")]
+    began, machine_before, own_before, before = time.monotonic(), _machine_seconds(), _own_seconds(), endpoint.cpu_ns()
     with held.attack(endpoint.url, tokens, seconds=seconds) as attack, _memory_of(pid) as samples:
-        before = endpoint.cpu_ns()
         time.sleep(1.0)  # until the slow ones have their connections
         calm = _steady(endpoint, seconds - 2.0)
         reports = attack.reports(seconds)
-        after = endpoint.cpu_ns()
-    busy = {name: (after[name] - before[name]) / 1e9 / seconds for name in before}
-    return Turn(steady=calm, reports=reports, memory=tuple(samples), busy=busy)
+    after = endpoint.cpu_ns()
+    took = time.monotonic() - began
+    busy = {name: (after[name] - before[name]) / 1e9 / took for name in before}
+    ours = (_own_seconds() - own_before) / took + sum(busy.values())
+    others = (_machine_seconds() - machine_before) / took - ours
+    return Turn(steady=calm, reports=reports, memory=tuple(samples), busy=busy, others=max(0.0, others))
 
 
 def _steady(endpoint: Endpoint, seconds: float) -> Calm:
@@ -189,6 +193,18 @@ def _pss(pid: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise BenchmarkError("/proc/PID/smaps_rollup has no Pss")
+
+
+def _machine_seconds() -> float:
+    """Processor time of everybody since the start of the machine (proc_stat(5)): all columns but idle and iowait."""
+    columns = [int(column) for column in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return (sum(columns) - columns[3] - columns[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """Of this process and of those children that have ended: the hostile clients and the steady load."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in usage)
 
 
 def _descriptors(pid: int) -> int:

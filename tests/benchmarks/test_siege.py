@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from benchmarks.siege.attackers import KINDS, Client, nonsense
 from benchmarks.siege.cage import Report
 from benchmarks.siege.judge import NS, RULES, Flood, Rule, Tally, judge, memory, schedule
-from benchmarks.siege.report import Calm, Siege, Turn
+from benchmarks.siege.report import Calm, Siege, Turn, undisturbed
 
 RULE = Rule(per_second=50, burst=100)
 
@@ -106,7 +108,8 @@ def siege(*, verdict_passed: int, errors: dict[str, int] | None = None, after: i
     }
     calm = Calm(microseconds=(1000,), errors=errors or {})
     turn = Turn(
-        steady=calm, reports=(Report(kind="floods", counts={}, floods=floods),), memory=((0.0, 1),) * 8, busy={}
+        steady=calm, reports=(Report(kind="floods", counts={}, floods=floods),), memory=((0.0, 1),) * 8, busy={},
+        others=0.0,
     )  # fmt: skip
     quiet = Calm(microseconds=(1000,), errors={})
     return Siege(
@@ -128,6 +131,15 @@ def siege(*, verdict_passed: int, errors: dict[str, int] | None = None, after: i
 def test_a_siege_is_correct_where_limits_errors_and_descriptors_are(found: Siege, correct: bool) -> None:
     """That is what the exit status says; times are for people to judge."""
     assert found.correct is correct
+
+
+def test_only_turns_that_nobody_disturbed_say_who_is_slower() -> None:
+    """A pair is left out where either of its turns was disturbed."""
+    found = siege(verdict_passed=0)
+    [calm] = found.ours
+    busy = dataclasses.replace(calm, others=0.5)
+    found = dataclasses.replace(found, ours=(calm, calm, busy), dummy=(calm, busy, calm))
+    assert undisturbed(found) == [(calm, calm)]
 
 
 def test_there_are_eight_hostile_clients_and_their_nonsense_does_not_end() -> None:
