@@ -21,7 +21,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat browser fuzz timing bench crowd siege soak protections lint lock clean preflight root
+.PHONY: help demo test compat browser fuzz timing bench crowd siege soak causes protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make compat       real RunAgent clients against a real daemon: Python, and Rust where cargo is (root)'
 	@echo 'make browser      the page at /docs in headless Chromium; keeps screenshots in build/browser (root)'
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
+	@echo 'make causes       end calls and instances in every way, and print what caller, log and metrics say (root)'
 	@echo 'make soak         changing load while every kind of process is killed; SECONDS=600 (root)'
 	@echo 'make crowd        many callers, a thousand instances, clients that go away: figures (root)'
 	@echo 'make fuzz         each parser, led by what its inputs reach; SECONDS=60 for each, PARSER=name for one'
@@ -58,6 +59,9 @@ protections: root $(VENV)/.dev
 
 crowd: root $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.crowd
+
+causes: root $(VENV)/.dev
+	@.ci/own-cgroup $(BIN)/python -m tests.causes
 
 soak: root $(VENV)/.dev
 	@.ci/own-cgroup $(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600)

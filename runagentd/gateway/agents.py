@@ -294,7 +294,7 @@ class Agent:
         """An instance is there, and will be ready or fail."""
         before = self.instances.get(instance.name)
         if before is not None:
-            before.drop("the instance was offered again")
+            before.drop(Cause.SHUTDOWN, "the instance was offered again")
         self.instances[instance.name] = instance
         if self._patience is not None:
             self._patience.cancel()
@@ -341,7 +341,7 @@ class Agent:
     def supervisor_away(self) -> None:
         """All instances that were known are no longer ours to use."""
         for instance in list(self.instances.values()):
-            instance.drop("the daemon's supervisor was restarted")
+            instance.drop(Cause.SUPERVISOR_LOST, "the daemon's supervisor was restarted")
         if self._waiting or not self._may_sleep():
             self._expect_instance(PATIENCE_SECONDS)
 
@@ -357,7 +357,7 @@ class Agent:
     def removed(self) -> None:
         """This agent is served no more."""
         for instance in list(self.instances.values()):
-            instance.drop("the agent is served no more")
+            instance.drop(Cause.SHUTDOWN, "the agent is served no more")
         self._close(Refusal(errors.AGENT_NOT_FOUND, "the agent is served no more"))
         self._demand.close()
         if self._patience is not None:

@@ -83,6 +83,8 @@ class Announcements:
         self._pressed = False
         self.figures: Callable[[FiguresTold], None] = lambda message: None
         """who wants to know what the supervisor counts"""
+        self.supervisors = 0
+        """that have been here"""
         self.online = False
         self.draining = False
         self.drained = asyncio.Event()
@@ -91,6 +93,7 @@ class Announcements:
 
     def connected(self) -> None:
         # Not yet online: the foreman holds the listening socket, which takes connections while no supervisor runs.
+        self.supervisors += 1
         self._announced.clear()
         self._trust.begin()
 

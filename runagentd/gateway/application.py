@@ -128,6 +128,7 @@ class Application:
             limits=self._limits,
             cache=self._cache,
             connections=lambda: self.connections(),
+            supervisors=lambda: self.announcements.supervisors,
             send=self._send,
         )
         self.announcements.figures = self._metrics.supervisor.told

@@ -236,10 +236,10 @@ class Instance:
             # What it wrote before it died may still be on its way to us: a result is a result.
             self._later(TRUTH_SECONDS, self._finish)
 
-    def drop(self, detail: str) -> None:
+    def drop(self, cause: Cause, detail: str) -> None:
         """Forget it at once: the supervisor that knew it is away, or its agent is served no more."""
         if self.cause is None:
-            self.cause, self.detail = Cause.SHUTDOWN, detail
+            self.cause, self.detail = cause, detail
         self._finish()
 
     def _replace(self, cause: Cause, detail: str) -> None:

@@ -127,7 +127,10 @@ class SupervisorFigures:
 
 
 class Metrics:
-    """Everything that `GET /metrics` shows. `connections` gives how many there are, and how many there may be."""
+    """Everything that `GET /metrics` shows. `connections` gives how many there are, and how many there may be.
+
+    `supervisors` gives how many have been here.
+    """
 
     def __init__(
         self,
@@ -137,6 +140,7 @@ class Metrics:
         limits: Limits,
         cache: Cache,
         connections: Callable[[], tuple[int, int]],
+        supervisors: Callable[[], int],
         send: Callable[[FromGateway], None],
     ) -> None:
         self._version = version
@@ -144,6 +148,7 @@ class Metrics:
         self._limits = limits
         self._cache = cache
         self._connections = connections
+        self._supervisors = supervisors
         self.calls = CallCounts()
         self.supervisor = SupervisorFigures(send)
 
@@ -160,6 +165,11 @@ class Metrics:
         yield from self.calls.metrics(self._shown)
         yield from self._of_agents()
         yield from self._of_limits()
+        yield CounterMetricFamily(
+            "runagentd_supervisors",
+            "Supervisors that this gateway has met: more than one where one was lost.",
+            value=self._supervisors(),
+        )
         yield from _of_supervisor(pages, self._shown)
 
     def _shown(self, agent_id: str | None) -> str:
@@ -237,6 +247,11 @@ def _of_supervisor(pages: Sequence[Figures], shown: Callable[[str | None], str])
         return
     first = pages[0]
     agents = [agent for page in pages for agent in page.agents]
+    yield CounterMetricFamily(
+        "runagentd_gateways",
+        "Gateways that this supervisor has met: more than one where one was lost.",
+        value=first.gateways,
+    )
     yield GaugeMetricFamily("runagentd_spares", "Jails that are ready for an agent.", value=first.spares)
     yield GaugeMetricFamily(
         "runagentd_host_memory_pressed", "Whether the host is short of memory.", value=first.pressed

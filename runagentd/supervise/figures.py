@@ -38,6 +38,8 @@ class Counters:
     def __init__(self) -> None:
         self._steps: dict[str, _Histogram] = {}
         self._starts: Counter[str] = Counter()
+        self.gateways = 0
+        """that said hello"""
         self._times: dict[str, _Histogram] = {}
 
     def proven(self, instance: Instance) -> None:
@@ -56,6 +58,7 @@ class Counters:
             steps=tuple(each.told(name) for name, each in sorted(self._steps.items())) if first else (),
             starts=_counts(self._starts) if first else (),
             start_times=tuple(each.told(name) for name, each in sorted(self._times.items())) if first else (),
+            gateways=self.gateways,
             spares=spares,
             pressed=pressed,
         )

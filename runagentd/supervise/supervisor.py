@@ -275,6 +275,7 @@ class Supervisor:
                     link.close()
                     return
                 self._said_hello = True
+                self._counters.gateways += 1
                 self._trust.start()
                 for agent in self._agents.values():
                     self._introduce(agent)

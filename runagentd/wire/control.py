@@ -42,6 +42,8 @@ class Cause(enum.StrEnum):
     """a step of the sandbox was refused: nothing ran"""
     OPERATOR = "operator"
     SHUTDOWN = "shutdown"
+    SUPERVISOR_LOST = "supervisor-lost"
+    """the supervisor ended, and its instances with it: for the gateway to say"""
     SCALE_DOWN = "scale-down"
     """fewer instances are enough; it had no call"""
     REPLACED = "replaced"

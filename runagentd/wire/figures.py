@@ -65,5 +65,7 @@ class Figures:
     """instances that became ready, by where they came from: spare, demand"""
     start_times: tuple[Durations, ...]
     """from the begin of a spawn to being ready, likewise"""
+    gateways: int
+    """that said hello: more than one where one was lost"""
     spares: int
     pressed: bool

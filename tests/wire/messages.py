@@ -80,6 +80,7 @@ FIGURES = figures.Figures(
     steps=(figures.Durations(name="seccomp", buckets=(0,) * 12, microseconds=9),),
     starts=(figures.Count(name="spare", count=1),),
     start_times=(),
+    gateways=1,
     spares=1,
     pressed=False,
 )
