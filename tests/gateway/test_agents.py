@@ -294,7 +294,7 @@ def test_a_supervisor_that_comes_back_announces_everything_again(gateway: Gatewa
     runner.expect(Frame.CALL)
     gateway.supervisor.drop()
     got = answer(running)
-    assert (got.status, got.json()["code"], got.json()["cause"]) == (502, "INSTANCE_DIED", "shutdown")
+    assert (got.status, got.json()["code"], got.json()["cause"]) == (502, "INSTANCE_DIED", "supervisor-lost")
     waiting = gateway.send("POST", INVOKE, b"{}")
     gateway.supervisor.connect(introduce=False)
     successor = gateway.ready()
