@@ -29,7 +29,7 @@ from runagentd.policy.digest import policy_digest
 from runagentd.policy.files import find
 from runagentd.policy.model import CallIsolation, History, Policy
 from runagentd.state import StateDirectory
-from runagentd.supervise import code, host_folders, libseccomp, snapshot
+from runagentd.supervise import code, host_folders, libseccomp, shown, snapshot
 from runagentd.supervise.admin_server import AdminServer
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.cgroup import CgroupHost
@@ -415,7 +415,9 @@ class Supervisor:
                     return admin.Failed(message="a deploy comes with one folder as a descriptor")
                 return await self._deployer.deploy(request, descriptors[0])
             case admin.ListInstances():
-                return self._list(request.skip)
+                return shown.instances(
+                    self._agents.values(), skip=request.skip, zygote=self._pool.zygote.pid, spares=self._pool.ready
+                )
             case admin.Restart() | admin.Warm() | admin.Scale():
                 agent = self._by_id_or_name(request.agent)
                 if agent is None:
@@ -526,47 +528,3 @@ class Supervisor:
         policy = version.policy
         self._log.info("an agent is served", agent=agent.id, policy=policy.name, digest=policy_digest(policy)[:12])
         return agent
-
-    def _list(self, skip: int) -> admin.Instances:
-        """As many rows as fit into an answer, after the first `skip`."""
-        rows: list[tuple[Agent, Instance | None]] = []
-        for agent in self._agents.values():
-            rows += [(agent, instance) for instance in agent.instances.values()] or [(agent, None)]
-        return admin.Instances(
-            instances=tuple(_row(agent, instance) for agent, instance in rows[skip : skip + admin.ROWS_MAX]),
-            total=len(rows),
-            daemons=(
-                admin.DaemonRow(name="supervisor", pid=os.getpid()),
-                admin.DaemonRow(name="zygote", pid=self._pool.zygote.pid),
-            ),
-            spares=self._pool.ready,
-        )
-
-
-def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
-    launched = instance.launched if instance is not None else None
-    # What is left of one that has ended is about to be removed.
-    group = launched.spare.group if launched is not None and instance is not None and instance.alive else None
-    return admin.InstanceRow(
-        agent=agent.id,
-        agent_name=agent.deployment.manifest.agent_name,
-        instance=instance.id if instance is not None else "",
-        state=instance.shown_state if instance is not None else agent.absence(),
-        policy=agent.policy.name,
-        pid=launched.runner_pid if launched is not None else 0,
-        reaper_pid=launched.spare.reaper_pid if launched is not None else 0,
-        uid=instance.uid if instance is not None else 0,
-        started_unix_ms=instance.started_unix_ms if instance is not None else 0,
-        memory_bytes=group.memory_current() if group is not None else 0,
-        memory_max=agent.policy.resources.memory_max,
-        pids=group.pids_current() if group is not None else 0,
-        restarts=agent.restarts,
-        last_cause=agent.last_cause,
-        spawn_started_ns=instance.spawn_started_ns if instance is not None else 0,
-        ready_ns=instance.ready_ns if instance is not None else 0,
-        from_spare=instance.from_spare if instance is not None else False,
-        steps=tuple(
-            admin.StepTime(step=step.verb, microseconds=step.nanoseconds // 1000)
-            for step in (launched.steps if launched is not None else ())
-        ),
-    )
