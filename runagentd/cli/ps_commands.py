@@ -11,6 +11,7 @@ import json
 import time
 
 from runagentd.cli import table
+from runagentd.cli.quantities import age
 from runagentd.foreman import admin_client
 from runagentd.log import escape
 from runagentd.state import StateDirectory
@@ -52,7 +53,7 @@ def _cells(row: admin.InstanceRow, now_ms: int) -> tuple[str, ...]:
         escape(row.policy),
         str(row.pid),
         str(row.uid),
-        _duration((now_ms - row.started_unix_ms) // 1000),
+        age((now_ms - row.started_unix_ms) / 1000),
         f"{_mebibytes(row.memory_bytes)}/{_mebibytes(row.memory_max)} MiB",
         str(row.pids),
         str(row.restarts),
@@ -62,10 +63,3 @@ def _cells(row: admin.InstanceRow, now_ms: int) -> tuple[str, ...]:
 
 def _mebibytes(size: int) -> str:
     return f"{size / (1024 * 1024):.0f}"
-
-
-def _duration(seconds: int) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds // length}{unit}"
-    return f"{seconds}s"

@@ -45,6 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("ps", parents=[common], help="what runs")
     command.set_defaults(run=_ps)
 
+    command = commands.add_parser("top", parents=[common], help="what is busy, again and again, until Ctrl+C")
+    command.add_argument("--once", action="store_true", help="one look, for scripts")
+    command.set_defaults(run=_top)
+
+    command = commands.add_parser("describe", parents=[common], help="all about an agent")
+    command.add_argument("agent", metavar="AGENT")
+    command.set_defaults(run=_describe)
+
     command = commands.add_parser("logs", parents=[common], help="what an agent printed")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("-f", "--follow", action="store_true", help="go on with new lines until Ctrl+C")
@@ -182,6 +190,18 @@ def _ps(arguments: argparse.Namespace) -> int:
     from runagentd.cli import ps_commands
 
     return ps_commands.ps(state.open_existing(arguments.state_dir), as_json=arguments.json)
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import top_commands
+
+    return top_commands.top(state.open_existing(arguments.state_dir), once=arguments.once, as_json=arguments.json)
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import describe_commands
+
+    return describe_commands.describe(state.open_existing(arguments.state_dir), arguments.agent, as_json=arguments.json)
 
 
 def _count(text: str) -> int:

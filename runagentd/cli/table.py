@@ -11,7 +11,12 @@ from collections.abc import Sequence
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a line of headings and one for each row."""
+    for line in lines(columns, rows):
+        print(line)
+
+
+def lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line of headings and one for each row."""
     table = [columns, *rows]
     widths = [max(len(line[column]) for line in table) for column in range(len(columns))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]

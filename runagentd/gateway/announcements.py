@@ -43,6 +43,8 @@ from runagentd.wire.control import (
     InstanceOffered,
     Retire,
     Revoked,
+    TrafficAnswer,
+    TrafficQuestion,
     TrustedKeys,
     TrustTaken,
     TrustTold,
@@ -68,12 +70,14 @@ class Announcements:
         trust_changed: Callable[[], None],
         cache: Cache,
         calls: Callable[[CallsAsk], Awaitable[bytes]],
+        traffic: Callable[[TrafficQuestion], bytes],
     ) -> None:
         self._directory = directory
         self._trust = trust
         self._trust_changed = trust_changed
         self._cache = cache
         self._calls = calls
+        self._traffic = traffic
         self._output = output
         self._log = log
         self._send = send
@@ -148,6 +152,8 @@ class Announcements:
                 self._send(CacheAnswer(number=message.number, state=self._cache_state(message)))
             case CallsQuestion():
                 self._start(self._tell_calls(message))
+            case TrafficQuestion():
+                self._send(TrafficAnswer(number=message.number, page=self._traffic(message)))
             case Drain():
                 self.drain(message.grace_ms / 1000)
 

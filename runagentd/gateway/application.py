@@ -16,7 +16,7 @@ import msgspec
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway import documentation, openapi
+from runagentd.gateway import documentation, openapi, operator_traffic
 from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.call_log import CallLog
@@ -50,7 +50,7 @@ from runagentd.gateway.public_keys import PublicKeys
 from runagentd.gateway.requests import CallRecord
 from runagentd.log import Log
 from runagentd.wire.admin import CallsAsk
-from runagentd.wire.control import FromGateway
+from runagentd.wire.control import FromGateway, TrafficQuestion
 from runagentd.wire.issuers import KeySet
 
 USE_SECONDS = 60.0
@@ -87,6 +87,7 @@ class Application:
             trust_changed=self._trust_changed,
             cache=self._cache,
             calls=self._calls,
+            traffic=self._traffic,
         )
         self.link = SupervisorLink(control, self.announcements, log)
         self._configuration = configuration
@@ -197,6 +198,12 @@ class Application:
     async def _calls(self, ask: CallsAsk) -> bytes:
         """Some calls for the operator, those that are under way first."""
         return await page(ask, self._pipeline.open_calls(), self._history)
+
+    def _traffic(self, question: TrafficQuestion) -> bytes:
+        """What is called how often, for the operator."""
+        return operator_traffic.page(
+            question.agents, detailed=question.detailed, directory=self.directory, counts=self._metrics.calls
+        )
 
     def place(self, peer: str) -> Hold | None:
         """For a connection of this peer; None where it has as many as it may. A proxy of ours may have any number."""

@@ -94,6 +94,8 @@ class Instance:
         self.cause: Cause | None = None
         self.detail = ""
         self.last_used = self._loop.time()
+        self.calls = 0
+        """that it was given"""
         self.resting = False
         """the supervisor may have frozen it"""
         self.failure: str | None = None
@@ -128,6 +130,7 @@ class Instance:
         if self.resting:
             self._wake()
         self.channel.start(call, now=now)
+        self.calls += 1
         call.instance = self.name
         if len(self.channel.open_calls) <= self._limits.concurrency:
             call.started = now

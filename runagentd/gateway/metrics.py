@@ -11,6 +11,8 @@ docs/metrics.md names every metric; a test compares the two.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
@@ -30,12 +32,31 @@ from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.guard.limits import Limits
 from runagentd.gateway.histogram import SECONDS, Histogram
 from runagentd.gateway.kept.cache import Cache
+from runagentd.gateway.kept.invocation import GOOD
 from runagentd.gateway.requests import CallRecord
 from runagentd.wire.control import AskFigures, FiguresTold, FromGateway
 from runagentd.wire.figures import STEP_SECONDS, AgentFigures, Count, Durations, Figures
 
 ANSWER_SECONDS = 2.0
 """How long a scrape waits for the supervisor; without it, what the gateway knows is shown."""
+
+
+class TagCounts:
+    """Calls of one entrypoint."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failed = 0
+        self.took = Histogram()
+
+
+class AgentCounts:
+    """Calls of one agent, put together from all its entrypoints."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.took = Histogram()
+        self.tags: dict[str, TagCounts] = {}
 
 
 class CallCounts:
@@ -47,6 +68,7 @@ class CallCounts:
         self._queued: dict[str | None, Histogram] = {}
         self.chunks = 0
         self.result_bytes = 0
+        self.since_ns = time.monotonic_ns()
 
     def record(self, record: CallRecord) -> None:
         """One more call that has ended."""
@@ -66,6 +88,25 @@ class CallCounts:
             if queued is None:
                 queued = self._queued[agent] = Histogram()
             queued.add(record.queue_seconds)
+
+    def by_agent(self) -> dict[str, AgentCounts]:
+        """The same, by the ids of agents; calls that came to no agent are left out."""
+        found: dict[str, AgentCounts] = {}
+        for (agent, tag, outcome), count in self._calls.items():
+            if agent is None:
+                continue
+            counts = found.setdefault(agent, AgentCounts())
+            counts.outcomes[outcome] += count
+            if tag is not None:
+                of_tag = counts.tags.setdefault(tag, TagCounts())
+                of_tag.calls += count
+                of_tag.failed += count if outcome != GOOD else 0
+        for (agent, tag), histogram in self._took.items():
+            if agent is not None and agent in found:
+                found[agent].took.merge(histogram)
+                if tag is not None:
+                    found[agent].tags.setdefault(tag, TagCounts()).took.merge(histogram)
+        return found
 
     def metrics(self, shown: Callable[[str | None], str]) -> Iterator[Metric]:
         """All of them; `shown` gives the label of an agent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from runagentd.policy.model import Policy
@@ -19,12 +19,15 @@ from runagentd.supervise.lifecycle import Absence, State
 from runagentd.supervise.store import Deployment
 from runagentd.supervise.version import Version
 from runagentd.wire import control
-from runagentd.wire.admin import EventKind
+from runagentd.wire.admin import EndRow, EventKind
 
 _EXPECTED = frozenset(
     {control.Cause.SHUTDOWN, control.Cause.OPERATOR, control.Cause.SCALE_DOWN, control.Cause.REPLACED}
 )
 """Ends that somebody wanted: they are no failures of the agent's."""
+
+ENDS_KEPT = 5
+END_CHARACTERS_MAX = 300
 
 
 class Agent:
@@ -41,6 +44,7 @@ class Agent:
         self.last_cause = ""
         self.ends: Counter[str] = Counter()
         """by cause"""
+        self.last_ends: deque[EndRow] = deque(maxlen=ENDS_KEPT)
         self.cpu_seconds = 0.0
         """of instances that have ended"""
         self.minimum = version.policy.scaling.instances_min
@@ -67,6 +71,11 @@ class Agent:
     def absence(self) -> Absence:
         """Why there is no instance."""
         return Absence.BACKOFF if self._load.not_before > time.monotonic() else Absence.ASLEEP
+
+    @property
+    def retry_after_ms(self) -> int:
+        """Until the next start after a failure; 0 where there is no delay."""
+        return max(0, round(1000 * (self._load.not_before - time.monotonic())))
 
     # ---- how many there should be
 
@@ -266,6 +275,15 @@ class Agent:
             )
         write = self.around.log.info if expected else self.around.log.warning
         write("an instance ended", agent=self.id, instance=instance.id, cause=cause, detail=detail)
+        self.last_ends.append(
+            EndRow(
+                unix_ms=time.time_ns() // 1_000_000,
+                instance=instance.id,
+                lived_ms=(time.monotonic_ns() - instance.ready_ns) // 1_000_000 if instance.ready_ns else 0,
+                cause=cause.value,
+                detail=detail[:END_CHARACTERS_MAX],
+            )
+        )
         self.note(EventKind.INSTANCE_ENDED, detail, instance=instance.id, cause=cause.value)
         first = instance.version.first_start
         if not first.done.done():

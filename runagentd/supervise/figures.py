@@ -81,12 +81,14 @@ class FigureTeller:
         self._pressed = pressed
         self._pages: tuple[Figures, ...] = ()
         self._made = -KEEP_SECONDS
+        self.made_ns = 0
+        """on CLOCK_MONOTONIC"""
 
     def pages(self) -> tuple[Figures, ...]:
         """All figures, at most a second old."""
         now = time.monotonic()
         if now - self._made >= KEEP_SECONDS:
-            self._pages, self._made = tuple(self._make()), now
+            self._pages, self._made, self.made_ns = tuple(self._make()), now, time.monotonic_ns()
         return self._pages
 
     def _make(self) -> Iterable[Figures]:

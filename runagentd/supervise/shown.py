@@ -6,12 +6,15 @@ Reads from strangers: nothing; names that agents gave themselves are passed on, 
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from runagentd.policy.digest import policy_digest
 from runagentd.supervise.agent import Agent
+from runagentd.supervise.figures import FigureTeller
 from runagentd.supervise.instance import Instance
-from runagentd.wire import admin
+from runagentd.wire import admin, record
 
 
 def instances(agents: Iterable[Agent], *, skip: int, zygote: int, spares: int) -> admin.Instances:
@@ -24,6 +27,61 @@ def instances(agents: Iterable[Agent], *, skip: int, zygote: int, spares: int) -
         total=len(rows),
         daemons=(admin.DaemonRow(name="supervisor", pid=os.getpid()), admin.DaemonRow(name="zygote", pid=zygote)),
         spares=spares,
+    )
+
+
+def overview(agents: Mapping[str, Agent], page: int, teller: FigureTeller, traffic: bytes) -> admin.Overview | None:
+    """One page of all agents; None where there is no such page."""
+    pages = teller.pages()
+    if not 0 <= page < len(pages):
+        return None
+    found = (agents.get(row.agent) for row in pages[page].agents)
+    return admin.Overview(
+        pages=len(pages),
+        made_ns=teller.made_ns,
+        names=tuple(agent.deployment.manifest.agent_name if agent is not None else "" for agent in found),
+        figures=pages[page],
+        traffic=traffic,
+    )
+
+
+def described(agent: Agent, traffic: bytes) -> admin.Described:
+    """All about one agent."""
+    instances = tuple(agent.instances.values())
+    return admin.Described(
+        agent=agent.id,
+        manifest=record.encode(dataclasses.replace(agent.deployment.manifest, environment=())),
+        version=agent.deployment.version,
+        policy=agent.policy.name,
+        policy_digest=policy_digest(agent.policy),
+        bounds=_bounds(agent),
+        restarts=agent.restarts,
+        retry_after_ms=agent.retry_after_ms,
+        instances=tuple(_row(agent, each) for each in instances[: admin.INSTANCES_DESCRIBED_MAX]),
+        total=len(instances),
+        ends=tuple(agent.last_ends),
+        traffic=traffic,
+    )
+
+
+def _bounds(agent: Agent) -> admin.Bounds:
+    policy = agent.policy
+    return admin.Bounds(
+        memory_max=policy.resources.memory_max,
+        pids_max=policy.resources.pids_max,
+        cpu_max_thousandths=round(policy.resources.cpu_max * 1000),
+        concurrency=policy.calls.concurrency,
+        queue=policy.calls.queue,
+        deadline=policy.calls.deadline,
+        cancel_grace=policy.calls.cancel_grace,
+        instances_min=agent.minimum,
+        instances_max=agent.maximum,
+        instances_most=policy.scaling.instances_max,
+        target=policy.scaling.target,
+        idle=policy.scaling.idle,
+        freeze=policy.scaling.freeze,
+        spawn=policy.process.spawn.value,
+        isolation=policy.calls.isolation.value,
     )
 
 
@@ -41,6 +99,8 @@ def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
         reaper_pid=launched.spare.reaper_pid if launched is not None else 0,
         uid=instance.uid if instance is not None else 0,
         started_unix_ms=instance.started_unix_ms if instance is not None else 0,
+        version=instance.version.deployment.version if instance is not None else agent.deployment.version,
+        cpu_microseconds=round(group.cpu_seconds() * 1e6) if group is not None else 0,
         memory_bytes=group.memory_current() if group is not None else 0,
         memory_max=agent.policy.resources.memory_max,
         pids=group.pids_current() if group is not None else 0,

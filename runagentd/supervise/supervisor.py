@@ -54,6 +54,8 @@ from runagentd.wire.admin import EventKind
 
 _DRAIN_MS = 8_000
 _ANSWER_SECONDS = 5.0
+_TRAFFIC_SECONDS = 1.0
+_NO_ANSWER = admin.Failed(message="no gateway answers at the moment; the daemon's log may say why")
 CONNECT_SECONDS = 0.02
 """Between the end of a gateway, and an attempt to reach the next."""
 
@@ -98,7 +100,7 @@ class Supervisor:
         """whether the agents that are known are all there are to be from the start"""
         self._trust = TrustTeller(state.keys, send=self._tell_gateway, log=log)
         self._question = 0
-        self._questions: dict[int, asyncio.Future[admin.Reply]] = {}
+        self._questions: dict[int, asyncio.Future[control.Answer]] = {}
         self._drained: asyncio.Future[None] | None = None
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
@@ -326,9 +328,11 @@ class Supervisor:
             case control.ApiKeysUsed():
                 self._trust.used(message.ids)
             case control.CacheAnswer():
-                self._answered(message.number, message.state)
+                self._answered(message)
             case control.CallsAnswer():
-                self._answered(message.number, admin.CallsTold(page=message.page))
+                self._answered(message)
+            case control.TrafficAnswer():
+                self._answered(message)
             case control.Drained():
                 if self._drained is not None and not self._drained.done():
                     self._drained.set_result(None)
@@ -459,6 +463,13 @@ class Supervisor:
                 return admin.Done()
             case admin.EventsAsk():
                 return await self._tell_events(request)
+            case admin.OverviewAsk():
+                return await self._overview(request.page)
+            case admin.DescribeAsk():
+                agent = self._by_id_or_name(request.agent)
+                if agent is None:
+                    return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
+                return shown.described(agent, await self._ask_traffic((agent.id,), detailed=True))
 
     def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:
         match request:
@@ -502,38 +513,59 @@ class Supervisor:
         agent = self._by_id_or_name(request.agent) if request.agent else None
         if request.agent and agent is None:
             return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
-        return await self._ask_gateway(
+        answer = await self._ask_gateway(
             lambda number: control.CacheQuestion(
                 number=number, purge=request.purge, agent=agent.id if agent is not None else "", tag=request.tag
             )
         )
+        return answer.state if isinstance(answer, control.CacheAnswer) else _NO_ANSWER
 
     async def _ask_calls(self, request: admin.CallsAsk) -> admin.Reply:
         agent = self._by_id_or_name(request.agent) if request.agent else None
         # An id that is served no more still has its history.
         ask = dataclasses.replace(request, agent=agent.id if agent is not None else request.agent)
-        return await self._ask_gateway(lambda number: control.CallsQuestion(number=number, ask=ask))
+        answer = await self._ask_gateway(lambda number: control.CallsQuestion(number=number, ask=ask))
+        return admin.CallsTold(page=answer.page) if isinstance(answer, control.CallsAnswer) else _NO_ANSWER
 
-    async def _ask_gateway(self, question: Callable[[int], control.FromSupervisor]) -> admin.Reply:
+    async def _overview(self, page: int) -> admin.Reply:
+        """Figures of a page, and what the gateway counts of the agents on it."""
+        pages = self._figures.pages()
+        agents = tuple(row.agent for row in pages[page].agents) if 0 <= page < len(pages) else ()
+        traffic = await self._ask_traffic(agents, detailed=False)
+        found = shown.overview(self._agents, page, self._figures, traffic)
+        return found if found is not None else admin.Failed(message=f"there is no page {page}")
+
+    async def _ask_traffic(self, agents: tuple[str, ...], *, detailed: bool) -> bytes:
+        """Empty where no gateway answers: what we know ourselves is shown all the same."""
+        answer = await self._ask_gateway(
+            lambda number: control.TrafficQuestion(number=number, agents=agents, detailed=detailed),
+            seconds=_TRAFFIC_SECONDS,
+        )
+        return answer.page if isinstance(answer, control.TrafficAnswer) else b""
+
+    async def _ask_gateway(
+        self, question: Callable[[int], control.FromSupervisor], *, seconds: float = _ANSWER_SECONDS
+    ) -> control.Answer | None:
+        """What it answers; None where it does not in time, or there is none."""
         if self._link is None or not self._said_hello:
-            return admin.Failed(message="there is no gateway at the moment")
+            return None
         self._question += 1
         number = self._question
-        waiter: asyncio.Future[admin.Reply] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[control.Answer] = asyncio.get_running_loop().create_future()
         self._questions[number] = waiter
         self._tell_gateway(question(number))
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await waiter
         except TimeoutError:
-            return admin.Failed(message="the gateway does not answer; look at its log")
+            return None
         finally:
             self._questions.pop(number, None)
 
-    def _answered(self, number: int, reply: admin.Reply) -> None:
-        waiter = self._questions.pop(number, None)
+    def _answered(self, answer: control.Answer) -> None:
+        waiter = self._questions.pop(answer.number, None)
         if waiter is not None and not waiter.done():
-            waiter.set_result(reply)
+            waiter.set_result(answer)
 
     def _by_id_or_name(self, text: str) -> Agent | None:
         if text in self._agents:

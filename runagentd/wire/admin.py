@@ -10,13 +10,14 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from runagentd.wire import record
+from runagentd.wire import figures, record
 from runagentd.wire.manifest import LoadProblem
 
 MESSAGE_BYTES_MAX = 512 * 1024
 ROWS_MAX = 128
 """Instances in one answer: with the times of their steps each takes up to 3 KiB."""
 CALLS_PAGE_BYTES_MAX = 128 * 1024
+INSTANCES_DESCRIBED_MAX = 64
 EVENTS_MAX = 256
 """In one answer."""
 
@@ -93,6 +94,9 @@ class InstanceRow:
     reaper_pid: int
     uid: int
     started_unix_ms: int
+    version: str
+    """the digest of the agent's folder"""
+    cpu_microseconds: int
     memory_bytes: int
     memory_max: int
     pids: int
@@ -352,6 +356,91 @@ class EventsTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverviewAsk:
+    """All agents at a glance, some at a time: page 0, 1, …"""
+
+    page: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """One page."""
+
+    pages: int
+    made_ns: int
+    """CLOCK_MONOTONIC when the figures were made: they are kept for a second"""
+    names: tuple[str, ...]
+    """of the agents in the figures, in their order"""
+    figures: figures.Figures
+    traffic: bytes
+    """the record of a `traffic.Traffic`, as the gateway made it; empty where none has answered"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeAsk:
+    """All about an agent, an id or a unique name."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndRow:
+    """An instance that is over."""
+
+    unix_ms: int
+    instance: str
+    lived_ms: int
+    """since it was ready; 0 where it never was"""
+    cause: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What an agent may have, as its policy and an operator say. Times are milliseconds, sizes bytes."""
+
+    memory_max: int
+    pids_max: int
+    cpu_max_thousandths: int
+    concurrency: int
+    queue: int
+    deadline: int
+    cancel_grace: int
+    instances_min: int
+    instances_max: int
+    instances_most: int
+    """that the policy allows an operator to ask for"""
+    target: int
+    idle: int
+    freeze: int
+    spawn: str
+    isolation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """All about one agent; at most INSTANCES_DESCRIBED_MAX of its instances."""
+
+    agent: str
+    manifest: bytes
+    """the record of a `manifest.Manifest`, without its environment"""
+    version: str
+    policy: str
+    policy_digest: str
+    bounds: Bounds
+    restarts: int
+    retry_after_ms: int
+    """until the next start after a failure; 0 is no delay"""
+    instances: tuple[InstanceRow, ...]
+    total: int
+    """how many instances there are in all"""
+    ends: tuple[EndRow, ...]
+    """the last ones, the oldest first"""
+    traffic: bytes
+    """as in `Overview`"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsChanged:
     """The foreman has read runagentd.toml again, and told the daemons."""
 
@@ -376,8 +465,22 @@ Request = (
     | CallsAsk
     | EventsAsk
     | SettingsChanged
+    | OverviewAsk
+    | DescribeAsk
 )
-Reply = Deployed | Instances | Done | Failed | TrustSpread | CacheState | Scaled | CallsTold | EventsTold
+Reply = (
+    Deployed
+    | Instances
+    | Done
+    | Failed
+    | TrustSpread
+    | CacheState
+    | Scaled
+    | CallsTold
+    | EventsTold
+    | Overview
+    | Described
+)
 
 _REQUESTS: dict[int, type[Request]] = {
     1: Deploy,
@@ -391,6 +494,8 @@ _REQUESTS: dict[int, type[Request]] = {
     9: CallsAsk,
     20: EventsAsk,
     21: SettingsChanged,
+    22: OverviewAsk,
+    23: DescribeAsk,
 }
 _REPLIES: dict[int, type[Reply]] = {
     65: Deployed,
@@ -402,6 +507,8 @@ _REPLIES: dict[int, type[Reply]] = {
     71: Scaled,
     72: CallsTold,
     90: EventsTold,
+    91: Overview,
+    92: Described,
 }
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 

@@ -202,6 +202,15 @@ class CallsQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficQuestion:
+    """What is called of these agents; of one in detail, with its entrypoints and instances."""
+
+    number: int
+    agents: tuple[str, ...]
+    detailed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FiguresTold:
     """A page of the answer to `AskFigures` of this number; the last one has `figures.more` false."""
 
@@ -308,6 +317,14 @@ class CallsAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficAnswer:
+    """The answer to the question of this number: the record of a `traffic.Traffic`, opaque, at most 128 KiB."""
+
+    number: int
+    page: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskFigures:
     """What only the supervisor can count; answered with `FiguresTold`."""
 
@@ -336,6 +353,7 @@ FromSupervisor = (
     | HostPressed
     | CallsQuestion
     | FiguresTold
+    | TrafficQuestion
 )
 FromGateway = (
     Hello
@@ -352,7 +370,11 @@ FromGateway = (
     | Wake
     | CallsAnswer
     | AskFigures
+    | TrafficAnswer
 )
+
+Answer = CacheAnswer | CallsAnswer | TrafficAnswer
+"""What carries the number of a question of the supervisor's."""
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     1: AgentServed,
@@ -371,6 +393,7 @@ _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     14: HostPressed,
     15: CallsQuestion,
     16: FiguresTold,
+    30: TrafficQuestion,
 }
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     65: Hello,
@@ -387,6 +410,7 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     76: Wake,
     77: CallsAnswer,
     78: AskFigures,
+    90: TrafficAnswer,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 

@@ -11,10 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from runagentd import signing
 from runagentd.gateway import metrics
+from runagentd.gateway.histogram import SECONDS
 from runagentd.gateway.metrics import CallCounts
 from runagentd.gateway.requests import CallRecord
 from runagentd.wire.channel import Frame
 from runagentd.wire.control import AskFigures, FiguresTold
+from runagentd.wire.figures import STEP_SECONDS
 from tests.fakes_gateway import STATE_ID, Gateway, HttpAnswer, answer
 from tests.wire.messages import FIGURES
 
@@ -166,6 +168,28 @@ def test_the_document_names_every_metric_and_no_other(gateway: Gateway) -> None:
     served = dict(re.findall(r"^# TYPE (runagentd_\w+) (\w+)$", text, re.MULTILINE))
     written = dict(re.findall(r"^\| `(runagentd_\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE))
     assert written == served
+
+
+def test_the_document_names_the_labels_and_buckets_that_are_served(gateway: Gateway) -> None:
+    """Whoever writes a query reads them there."""
+    runner = gateway.ready()
+    asked = gateway.send("POST", INVOKE, b"{}")
+    runner.result(runner.expect(Frame.CALL).call, 1)
+    answer(asked)
+    rows = re.findall(r"^\| `(runagentd_\w+)` \| (\w+) \| ([\w, -]+) \|", DOCUMENT.read_text(), re.MULTILINE)
+    written = {name: set(labels.split(", ")) - {"-"} for name, _, labels in rows}
+    for family in text_string_to_metric_families(scrape(gateway).body.decode()):
+        for sample in family.samples:
+            name = family.name + ("_total" if family.type == "counter" else "")
+            assert set(sample.labels) - {"le"} == written.get(name, written.get(family.name)), sample
+    in_words = " ".join(DOCUMENT.read_text().split())
+    assert (
+        "those of calls up to 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250 and 500 ms, 1, 2.5, 5, 10, 30, 60 and 300 s"
+    ) in in_words
+    assert [second * 1000 for second in SECONDS[:11]] == [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500]
+    assert SECONDS[11:] == (1, 2.5, 5, 10, 30, 60, 300)
+    assert "up to 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100 and 500 ms" in in_words
+    assert [second * 1000 for second in STEP_SECONDS] == [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 500]
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:

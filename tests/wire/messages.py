@@ -6,7 +6,7 @@ messages.txt beside it holds their bytes, so that a change of form is a visible 
 
 from __future__ import annotations
 
-from runagentd.wire import admin, control, figures, issuers, launch, manifest, record, trust
+from runagentd.wire import admin, control, figures, issuers, launch, manifest, record, traffic, trust
 
 LIMITS = control.CallLimits(
     concurrency=1,
@@ -96,6 +96,61 @@ FIGURES = figures.Figures(
     pressed=False,
 )
 
+TRAFFIC = traffic.Traffic(
+    since_ns=1,
+    made_ns=2,
+    bounds_microseconds=(250, 500),
+    agents=(
+        traffic.AgentTraffic(
+            agent="a",
+            state="ready",
+            open=1,
+            waiting=2,
+            calls=3,
+            failed=1,
+            times=traffic.Times(buckets=(1, 2, 0), microseconds=900),
+            outcomes=(figures.Count(name="OK", count=2),),
+            tags=(
+                traffic.TagTraffic(
+                    tag="t", calls=3, failed=1, times=traffic.Times(buckets=(1, 2, 0), microseconds=900)
+                ),
+            ),
+            instances=(traffic.InstanceTraffic(instance="00000000000000a1", open=1, calls=3),),
+        ),
+    ),
+)
+
+DESCRIBED = admin.Described(
+    agent="a",
+    manifest=b"M",
+    version="v1",
+    policy="base",
+    policy_digest="d1",
+    bounds=admin.Bounds(
+        memory_max=1,
+        pids_max=2,
+        cpu_max_thousandths=3,
+        concurrency=4,
+        queue=5,
+        deadline=6,
+        cancel_grace=7,
+        instances_min=8,
+        instances_max=9,
+        instances_most=10,
+        target=11,
+        idle=12,
+        freeze=13,
+        spawn="fork",
+        isolation="instance",
+    ),
+    restarts=1,
+    retry_after_ms=2,
+    instances=(),
+    total=0,
+    ends=(admin.EndRow(unix_ms=1, instance="00000000000000a1", lived_ms=2, cause="oom", detail="d"),),
+    traffic=b"T",
+)
+
 FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.AgentServed(agent="a", manifest=b"M", version="v1", policy="base", policy_digest="d1", limits=LIMITS),
     control.AgentRemoved(agent="a"),
@@ -132,6 +187,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
     control.HostPressed(pressed=True),
     control.CallsQuestion(number=1, ask=CALLS),
     control.FiguresTold(number=1, figures=FIGURES),
+    control.TrafficQuestion(number=1, agents=("a",), detailed=True),
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
@@ -149,6 +205,7 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
     control.Wake(instance="00000000000000a1"),
     control.CallsAnswer(number=1, page=b"P"),
     control.AskFigures(number=1),
+    control.TrafficAnswer(number=1, page=b"T"),
 )
 
 FROM_EGRESS: tuple[issuers.FromEgress, ...] = (
@@ -175,6 +232,8 @@ REQUESTS: tuple[admin.Request, ...] = (
     CALLS,
     admin.EventsAsk(life="l", after=1, agent="a", wait_ms=2),
     admin.SettingsChanged(taken=True),
+    admin.OverviewAsk(page=0),
+    admin.DescribeAsk(agent="a"),
 )
 
 REPLIES: tuple[admin.Reply, ...] = (
@@ -201,6 +260,8 @@ REPLIES: tuple[admin.Reply, ...] = (
                 reaper_pid=1000,
                 uid=1879048192,
                 started_unix_ms=1,
+                version="v1",
+                cpu_microseconds=9,
                 memory_bytes=2,
                 memory_max=3,
                 pids=4,
@@ -223,6 +284,8 @@ REPLIES: tuple[admin.Reply, ...] = (
     admin.Scaled(minimum=1, maximum=4, warm=2),
     admin.CallsTold(page=b"P"),
     admin.EventsTold(life="l", events=(EVENT,), looked=1, lost=0, more=False),
+    admin.Overview(pages=1, made_ns=2, names=("chat",), figures=FIGURES, traffic=b"T"),
+    DESCRIBED,
 )
 
 MANIFEST = manifest.Manifest(
@@ -268,7 +331,10 @@ def forms() -> str:
         *((type(m).__name__, control.pack(m)) for m in (*FROM_SUPERVISOR, *FROM_GATEWAY)),
         *((type(m).__name__, issuers.pack(m)) for m in (*FROM_EGRESS, *TO_EGRESS)),
         *((type(m).__name__, admin.pack(m)) for m in (*REQUESTS, *REPLIES)),
-        *((type(m).__name__, record.encode(m)) for m in (MANIFEST, LOAD_REPORT, LAUNCH_REPORT, JOB, CALLS_PAGE)),
+        *(
+            (type(m).__name__, record.encode(m))
+            for m in (MANIFEST, LOAD_REPORT, LAUNCH_REPORT, JOB, CALLS_PAGE, TRAFFIC)
+        ),
         ("ExitRecord", launch.pack_exit(EXIT)),
     ]
     return "".join(f"{name} {data!r}\n" for name, data in named)
