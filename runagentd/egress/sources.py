@@ -50,7 +50,9 @@ class Source:
     def key_set(self) -> KeySet:
         """What is known now."""
         until = self._fetched + self.settings.stale if self._fetched else 0
-        return KeySet(issuer=self.settings.name, keys=self._keys, fetched=self._fetched, until=until)
+        return KeySet(
+            issuer=self.settings.name, source=self.settings.source, keys=self._keys, fetched=self._fetched, until=until
+        )
 
     def ask(self) -> None:
         """Somebody has a token with a key that is not known: fetch, unless that was tried a short time ago."""

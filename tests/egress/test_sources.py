@@ -18,7 +18,14 @@ from runagentd.wire.settings import IssuerSource
 from tests.issuer import jwk, new_key
 
 SETTINGS = IssuerSource(
-    name="corp", issuer="https://corp.example", jwks="", algorithms=("EdDSA",), ca=b"", refresh=3600, stale=86400
+    name="corp",
+    source="s1",
+    issuer="https://corp.example",
+    jwks="",
+    algorithms=("EdDSA",),
+    ca=b"",
+    refresh=3600,
+    stale=86400,
 )
 KEY = new_key("EdDSA")
 
