@@ -95,14 +95,15 @@ def _tag(agent: Agent) -> dict[str, object]:
 
 def _operation(offer: Offer, described: EntrypointDescription | None) -> dict[str, object]:
     agent, entrypoint = offer.agent, offer.agent.entrypoints[offer.tag]
+    arguments = _arguments(described)
     operation: dict[str, object] = {
         "operationId": f"{_word(agent.id)}_{_word(entrypoint.tag)}",
         "tags": [agent.name],
         "summary": f"{agent.name}: {entrypoint.tag}",
         "parameters": _HEADERS,
         "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": _arguments(described)}},
+            "required": bool(arguments.get("required")),  # no body is `{}`
+            "content": {"application/json": {"schema": arguments}},
         },
         "responses": {
             "200": _success(described),
@@ -180,11 +181,10 @@ def _success(described: EntrypointDescription | None) -> dict[str, object]:
     streams = described is not None and described.streams is True
     content: dict[str, object] = {} if streams else {"application/json": {"schema": result}}
     if described is None or described.streams is not False:
-        content["text/event-stream"] = {
-            "schema": {"type": "string", "description": "events 'start', 'chunk', then 'done' or 'error'"}
-        }
+        content["text/event-stream"] = {}  # OpenAPI 3.1 has no words for a sequence of events
     return {
-        "description": "what the function returned; with 'Accept: text/event-stream', a stream of events",
+        "description": "what the function returned; with 'Accept: text/event-stream', a stream of events "
+        "'start', 'chunk', then 'done' or 'error'",
         "headers": _ANSWER_HEADERS,
         "content": content,
     }
@@ -319,7 +319,7 @@ _HEADERS = [
     _header(
         "Runagent-Timeout",
         "an earlier deadline than the entrypoint's",
-        {"type": "string", "pattern": "^[0-9]{1,9}(ms|s|m)$"},
+        {"type": "string", "pattern": "^[1-9][0-9]{0,8}(ms|s|m)$"},
     ),
 ]
 _ANSWER_HEADERS: dict[str, object] = {

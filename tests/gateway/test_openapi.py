@@ -39,6 +39,7 @@ def test_each_entrypoint_is_an_operation_with_its_parameters(gateway: Gateway) -
         "required": ["text"],
         "additionalProperties": False,
     }
+    assert operation["requestBody"]["required"] is True
     assert operation["description"] == "Say it."
     assert operation["x-runagentd-cache"] == {
         "ttl": 60, "stale_while_revalidate": 5, "scope": "tenant", "streams": False,
@@ -48,6 +49,12 @@ def test_each_entrypoint_is_an_operation_with_its_parameters(gateway: Gateway) -
     assert set(operation["responses"]) == (statuses - {"405"}) | {"200", "304"}
     for reference in [row["$ref"] for row in operation["responses"].values() if "$ref" in row]:
         assert reference.rpartition("/")[2] in found["components"]["responses"]
+
+
+def test_a_body_is_needed_where_an_argument_is(gateway: Gateway) -> None:
+    """No body is `{}`, and before its first start nothing is known of an agent's arguments."""
+    gateway.supervisor.serve()
+    assert document(gateway)["paths"][INVOKE]["post"]["requestBody"]["required"] is False
 
 
 @pytest.mark.parametrize(("streams", "types"), [(True, {"text/event-stream"}), (False, {"application/json"})])
