@@ -57,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--limit", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
     command.set_defaults(run=_calls)
 
+    command = commands.add_parser("events", parents=[common], help="what has happened to agents and their instances")
+    command.add_argument("agent", nargs="?", default="", metavar="AGENT")
+    command.add_argument("-f", "--follow", action="store_true", help="go on with what happens until Ctrl+C")
+    command.add_argument(
+        "--limit", type=int, default=50, metavar="N", help="how many of the past (default: %(default)s)"
+    )
+    command.set_defaults(run=_events)
+
     command = commands.add_parser("restart", parents=[common], help="end an agent's instances and start others at once")
     command.add_argument("agent", metavar="AGENT")
     command.set_defaults(run=_restart)
@@ -224,6 +232,18 @@ def _calls(arguments: argparse.Namespace) -> int:
         agent=arguments.agent,
         status=arguments.status,
         since=arguments.since,
+        limit=arguments.limit,
+        as_json=arguments.json,
+    )
+
+
+def _events(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import events_commands
+
+    return events_commands.events(
+        state.open_existing(arguments.state_dir),
+        agent=arguments.agent,
+        follow=arguments.follow,
         limit=arguments.limit,
         as_json=arguments.json,
     )

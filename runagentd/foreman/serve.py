@@ -34,6 +34,7 @@ _DEPLOY_SECONDS = 60.0
 _STOP_SECONDS = 9.0
 _GATEWAY_STOP_SECONDS = 0.5
 _SILENT_SECONDS = 0.5
+_NOTE_SECONDS = 1.0
 _POLL_SECONDS = 0.005
 _TOKEN_SECONDS = 24 * 3600
 _SIGNAL = struct.Struct("=I4xiI")  # signalfd(2): ssi_signo, ssi_errno, ssi_code, ssi_pid
@@ -232,8 +233,12 @@ class Foreman:
         if number == signal.SIGCHLD:
             self._reap()
         elif number == signal.SIGHUP and code != _SI_KERNEL and sender != os.getsid(0):
-            self._settings.reload()
+            taken = self._settings.reload()
             self._want_egress()
+            with contextlib.suppress(HostError, OSError):  # one that is just being started again is not told
+                admin_client.ask(
+                    self._directory.admin_socket, admin.SettingsChanged(taken=taken), seconds=_NOTE_SECONDS
+                )
         else:
             # Also a terminal's hangup, which the kernel sends, or a shell that ends and leads our session.
             raise Interrupted

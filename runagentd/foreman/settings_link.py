@@ -46,16 +46,17 @@ class SettingsLink:
         self._send(recipient)
         return theirs.fileno()
 
-    def reload(self) -> None:
-        """Read the file again and send what it says now; a file with problems changes nothing."""
+    def reload(self) -> bool:
+        """Read the file again and send what it says now; False for a file with problems, which changes nothing."""
         try:
             self.document = self._read()
             for recipient in self._links:
                 self._send(recipient)
         except (ConfigurationError, OSError) as error:
             self._log.error("the configuration was not taken over; what was before stays", problem=str(error))
-            return
+            return False
         self._log.info("the configuration was read again")
+        return True
 
     def _read(self) -> load.Document:
         return load.Document() if self._path is None else load.load(self._path)

@@ -19,6 +19,7 @@ from runagentd.supervise.lifecycle import Absence, State
 from runagentd.supervise.store import Deployment
 from runagentd.supervise.version import Version
 from runagentd.wire import control
+from runagentd.wire.admin import EventKind
 
 _EXPECTED = frozenset(
     {control.Cause.SHUTDOWN, control.Cause.OPERATOR, control.Cause.SCALE_DOWN, control.Cause.REPLACED}
@@ -90,6 +91,7 @@ class Agent:
         """Other bounds, until the daemon starts again. The policy's maximum is the operator's to keep to."""
         self.minimum, self.maximum = minimum, maximum
         self._load.spawns = float(maximum)
+        self.note(EventKind.SCALED, f"an operator wants from {minimum} to {maximum} instances")
         self.look()
 
     def retired(self, instance: Instance) -> None:
@@ -131,6 +133,9 @@ class Agent:
             )
         )
         load.needed = wishes.needed
+        if wishes.start and alive:
+            there, more = len(alive), len(alive) + wishes.start
+            self.note(EventKind.SCALED, f"from {there} instances to {more}: calls could use {load.wanted}")
         for _ in range(wishes.start):
             load.spawns -= 1
             self._start_one(self.version)
@@ -209,6 +214,7 @@ class Agent:
         """End every instance and start others without a delay; a delay that runs already is over."""
         self.failures = 0
         self._load.not_before = 0.0
+        self.note(EventKind.RESTARTED)
         alive = len(self._alive(self.version))
         self.kill(control.Cause.OPERATOR)
         self.warm(alive)
@@ -224,12 +230,24 @@ class Agent:
             await asyncio.wait(self._lives)
         self.version.give_up()
 
+    def note(self, kind: EventKind, detail: str = "", *, instance: str = "", cause: str = "") -> None:
+        """An event of this agent's."""
+        name = self.deployment.manifest.agent_name
+        self.around.events.add(kind, detail, agent=self.id, agent_name=name, instance=instance, cause=cause)
+
     # ---- Owner
+
+    def launched(self, instance: Instance) -> None:
+        self.note(
+            EventKind.INSTANCE_STARTED, "from a spare" if instance.from_spare else "on demand", instance=instance.id
+        )
 
     def proven(self, instance: Instance) -> None:
         instance.version.first_start.describe = instance.describe
         instance.version.first_start.over(True)
         self.around.proven(instance)
+        took = (instance.ready_ns - instance.spawn_started_ns) / 1e6
+        self.note(EventKind.INSTANCE_READY, f"after {took:.1f} ms", instance=instance.id)
         self.look()
 
     def ended(self, instance: Instance, cause: control.Cause, detail: str) -> None:
@@ -248,6 +266,7 @@ class Agent:
             )
         write = self.around.log.info if expected else self.around.log.warning
         write("an instance ended", agent=self.id, instance=instance.id, cause=cause, detail=detail)
+        self.note(EventKind.INSTANCE_ENDED, detail, instance=instance.id, cause=cause.value)
         first = instance.version.first_start
         if not first.done.done():
             first.cause, first.detail = cause, detail

@@ -23,6 +23,7 @@ from runagentd.plan.model import SandboxPlan
 from runagentd.policy.model import CallIsolation, Policy
 from runagentd.supervise import lifecycle, spawn
 from runagentd.supervise.cgroup import Group
+from runagentd.supervise.events import Events
 from runagentd.supervise.lifecycle import Event, State
 from runagentd.supervise.mounts import AgentSources, MountMaker
 from runagentd.supervise.pool import SparePool
@@ -57,6 +58,7 @@ class Surroundings:
     """an instance has become ready"""
     pressed: Callable[[], bool]
     """whether the host is short of memory"""
+    events: Events
     log: Log
 
 
@@ -68,6 +70,9 @@ class Owner(Protocol):
     @property
     def id(self) -> str:
         """The agent's."""
+
+    def launched(self, instance: Instance) -> None:
+        """Its gate is open: the agent's code begins to run."""
 
     def proven(self, instance: Instance) -> None:
         """It is ready, and the gateway has described it."""
@@ -242,6 +247,7 @@ class Instance:
         self.from_spare = taken.in_advance
         self.started_unix_ms = time.time_ns() // 1_000_000
         self._move(Event.GATE_OPENED)
+        self._owner.launched(self)
         if self._killed_for is not None:
             self._move(Event.KILLED)
             spawn.kill(spare)

@@ -29,11 +29,12 @@ from runagentd.policy.digest import policy_digest
 from runagentd.policy.files import find
 from runagentd.policy.model import CallIsolation, History, Policy
 from runagentd.state import StateDirectory
-from runagentd.supervise import code, host_folders, libseccomp, snapshot
+from runagentd.supervise import code, host_folders, libseccomp, shown, snapshot
 from runagentd.supervise.admin_server import AdminServer
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.cgroup import CgroupHost
 from runagentd.supervise.deploy import Deployer
+from runagentd.supervise.events import Events, TooManyFollowers
 from runagentd.supervise.figures import Counters, FigureTeller
 from runagentd.supervise.gateway_link import GatewayLink, connect
 from runagentd.supervise.instance import Instance, Surroundings
@@ -49,6 +50,7 @@ from runagentd.supervise.version import Version
 from runagentd.supervise.zygote import Zygote, package
 from runagentd.uids import Leases
 from runagentd.wire import admin, control, record
+from runagentd.wire.admin import EventKind
 
 _DRAIN_MS = 8_000
 _ANSWER_SECONDS = 5.0
@@ -102,6 +104,7 @@ class Supervisor:
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
         self._code_descriptor = -1
         self._stopping = asyncio.Event()
+        self._events = Events()
         self._counters = Counters()
         self._figures = FigureTeller(
             self._counters,
@@ -111,6 +114,8 @@ class Supervisor:
         )
         self._pressure = PressureWatch(self._pressure_changed, log)
         self._zygote_group = cgroups.create("zygote")
+        self._zygotes = 0
+        """that were started"""
         self._connecting: asyncio.TimerHandle | None = None
         self._admin = AdminServer(admin_listener, self._answer, log)
         self._pool = SparePool(
@@ -131,7 +136,7 @@ class Supervisor:
             loader_uid=options.loader_uid,
             try_plan=self._try_plan,
             serve=self._serve,
-            switched=self._announce,
+            switched=self._switched,
             remove=self._remove,
         )
         self._around = Surroundings(
@@ -146,6 +151,7 @@ class Supervisor:
             gone=self._tell_gateway,
             proven=self._counters.proven,
             pressed=lambda: self._pressure.pressed,
+            events=self._events,
             log=log,
         )
 
@@ -157,6 +163,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         if self._options.fresh:
             self._store.forget_all()
+        self._events.add(EventKind.STARTED)
         snapshot.discard_unfinished(self._store.incoming())
         self._pool.refill()
         for deployment in self._store.deployments():
@@ -209,6 +216,9 @@ class Supervisor:
             self._pool.zygote.reaped(ended.si_pid)
 
     def _start_zygote(self, on_end: Callable[[], None]) -> Zygote:
+        if self._zygotes:
+            self._events.add(EventKind.ZYGOTE)
+        self._zygotes += 1
         procs = self._zygote_group.procs_fds()
         try:
             return Zygote(self._facts, self._state.path / "jail", procs, on_end)
@@ -259,6 +269,8 @@ class Supervisor:
         if self._link is not link:
             return
         self._link = None
+        if self._said_hello:
+            self._events.add(EventKind.GATEWAY_LOST)
         self._said_hello = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
@@ -276,6 +288,7 @@ class Supervisor:
                     return
                 self._said_hello = True
                 self._counters.gateways += 1
+                self._events.add(EventKind.GATEWAY)
                 self._trust.start()
                 for agent in self._agents.values():
                     self._introduce(agent)
@@ -351,6 +364,10 @@ class Supervisor:
             )
         )
 
+    def _switched(self, agent: Agent) -> None:
+        self._announce(agent)
+        agent.note(EventKind.DEPLOYED, f"version {agent.deployment.version[:12]}, policy {agent.policy.name}")
+
     def _call_limits(self, policy: Policy) -> control.CallLimits:
         calls = policy.calls
         return control.CallLimits(
@@ -398,6 +415,7 @@ class Supervisor:
 
     def _pressure_changed(self) -> None:
         self._tell_gateway(control.HostPressed(pressed=self._pressure.pressed))
+        self._events.add(EventKind.PRESSED if self._pressure.pressed else EventKind.RELIEVED)
         for agent in self._agents.values():
             agent.look()
 
@@ -413,9 +431,11 @@ class Supervisor:
             case admin.Deploy():
                 if len(descriptors) != 1:
                     return admin.Failed(message="a deploy comes with one folder as a descriptor")
-                return await self._deployer.deploy(request, descriptors[0])
+                return self._deployed(request, await self._deployer.deploy(request, descriptors[0]))
             case admin.ListInstances():
-                return self._list(request.skip)
+                return shown.instances(
+                    self._agents.values(), skip=request.skip, zygote=self._pool.zygote.pid, spares=self._pool.ready
+                )
             case admin.Restart() | admin.Warm() | admin.Scale():
                 agent = self._by_id_or_name(request.agent)
                 if agent is None:
@@ -431,7 +451,14 @@ class Supervisor:
             case admin.CallsAsk():
                 return await self._ask_calls(request)
             case admin.TrustChanged():
-                return admin.TrustSpread(taken=await self._trust.spread())
+                taken = await self._trust.spread()
+                self._events.add(EventKind.TRUST, "" if taken else "the gateway has not taken it over yet")
+                return admin.TrustSpread(taken=taken)
+            case admin.SettingsChanged():
+                self._events.add(EventKind.SETTINGS, "" if request.taken else "not taken over: the file has problems")
+                return admin.Done()
+            case admin.EventsAsk():
+                return await self._tell_events(request)
 
     def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:
         match request:
@@ -450,6 +477,26 @@ class Supervisor:
                 agent.scale(request.minimum, request.maximum)
                 self._announce(agent)
                 return admin.Scaled(minimum=agent.minimum, maximum=agent.maximum, warm=0)
+
+    def _deployed(self, request: admin.Deploy, reply: admin.Reply) -> admin.Reply:
+        """Note a deploy that came to nothing; one that did not says so where it is carried out."""
+        problem = ""
+        match reply:
+            case admin.Failed():
+                problem = reply.message
+            case admin.Deployed() if not reply.ok and reply.problems:
+                problem = f"{reply.problems[0].where}: {reply.problems[0].what}"
+        if problem:
+            self._events.add(EventKind.NOT_DEPLOYED, problem, agent=request.replaces)
+        return reply
+
+    async def _tell_events(self, request: admin.EventsAsk) -> admin.Reply:
+        agent = self._by_id_or_name(request.agent) if request.agent else None
+        # What is served no more still has its events, by its id.
+        try:
+            return await self._events.tell(request, agent.id if agent is not None else request.agent)
+        except TooManyFollowers:
+            return admin.Failed(message="too many follow the events already")
 
     async def _ask_cache(self, request: admin.CacheAsk) -> admin.Reply:
         agent = self._by_id_or_name(request.agent) if request.agent else None
@@ -498,6 +545,7 @@ class Supervisor:
         """Serve it no more; nothing of its instance is left when this returns."""
         self._agents.pop(agent.id)
         self._store.forget(agent.id)
+        agent.note(EventKind.REMOVED)
         self._tell_gateway(control.AgentRemoved(agent=agent.id))
         await agent.stop()
 
@@ -524,49 +572,6 @@ class Supervisor:
         agent = self._agents[version.deployment.manifest.agent_id] = Agent(version, self._around)
         self._introduce(agent)
         policy = version.policy
+        agent.note(EventKind.SERVED, f"version {version.deployment.version[:12]}, policy {policy.name}")
         self._log.info("an agent is served", agent=agent.id, policy=policy.name, digest=policy_digest(policy)[:12])
         return agent
-
-    def _list(self, skip: int) -> admin.Instances:
-        """As many rows as fit into an answer, after the first `skip`."""
-        rows: list[tuple[Agent, Instance | None]] = []
-        for agent in self._agents.values():
-            rows += [(agent, instance) for instance in agent.instances.values()] or [(agent, None)]
-        return admin.Instances(
-            instances=tuple(_row(agent, instance) for agent, instance in rows[skip : skip + admin.ROWS_MAX]),
-            total=len(rows),
-            daemons=(
-                admin.DaemonRow(name="supervisor", pid=os.getpid()),
-                admin.DaemonRow(name="zygote", pid=self._pool.zygote.pid),
-            ),
-            spares=self._pool.ready,
-        )
-
-
-def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
-    launched = instance.launched if instance is not None else None
-    # What is left of one that has ended is about to be removed.
-    group = launched.spare.group if launched is not None and instance is not None and instance.alive else None
-    return admin.InstanceRow(
-        agent=agent.id,
-        agent_name=agent.deployment.manifest.agent_name,
-        instance=instance.id if instance is not None else "",
-        state=instance.shown_state if instance is not None else agent.absence(),
-        policy=agent.policy.name,
-        pid=launched.runner_pid if launched is not None else 0,
-        reaper_pid=launched.spare.reaper_pid if launched is not None else 0,
-        uid=instance.uid if instance is not None else 0,
-        started_unix_ms=instance.started_unix_ms if instance is not None else 0,
-        memory_bytes=group.memory_current() if group is not None else 0,
-        memory_max=agent.policy.resources.memory_max,
-        pids=group.pids_current() if group is not None else 0,
-        restarts=agent.restarts,
-        last_cause=agent.last_cause,
-        spawn_started_ns=instance.spawn_started_ns if instance is not None else 0,
-        ready_ns=instance.ready_ns if instance is not None else 0,
-        from_spare=instance.from_spare if instance is not None else False,
-        steps=tuple(
-            admin.StepTime(step=step.verb, microseconds=step.nanoseconds // 1000)
-            for step in (launched.steps if launched is not None else ())
-        ),
-    )

@@ -7,6 +7,7 @@ A connection carries one request; a folder travels as a descriptor beside `Deplo
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from runagentd.wire import record
@@ -16,6 +17,8 @@ MESSAGE_BYTES_MAX = 512 * 1024
 ROWS_MAX = 128
 """Instances in one answer: with the times of their steps each takes up to 3 KiB."""
 CALLS_PAGE_BYTES_MAX = 128 * 1024
+EVENTS_MAX = 256
+"""In one answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,13 +279,105 @@ class CallsTold:
     page: bytes
 
 
+class EventKind(enum.StrEnum):
+    """What happened."""
+
+    STARTED = "supervisor-started"
+    GATEWAY = "gateway-connected"
+    GATEWAY_LOST = "gateway-lost"
+    ZYGOTE = "zygote-restarted"
+    SERVED = "served"
+    """an agent is there from now on"""
+    DEPLOYED = "deployed"
+    """another version of an agent serves"""
+    NOT_DEPLOYED = "not-deployed"
+    REMOVED = "removed"
+    INSTANCE_STARTED = "instance-started"
+    """its sandbox stands, and imports the agent"""
+    INSTANCE_READY = "instance-ready"
+    INSTANCE_ENDED = "instance-ended"
+    SCALED = "scaled"
+    """more instances are started beside those there are, or an operator wants other bounds"""
+    RESTARTED = "restarted"
+    """an operator ended all instances of an agent"""
+    PRESSED = "memory-short"
+    RELIEVED = "memory-enough"
+    TRUST = "trust-changed"
+    SETTINGS = "settings-changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened. `detail` is for the operator: an agent's author and the host's paths are in it."""
+
+    number: int
+    """counts from 1, without gaps"""
+    unix_ms: int
+    kind: EventKind
+    agent: str
+    agent_name: str
+    instance: str
+    cause: str
+    """of an instance's end"""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsAsk:
+    """What happened after the event `after` of the supervisor's life `life`; of another one, from its begin.
+
+    Only of one agent, an id or a unique name, where `agent` is not empty. Where there is nothing, the answer waits for
+    `wait_ms`, ten seconds at most.
+    """
+
+    life: str
+    after: int
+    agent: str
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsTold:
+    """At most EVENTS_MAX, the oldest first."""
+
+    life: str
+    """a text that every supervisor chooses anew"""
+    events: tuple[Event, ...]
+    looked: int
+    """the last event that was looked at: what to ask for next comes after it"""
+    lost: int
+    """events after the one that was asked for that are not kept any more"""
+    more: bool
+    """whether there is more already"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChanged:
+    """The foreman has read runagentd.toml again, and told the daemons."""
+
+    taken: bool
+    """or the file has problems, and nothing has changed"""
+
+
 def parse_page(data: bytes) -> CallsPage:
     """RecordError for anything that is not one page."""
     return record.decode(CallsPage, data, bytes_max=CALLS_PAGE_BYTES_MAX)
 
 
-Request = Deploy | ListInstances | Restart | AllDeployed | TrustChanged | CacheAsk | Warm | Scale | CallsAsk
-Reply = Deployed | Instances | Done | Failed | TrustSpread | CacheState | Scaled | CallsTold
+Request = (
+    Deploy
+    | ListInstances
+    | Restart
+    | AllDeployed
+    | TrustChanged
+    | CacheAsk
+    | Warm
+    | Scale
+    | CallsAsk
+    | EventsAsk
+    | SettingsChanged
+)
+Reply = Deployed | Instances | Done | Failed | TrustSpread | CacheState | Scaled | CallsTold | EventsTold
 
 _REQUESTS: dict[int, type[Request]] = {
     1: Deploy,
@@ -294,6 +389,8 @@ _REQUESTS: dict[int, type[Request]] = {
     7: Warm,
     8: Scale,
     9: CallsAsk,
+    20: EventsAsk,
+    21: SettingsChanged,
 }
 _REPLIES: dict[int, type[Reply]] = {
     65: Deployed,
@@ -304,6 +401,7 @@ _REPLIES: dict[int, type[Reply]] = {
     70: CacheState,
     71: Scaled,
     72: CallsTold,
+    90: EventsTold,
 }
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 

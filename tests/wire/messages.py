@@ -59,6 +59,17 @@ CALLS_PAGE = admin.CallsPage(
     kept=True,
 )
 
+EVENT = admin.Event(
+    number=1,
+    unix_ms=2,
+    kind=admin.EventKind.INSTANCE_ENDED,
+    agent="a",
+    agent_name="chat",
+    instance="00000000000000a1",
+    cause="oom",
+    detail="d",
+)
+
 FIGURES = figures.Figures(
     agents=(
         figures.AgentFigures(
@@ -163,6 +174,8 @@ REQUESTS: tuple[admin.Request, ...] = (
     admin.Warm(agent="a", instances=2),
     admin.Scale(agent="a", minimum=1, maximum=4),
     CALLS,
+    admin.EventsAsk(life="l", after=1, agent="a", wait_ms=2),
+    admin.SettingsChanged(taken=True),
 )
 
 REPLIES: tuple[admin.Reply, ...] = (
@@ -210,6 +223,7 @@ REPLIES: tuple[admin.Reply, ...] = (
     CACHE,
     admin.Scaled(minimum=1, maximum=4, warm=2),
     admin.CallsTold(page=b"P"),
+    admin.EventsTold(life="l", events=(EVENT,), looked=1, lost=0, more=False),
 )
 
 MANIFEST = manifest.Manifest(
