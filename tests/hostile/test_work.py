@@ -14,7 +14,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -30,7 +30,8 @@ from runagentd.gateway.guard.keyring import ApiKeys
 from runagentd.gateway.pipeline import Pipeline
 from tests import fakes_gateway
 from tests.fakes_gateway import Gateway
-from tests.timing.gateways import EarlyKeys, early_find, leak_keys, new_key, with_another_secret
+from tests.hostile.raw import PROBE, Client
+from tests.timing.gateways import EarlyKeys, ask, early_find, leak_keys, new_key, with_another_secret
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMES = 5
@@ -116,19 +117,34 @@ def has_all(directory: Directory) -> bool:
     return len(directory.all()) == TIMES
 
 
-def work(gateway: Gateway, ask: Callable[[int], int], expected: int) -> tuple[int, int]:
-    """(instructions, comparisons) of the cheapest of some requests, of which each asks for another one.
+def work(gateway: Gateway, asks: Sequence[str], expected: int) -> tuple[int, int]:
+    """(instructions, comparisons) of the cheapest of some requests.
 
-    The cheapest, because now and then one pays for what all share: the date of a new second.
+    The cheapest, because now and then one pays for what all share: the date of a new second. All on one connection, so
+    that none pays for the beginning or the end of another's.
     """
     found = []
-    for number in range(TIMES):
-        counted = Work()
-        gateway.inside(counted.start)
-        assert ask(number) == expected
-        gateway.inside(counted.stop)
-        found.append((counted.instructions, counted.comparisons))
+    with Client(gateway.port) as client:
+        client.send(PROBE)
+        assert client.answer() is not None
+        for text in asks:
+            settle(gateway)
+            counted = Work()
+            gateway.inside(counted.start)
+            client.send(text.encode())
+            answer = client.answer()
+            settle(gateway)
+            gateway.inside(counted.stop)
+            assert answer is not None
+            assert answer.status == expected
+            found.append((counted.instructions, counted.comparisons))
     return min(found)
+
+
+def settle(gateway: Gateway) -> None:
+    """Let the gateway's loop finish what follows an answer."""
+    for _ in range(10):
+        gateway.inside(bool)
 
 
 def key_of(gateway: Gateway, expires: int = 0) -> str:
@@ -166,9 +182,8 @@ KEYS: Mapping[str, Callable[[Gateway], str]] = {
 }
 
 
-def asks_with(gateway: Gateway, make: Callable[[Gateway], str]) -> Callable[[int], int]:
-    texts = [make(gateway) for _ in range(TIMES)]
-    return lambda number: gateway.ask("GET", "/v1/agents", token=texts[number]).status
+def asks_with(gateway: Gateway, make: Callable[[Gateway], str]) -> list[str]:
+    return [ask("GET", "/v1/agents", make(gateway)) for _ in range(TIMES)]
 
 
 def unknown(gateway: Gateway) -> str:
@@ -227,18 +242,15 @@ SHAPES: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-def asks_for(gateway: Gateway, shape: tuple[str, str, str], *, there: bool) -> Callable[[int], int]:
+def asks_for(gateway: Gateway, shape: tuple[str, str, str], *, there: bool) -> list[str]:
     """For one agent after the other, each for the first time, by a caller who has had all listed that is theirs."""
     method, path, name = shape
     token = gateway.token("mine")
     assert gateway.ask("GET", "/v1/agents", token=token).json() == {"agents": []}
-
-    def ask(number: int) -> int:
-        identity = name.format(number) if there else name.format(number)[:-1] + "abcde"[number]
-        body = b'{"entrypoint_tag": "say"}' if method == "POST" else None
-        return gateway.ask(method, path.format(identity), body, token=token).status
-
-    return ask
+    names = [name.format(number) for number in range(TIMES)]
+    if not there:
+        names = [each[:-1] + "abcde"[number] for number, each in enumerate(names)]
+    return [ask(method, path.format(each), token) for each in names]
 
 
 @pytest.mark.slow
@@ -265,12 +277,9 @@ def test_an_entrypoint_that_is_not_theirs_and_none_take_the_same_work(gateway: G
     text = new_key(gateway, "agents:invoke:there-*/say")
     gateway.spread()
     assert gateway.ask("GET", "/v1/agents", token=text).status == 200
-
-    def ask(tag: str) -> Callable[[int], int]:
-        path = "/v1/agents/there-{:02}/entrypoints/" + tag + ":invoke"
-        return lambda number: gateway.ask("POST", path.format(number), b"{}", token=text).status
-
-    assert work(gateway, ask("pay"), 404) == work(gateway, ask("yap"), 404)
+    path = "/v1/agents/there-{:02}/entrypoints/{}:invoke"
+    theirs, none = ([ask("POST", path.format(number, tag), text) for number in range(TIMES)] for tag in ("pay", "yap"))
+    assert work(gateway, theirs, 404) == work(gateway, none, 404)
 
 
 def test_a_secret_is_compared_by_digests_of_one_length() -> None:
