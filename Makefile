@@ -26,7 +26,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
 	@echo 'make test         all tests; a skip that tests/skips.toml does not list is a failure (root)'
-	@echo 'make compat       real RunAgent clients against a real daemon: Python, and Rust where cargo is (root)'
+	@echo 'make compat       real RunAgent clients and a certified OpenID provider with a real daemon (root)'
 	@echo 'make browser      the page at /docs in headless Chromium; keeps screenshots in build/browser (root)'
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make causes       end calls and instances in every way, and print what caller, log and metrics say (root)'
@@ -49,6 +49,7 @@ test: root $(VENV)/.dev $(COMPAT)/.runagent
 compat: root $(VENV)/.dev $(COMPAT)/.runagent
 	@RUNAGENTD_MUST_RUN=1 $(BIN)/python -m pytest --quiet tests/compat
 	@$(BIN)/python -m tests.compat.rust
+	@$(BIN)/python -m tests.compat.oidc
 
 browser: root $(BROWSER)/.playwright
 	@command -v chromium >/dev/null || { echo 'make browser: chromium is missing; apt-get install chromium'; exit 1; }

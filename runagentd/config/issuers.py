@@ -15,6 +15,7 @@ Reads from strangers: nothing; the file is the operator's.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import urllib.parse
 from pathlib import Path
@@ -81,8 +82,10 @@ def _issuer(table: Table, name: str, folder: Path) -> tuple[Issuer, IssuerSource
     grants = tuple(_grant(each) for each in table.tables("grants"))
     if len(grants) > GRANTS_MAX:
         table.problem("grants", f"there are {len(grants)}, and {GRANTS_MAX} at most may be")
+    origin = _digest(address.encode(), jwks.encode(), authority or b"", *(each.encode() for each in algorithms))
     issuer = Issuer(
         name=name,
+        source=origin,
         issuer=address,
         audience=audience,
         algorithms=algorithms,
@@ -95,6 +98,7 @@ def _issuer(table: Table, name: str, folder: Path) -> tuple[Issuer, IssuerSource
     table.finish()
     source = IssuerSource(
         name=name,
+        source=origin,
         issuer=address,
         jwks=jwks,
         algorithms=algorithms,
@@ -103,6 +107,14 @@ def _issuer(table: Table, name: str, folder: Path) -> tuple[Issuer, IssuerSource
         stale=stale,
     )
     return issuer, source
+
+
+def _digest(*parts: bytes) -> str:
+    """16 hexadecimal digits for these parts in this order."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()[:16]
 
 
 def _grant(table: Table) -> IssuerGrant:

@@ -31,6 +31,12 @@ class FetchError(Exception):
     """Nothing was to be had; the text is for the operator's log."""
 
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""RFC 6052: the last 32 bits are an IPv4 address, which a gateway of the network connects to."""
+_NO_ADDRESS_OF_ANYBODY = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+"""IPv4-compatible addresses (RFC 4291, section 2.5.5.1), and translation within one network (RFC 8215)."""
+
+
 class _Discovery(msgspec.Struct):
     issuer: str
     jwks_uri: str
@@ -120,7 +126,11 @@ def _is_private_literal(host: str) -> bool:
 def _is_public(text: str) -> bool:
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
+        if any(address in network for network in _NO_ADDRESS_OF_ANYBODY):
+            return False
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         if inner is not None:
             return inner.is_global and not inner.is_multicast
     return address.is_global and not address.is_multicast

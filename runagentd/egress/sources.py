@@ -44,19 +44,26 @@ class Source:
         self._fetched = 0
         self._failures = 0
         self._problem = ""
-        self._last_try = -ASK_SECONDS
+        self._last_asked = -ASK_SECONDS
         self._asked = asyncio.Event()
 
     def key_set(self) -> KeySet:
         """What is known now."""
         until = self._fetched + self.settings.stale if self._fetched else 0
-        return KeySet(issuer=self.settings.name, keys=self._keys, fetched=self._fetched, until=until)
+        return KeySet(
+            issuer=self.settings.name, source=self.settings.source, keys=self._keys, fetched=self._fetched, until=until
+        )
 
     def ask(self) -> None:
-        """Somebody has a token with a key that is not known: fetch, unless that was tried a short time ago."""
-        if asyncio.get_running_loop().time() - self._last_try < ASK_SECONDS:
+        """Somebody has a token with a key that is not known: fetch, unless somebody had that a short time ago.
+
+        How long ago a fetch was that nobody asked for does not count: the key may have been made right after it.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._last_asked < ASK_SECONDS:
             self._tell(self.key_set())
         else:
+            self._last_asked = now
             self._asked.set()
 
     async def run(self) -> None:
@@ -78,7 +85,6 @@ class Source:
         return float(self.settings.refresh)
 
     async def _fetch(self) -> None:
-        self._last_try = asyncio.get_running_loop().time()
         name = self.settings.name
         try:
             keys, problems = keys_of(await self._get(self.settings), self.settings.algorithms)

@@ -25,7 +25,7 @@ def read(where: str, value: Tree, findings: Findings) -> Caching | None:
     if not isinstance(value, dict):
         findings.problem(place, f"{shown(value)} is not an object", EXAMPLE)
         return None
-    before = len(findings.problems)
+    before = findings.found
     for key in value.keys() - _KEYS:
         # Unlike elsewhere in this file, no other version of RunAgent knows these: an unknown one is a mistake.
         meant = similar(key, _KEYS)
@@ -44,7 +44,7 @@ def read(where: str, value: Tree, findings: Findings) -> Caching | None:
     if not isinstance(streams, bool):
         findings.problem(f"{place}.streams", f"{shown(streams)} is neither true nor false")
         streams = False
-    if len(findings.problems) > before:
+    if findings.found > before:
         return None
     return Caching(ttl=ttl, swr=swr, scope=CacheScope(scope), streams=streams, max_bytes=size)
 

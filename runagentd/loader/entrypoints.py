@@ -89,7 +89,7 @@ def _entrypoint(where: str, item: Tree, folder: Folder, findings: Findings) -> E
             f"write {EXAMPLE}",
         )  # fmt: skip
         return None
-    before = len(findings.problems)
+    before = findings.found
     for key in item:
         meant = similar(key, _KEYS - item.keys()) if key not in _KEYS | _OTHER_KINDS | {"type"} else None
         if meant in ("extractor", "description", "cache", "timeout_seconds"):
@@ -101,7 +101,7 @@ def _entrypoint(where: str, item: Tree, folder: Folder, findings: Findings) -> E
     cache = caching.read(where, item.get("cache"), findings)
     timeout_ms = _timeout(where, item.get("timeout_seconds"), findings)
     description = item.get("description")
-    if len(findings.problems) > before:
+    if findings.found > before:
         return None
     last = function.rpartition(".")[2]
     if ("stream" in last.lower().split("_")) and not tag.endswith(_STREAM):

@@ -24,8 +24,11 @@ class Findings:
 
     problems: list[LoadProblem] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
+    found: int = 0
+    """how many problems there are; only the first `_PROBLEMS_MAX` are kept"""
 
     def problem(self, where: str, what: str, *hints: str) -> None:
+        self.found += 1
         if len(self.problems) < _PROBLEMS_MAX:
             self.problems.append(
                 LoadProblem(where=_cut(where), what=_cut(what), hints=tuple(_cut(hint) for hint in hints))

@@ -39,6 +39,8 @@ class KeySet:
 
     issuer: str
     """as the configuration names it"""
+    source: str
+    """where they are from, as in `settings.Issuer`"""
     keys: tuple[VerifyingKey, ...]
     fetched: int
     """0 where none could be fetched yet"""

@@ -90,6 +90,8 @@ class Issuer:
     """`[issuers.NAME]`: whose tokens are believed beside our own, and what they mean here."""
 
     name: str
+    source: str
+    """a digest of where its keys come from: those of another source are not believed"""
     issuer: str
     audience: tuple[str, ...]
     algorithms: tuple[str, ...]
@@ -109,6 +111,8 @@ class IssuerSource:
     """Where the keys of an issuer are: what the egress process has to know, and nothing else."""
 
     name: str
+    source: str
+    """as in `Issuer`"""
     issuer: str
     jwks: str
     """the address of the keys; empty for what the issuer's discovery document says"""

@@ -24,12 +24,17 @@ def problems(text: bytes, folder: Path = Path("/nowhere")) -> str:
     return str(raised.value)
 
 
+ORIGIN = "33328edf85468b6b"
+"""of what SHORT says of where the keys are"""
+
+
 def test_the_shortest_form_has_the_strict_defaults() -> None:
     """Discovery, signatures with a public key, access tokens, a day; and it grants nothing."""
     found = load.parse(SHORT, "runagentd.toml", Path("/nowhere"))
     assert found.settings.issuers == (
         Issuer(
             name="corp",
+            source=ORIGIN,
             issuer="https://login.example.com/realms/corp",
             audience=("runagentd",),
             algorithms=("RS256", "ES256", "EdDSA"),
@@ -43,6 +48,7 @@ def test_the_shortest_form_has_the_strict_defaults() -> None:
     assert found.egress.issuers == (
         IssuerSource(
             name="corp",
+            source=ORIGIN,
             issuer="https://login.example.com/realms/corp",
             jwks="",
             algorithms=("RS256", "ES256", "EdDSA"),
@@ -86,6 +92,7 @@ roles = ["support"]
         "org",
         600,
     )
+    assert issuer.source == source.source != ORIGIN
     assert issuer.grants == (
         IssuerGrant(claim="", value="", scopes=("agents:read",)),
         IssuerGrant(claim="realm_access.roles", value="support", scopes=("role:support",)),

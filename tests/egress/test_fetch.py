@@ -30,7 +30,7 @@ def issuer(tmp_path: Path) -> Iterator[Issuer]:
 
 def source(issuer: Issuer, *, jwks: str = "", ca: bytes | None = None) -> IssuerSource:
     return IssuerSource(
-        name="corp", issuer=issuer.url, jwks=jwks, algorithms=("RS256",),
+        name="corp", source="s1", issuer=issuer.url, jwks=jwks, algorithms=("RS256",),
         ca=issuer.ca.read_bytes() if ca is None else ca, refresh=3600, stale=86400,
     )  # fmt: skip
 
@@ -102,6 +102,10 @@ def test_a_discovery_document_of_another_is_refused(issuer: Issuer, document: ob
         ("https://127.0.0.1:1/keys", "no public address"),
         ("https://[::1]/keys", "no public address"),
         ("https://[::ffff:127.0.0.1]/keys", "no public address"),
+        ("https://[64:ff9b::7f00:1]/keys", "no public address"),
+        ("https://[64:ff9b:1::a00:1]/keys", "no public address"),
+        ("https://[::7f00:1]/keys", "no public address"),
+        ("https://[2002:7f00:1::]/keys", "no public address"),
         ("https://10.1.2.3/keys", "no public address"),
         ("https://localhost:{port}/keys", "no public address"),
         ("https://[fe80::1]/keys", "no public address"),

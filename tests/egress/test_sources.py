@@ -18,7 +18,14 @@ from runagentd.wire.settings import IssuerSource
 from tests.issuer import jwk, new_key
 
 SETTINGS = IssuerSource(
-    name="corp", issuer="https://corp.example", jwks="", algorithms=("EdDSA",), ca=b"", refresh=3600, stale=86400
+    name="corp",
+    source="s1",
+    issuer="https://corp.example",
+    jwks="",
+    algorithms=("EdDSA",),
+    ca=b"",
+    refresh=3600,
+    stale=86400,
 )
 KEY = new_key("EdDSA")
 
@@ -78,15 +85,19 @@ def test_asked_for_again_they_are_fetched_at_most_once_in_half_a_minute(monkeypa
     """A token with a made-up key costs an issuer nothing more; who asks is answered all the same."""
 
     async def play(server: Server, source: Source, told: list[KeySet], lines: io.StringIO) -> None:
-        server.kids = ("k1", "k2")
-        for _ in range(5):
-            source.ask()
-            await settle()
-        assert (server.asked, len(told), kids(told[-1])) == (1, 6, ["k1"])
-        monkeypatch.setattr(sources, "ASK_SECONDS", 0.0)
+        server.kids = ("k1", "k2")  # right after the first fetch, which nobody asked for
         source.ask()
         await settle()
         assert (server.asked, kids(told[-1])) == (2, ["k1", "k2"])
+        server.kids = ("k3",)
+        for _ in range(5):
+            source.ask()
+            await settle()
+        assert (server.asked, len(told), kids(told[-1])) == (2, 7, ["k1", "k2"])
+        monkeypatch.setattr(sources, "ASK_SECONDS", 0.0)
+        source.ask()
+        await settle()
+        assert (server.asked, kids(told[-1])) == (3, ["k3"])
 
     run(play)
 
@@ -135,7 +146,6 @@ def test_a_set_without_a_usable_key_is_a_failure_and_not_the_end_of_all_keys() -
 
     async def play(server: Server, source: Source, told: list[KeySet], lines: io.StringIO) -> None:
         server.kids = ()
-        source._last_try = -100.0
         source.ask()
         await settle()
         assert kids(told[-1]) == ["k1"]

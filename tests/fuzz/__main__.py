@@ -44,11 +44,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=int, default=60, help="for each parser (default: %(default)s)")
     parser.add_argument("--parser", default="", help="one only")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("options", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.here:
-        fuzz(options.parser, options.options)
+    if options.here is not None:
+        fuzz(options.parser, options.here, options.options)
         return 0
     from tests.fuzz.targets import TARGETS
 
@@ -75,7 +75,7 @@ def one(name: str, seconds: int, findings: Path) -> bool:
         words.write(b"".join(_quoted(word) for word in WORDS))
         words.flush()
         command = [
-            sys.executable, "-m", "tests.fuzz", "--here", "--parser", name, "--", corpus,
+            sys.executable, "-m", "tests.fuzz", "--here", str(findings), "--parser", name, "--", corpus,
             f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS_MAX}", f"-max_len={INPUT_BYTES_MAX}",
             "-rss_limit_mb=0", f"-dict={words.name}", f"-artifact_prefix={findings}/{name}-", "-print_final_stats=1",
         ]  # fmt: skip
@@ -94,7 +94,7 @@ def _quoted(word: str) -> bytes:
     return b'"%b"\n' % "".join(f"\\x{byte:02x}" for byte in word.encode("latin-1")).encode()
 
 
-def fuzz(name: str, arguments: Sequence[str]) -> None:
+def fuzz(name: str, findings: Path, arguments: Sequence[str]) -> None:
     """Be the process that fuzzes; libFuzzer ends it."""
     import atheris
 
@@ -103,7 +103,12 @@ def fuzz(name: str, arguments: Sequence[str]) -> None:
         from tests.fuzz.targets import run
 
     def one_input(data: bytes) -> None:
-        run(name, data)
+        try:
+            run(name, data)
+        except BaseException:
+            # By ourselves: libFuzzer does not always come to it, and has a prefix of its own for what takes too long.
+            (findings / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
+            raise
 
     def mutated(data: bytes, bytes_max: int, seed: int) -> bytes:
         """What is JSON is changed as a tree half of the time: a byte that is changed leaves no JSON, as a rule."""

@@ -189,15 +189,15 @@ async def _identity() -> Identity:
     trust.tell(control.TrustedKeys(keys=(PublicKey(key_id="k", public=_PUBLIC.public_bytes_raw(), until=0),)))
     trust.apply()
     settings = Issuer(
-        name="login", issuer="https://login.example", audience=("api",), algorithms=ALGORITHMS, types=("jwt",),
-        subject="sub", tenant="org", lifetime_max=3600, grants=(),
+        name="login", source="s", issuer="https://login.example", audience=("api",), algorithms=ALGORITHMS,
+        types=("jwt",), subject="sub", tenant="org", lifetime_max=3600, grants=(),
     )  # fmt: skip
     foreign = Issuers(
         [settings], send=lambda message: None, changed=lambda: None, clock=lambda: NOW, log=Log(None, source="x")
     )
     der = _PUBLIC.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key = VerifyingKey(kid="k", algorithms=("EdDSA",), public=der)
-    foreign.take(KeySet(issuer="login", keys=(key,), fetched=int(NOW), until=int(NOW) + 1))
+    foreign.take(KeySet(issuer="login", source="s", keys=(key,), fetched=int(NOW), until=int(NOW) + 1))
     own = Verifier(trust.key, issuer=HERE, audience=HERE)
     kinds = (ApiKeys(lambda identity: NOBODY, issuer=HERE), foreign, own)
     return Identity(kinds, trust=trust, roles={}, clock=lambda: NOW)
@@ -238,7 +238,7 @@ def read_shown_token(data: bytes) -> None:
 
 def read_key_set(data: bytes) -> None:
     found, problems = keys.keys_of(data, ALGORITHMS)
-    record.encode(KeySet(issuer="x", keys=found, fetched=0, until=0))
+    record.encode(KeySet(issuer="x", source="s", keys=found, fetched=0, until=0))
     assert all(isinstance(problem, str) for problem in problems)
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.fuzz.targets import TARGETS, run
+from tests.loader.folders import SHORT
 
+NO_TAG = {"file": "main.py", "module": "run", "tag": ""}
 FINDINGS: list[tuple[str, bytes]] = [
     # An agent that was taken over could end the process that prints what is served.
     ("announced", b'{"entrypoints": [{"tag": "say", "parameters": 5}]}'),
     ("announced", b'{"entrypoints": [{"tag": "say", "parameters": true, "returns": [[]]}]}'),
+    # After fifty problems, of which no more are kept, the next entrypoint was taken for good.
+    ("configuration-json", json.dumps({**SHORT, "agent_architecture": {"entrypoints": [NO_TAG] * 60}}).encode()),
     # Unicode has blanks that int() does not know.
     ("jsonpath", b"a[-1\x1f:]"),
     ("jsonpath", b"a[:\x1c2]"),

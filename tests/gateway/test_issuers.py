@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import hashlib
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.guard import issuers as module
+from runagentd.gateway.guard.identity import Credentials, Principal
 from runagentd.wire import issuers, trust
 from runagentd.wire.channel import Frame
 from runagentd.wire.control import Revoked, TrustTold
@@ -30,6 +32,7 @@ URL = "https://login.example/realm"
 INVOKE = "/v1/agents/echo-1/entrypoints/say:invoke"
 CORP = Issuer(
     name="corp",
+    source="s1",
     issuer=URL,
     audience=("runagentd",),
     algorithms=("RS256", "ES256"),
@@ -63,10 +66,15 @@ def der(key: PrivateKey) -> bytes:
 
 
 def keys(
-    name: str = "corp", *, fetched: int = 1, ends: float = 3600.0, **named: tuple[PrivateKey, tuple[str, ...]]
+    name: str = "corp",
+    *,
+    source: str = "s1",
+    fetched: int = 1,
+    ends: float = 3600.0,
+    **named: tuple[PrivateKey, tuple[str, ...]],
 ) -> KeySet:
     found = tuple(VerifyingKey(kid=kid, algorithms=names, public=der(key)) for kid, (key, names) in named.items())
-    return KeySet(issuer=name, keys=found, fetched=fetched, until=int(time.time() + ends))
+    return KeySet(issuer=name, source=source, keys=found, fetched=fetched, until=int(time.time() + ends))
 
 
 def tell(gateway: Gateway, message: KeySet) -> None:
@@ -221,6 +229,32 @@ def test_when_a_key_leaves_the_set_its_tokens_and_their_streams_end(gateway: Gat
     assert me(gateway, token()).status == 200
 
 
+def test_another_key_under_the_same_name_ends_the_streams_of_the_one_before(gateway: Gateway) -> None:
+    """Else an issuer that replaces a key that leaked would have to change its name as well."""
+    runner = gateway.ready("say", streams=True)
+    shown = token(EC, "e", "ES256")
+    stream = gateway.send("POST", INVOKE, b"{}", token=shown, Accept="text/event-stream")
+    call = runner.expect(Frame.CALL)
+    runner.chunk(call.call, 1)
+    other = new_key("ES256")
+    tell(gateway, keys(r=(RSA, ("RS256",)), e=(other, ("ES256",))))
+    assert runner.until(Frame.CANCEL).call == call.call
+    assert b'"code":"AUTHENTICATION_ERROR"' in answer_until_cut(stream)
+    assert "signature is not valid" in refusal(gateway, shown)
+    assert me(gateway, token(other, "e", "ES256")).status == 200
+
+
+def test_an_egress_process_that_could_fetch_nothing_yet_takes_no_keys_away(gateway: Gateway) -> None:
+    """As after its end, while the issuer is down: what was fetched before holds as long as it would have."""
+    shown = token()
+    assert me(gateway, shown).status == 200
+    nothing = KeySet(issuer="corp", source="s1", keys=(), fetched=0, until=0)
+    gateway.egress.send(issuers.pack(nothing))
+    tell(gateway, keys("other", o=(ED, ("EdDSA",))))  # by then the one before it was read
+    assert me(gateway, shown).status == 200
+    assert me(gateway, token(sub="bob")).status == 200
+
+
 def answer_until_cut(connection: Any) -> bytes:
     response = connection.getresponse()
     try:
@@ -267,11 +301,41 @@ def test_what_is_revoked_here_is_revoked_whoever_issued_it(gateway: Gateway) -> 
     assert me(gateway, token(sub="carol")).status == 200
 
 
+def test_both_forms_of_a_signature_are_one_token(gateway: Gateway) -> None:
+    """Of an ECDSA signature (r, s) everybody can make (r, n - s): a token without jti is known by what was signed."""
+    shown = sign(EC, "e", "ES256", {name: value for name, value in claims(URL).items() if name != "jti"})
+    signed, _, signature = shown.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
+    second = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
+    other = f"{signed}.{base64.urlsafe_b64encode(second).rstrip(b'=').decode()}"
+    assert (me(gateway, shown).status, me(gateway, other).status) == (200, 200)
+    identity = hashlib.sha256(signed.encode()).hexdigest()
+    gateway.supervisor.tell_trust([Revoked(token_ids=(identity,), subjects=(), before=0), TrustTold(epoch=1)])
+    for each in (shown, other):
+        assert refusal(gateway, each) == "the token, key or certificate was revoked"
+
+
+def test_a_tenant_is_one_of_its_issuers(gateway: Gateway) -> None:
+    """Two issuers may have an acme each, and so may we: they share no limits."""
+    settings = Settings(issuers=(dataclasses.replace(CORP, tenant="org"),), roles=SETTINGS.roles)
+    gateway.inside(lambda: gateway.application.configure(Configuration(settings, {})))
+    shown = token(org="acme")
+    principal = gateway.inside(lambda: asyncio.ensure_future(_principal(gateway, shown)))
+    gateway.wait_until(principal.done)
+    assert principal.result().tenant == "corp:acme"
+
+
+async def _principal(gateway: Gateway, shown: str) -> Principal:
+    return await gateway.application.identity.principal(Credentials(shown))
+
+
 def test_what_an_egress_process_says_of_nobody_or_wrongly_changes_nothing(gateway: Gateway) -> None:
     """A captured one can name keys for the issuers that are configured, and do nothing else."""
     tell(gateway, keys("nobody", r=(ED, ("EdDSA",))))
     broken = KeySet(
         issuer="corp",
+        source="s1",
         keys=(
             VerifyingKey(kid="x", algorithms=("RS256",), public=b"no key"),
             VerifyingKey(kid="y", algorithms=("HS256", "ES256"), public=der(RSA)),
@@ -301,6 +365,12 @@ def test_another_configuration_ends_what_it_does_not_name(gateway: Gateway) -> N
     narrow = dataclasses.replace(CORP, algorithms=("ES256",))
     gateway.inside(lambda: gateway.application.configure(Configuration(Settings(issuers=(narrow,)), {})))
     assert "algorithm is not ES256" in refusal(gateway, token())
+    assert me(gateway, token(EC, "e", "ES256")).status == 200
+    elsewhere = dataclasses.replace(CORP, source="s2")
+    gateway.inside(lambda: gateway.application.configure(Configuration(Settings(issuers=(elsewhere,)), {})))
+    gateway.egress.send(issuers.pack(keys(e=(EC, ("ES256",)))))  # of where they came from before
+    assert me(gateway, token(EC, "e", "ES256")).status == 503
+    tell(gateway, keys(source="s2", e=(EC, ("ES256",))))
     assert me(gateway, token(EC, "e", "ES256")).status == 200
     gateway.inside(lambda: gateway.application.configure(Configuration(Settings(), {})))
     assert refusal(gateway, shown)

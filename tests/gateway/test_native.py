@@ -145,7 +145,13 @@ def test_a_request_id_of_the_caller_is_kept_where_it_is_a_uuid_or_a_ulid(gateway
         (b'{"a":1}{}', {}, 400, "VALIDATION_ERROR", "the body is not JSON in UTF-8"),
         (b'{"a":NaN}', {}, 400, "VALIDATION_ERROR", "the body is not JSON in UTF-8"),
         (b'{"a":"\xff"}', {}, 400, "VALIDATION_ERROR", "the body is not JSON in UTF-8"),
-        (b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}", {}, 400, "VALIDATION_ERROR", "the body is not JSON in UTF-8"),
+        (
+            b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            {},
+            400,
+            "VALIDATION_ERROR",
+            "the body is not JSON in UTF-8",
+        ),
         (
             b"{}",
             {"Content_Type": "text/plain"},

@@ -222,7 +222,7 @@ WRONG: dict[str, bytes] = {
     "no JSON": frame(TEXT, b"{"),
     "no tag": frame(TEXT, b"{}"),
     "a list": frame(TEXT, b"[]"),
-    "JSON that is nested deep": frame(TEXT, RUN[:-2] + b',"b":' + b"[" * 5000 + b"]" * 5000 + b"}}"),
+    "JSON that is nested deep": frame(TEXT, RUN[:-2] + b',"b":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"),
     "a number that is too large": frame(TEXT, RUN[:-1] + b',"timeout_seconds":1e999}'),
 }
 

@@ -8,14 +8,15 @@ with a clock, and shows how large a leak has to be to be seen.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import math
 import sys
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -29,41 +30,78 @@ from runagentd.gateway.guard.keyring import ApiKeys
 from runagentd.gateway.pipeline import Pipeline
 from tests import fakes_gateway
 from tests.fakes_gateway import Gateway
-from tests.timing.gateways import EarlyKeys, early_find, leak_keys, new_key, with_another_secret
+from tests.hostile.raw import PROBE, Client
+from tests.timing.gateways import EarlyKeys, ask, early_find, leak_keys, new_key, with_another_secret
 
+ROOT = Path(__file__).resolve().parents[2]
 TIMES = 5
 
 
+OURS = ("runagentd.", "tests.hostile.", "tests.timing.")
+
+
 class Work:
-    """Instructions of ours that a thread carries out, and the comparisons of secrets among its calls of C."""
+    """Instructions of ours that the thread which starts it carries out, and its comparisons of secrets."""
 
     def __init__(self) -> None:
         self.instructions = 0
-        self.calls: Counter[str] = Counter()
+        self.comparisons = 0
 
-    def start(self) -> None:
-        sys.settrace(self._enter)
-        sys.setprofile(self._called)
+    # Any, below: what the interpreter passes.
 
-    def stop(self) -> None:
-        sys.settrace(None)
-        sys.setprofile(None)
+    if sys.version_info >= (3, 12):
+        # sys.settrace is built on this, and begins to tell of instructions only now and then.
+        def start(self) -> None:
+            self._thread = threading.get_ident()
+            events = sys.monitoring.events
+            sys.monitoring.use_tool_id(sys.monitoring.DEBUGGER_ID, "work")
+            sys.monitoring.register_callback(sys.monitoring.DEBUGGER_ID, events.INSTRUCTION, self._instruction)
+            sys.monitoring.register_callback(sys.monitoring.DEBUGGER_ID, events.CALL, self._call)
+            sys.monitoring.set_events(sys.monitoring.DEBUGGER_ID, events.INSTRUCTION | events.CALL)
 
-    # Any: what sys.settrace and sys.setprofile pass.
-    def _enter(self, frame: FrameType, event: str, argument: Any) -> Callable[[FrameType, str, Any], Any] | None:
-        if not frame.f_globals.get("__name__", "").startswith(("runagentd.", "tests.hostile.")):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._step
+        def stop(self) -> None:
+            sys.monitoring.set_events(sys.monitoring.DEBUGGER_ID, 0)
+            sys.monitoring.free_tool_id(sys.monitoring.DEBUGGER_ID)
 
-    def _step(self, frame: FrameType, event: str, argument: Any) -> Callable[[FrameType, str, Any], Any]:
-        if event == "opcode":
-            self.instructions += 1
-        return self._step
+        def _instruction(self, code: CodeType, offset: int) -> None:
+            if threading.get_ident() == self._thread and _module(code).startswith(OURS):
+                self.instructions += 1
 
-    def _called(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "c_call":
-            self.calls[getattr(argument, "__name__", "?")] += 1
+        def _call(self, code: CodeType, offset: int, called: Any, first: Any) -> None:
+            if threading.get_ident() == self._thread and called is hmac.compare_digest:
+                self.comparisons += 1
+
+    else:
+
+        def start(self) -> None:
+            sys.settrace(self._enter)
+            sys.setprofile(self._called)
+
+        def stop(self) -> None:
+            sys.settrace(None)
+            sys.setprofile(None)
+
+        def _enter(self, frame: FrameType, event: str, argument: Any) -> Callable[[FrameType, str, Any], Any] | None:
+            if not _module(frame.f_code).startswith(OURS):
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            return self._step
+
+        def _step(self, frame: FrameType, event: str, argument: Any) -> Callable[[FrameType, str, Any], Any]:
+            if event == "opcode":
+                self.instructions += 1
+            return self._step
+
+        def _called(self, frame: FrameType, event: str, argument: Any) -> None:
+            if event == "c_call" and argument is hmac.compare_digest:
+                self.comparisons += 1
+
+
+@functools.cache
+def _module(code: CodeType) -> str:
+    """The name of the module that a piece of code is of, as far as it lies in this project."""
+    path = Path(code.co_filename)
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts) if path.is_relative_to(ROOT) else ""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +109,7 @@ def gateway() -> Iterator[Gateway]:
     for running in fakes_gateway.running():
         for number in range(TIMES):
             running.supervisor.serve(agent=f"id-{number:02}", name=f"there-{number:02}", tags=("say", "pay"))
-        running.wait_until(partial(has_all, running.application.directory))
+        running.wait_until(functools.partial(has_all, running.application.directory))
         yield running
 
 
@@ -79,19 +117,34 @@ def has_all(directory: Directory) -> bool:
     return len(directory.all()) == TIMES
 
 
-def work(gateway: Gateway, ask: Callable[[int], int], expected: int) -> tuple[int, int]:
-    """(instructions, comparisons) of the cheapest of some requests, of which each asks for another one.
+def work(gateway: Gateway, asks: Sequence[str], expected: int) -> tuple[int, int]:
+    """(instructions, comparisons) of the cheapest of some requests.
 
-    The cheapest, because now and then one pays for what all share: the date of a new second.
+    The cheapest, because now and then one pays for what all share: the date of a new second. All on one connection, so
+    that none pays for the beginning or the end of another's.
     """
     found = []
-    for number in range(TIMES):
-        counted = Work()
-        gateway.inside(counted.start)
-        assert ask(number) == expected
-        gateway.inside(counted.stop)
-        found.append((counted.instructions, counted.calls["compare_digest"]))
+    with Client(gateway.port) as client:
+        client.send(PROBE)
+        assert client.answer() is not None
+        for text in asks:
+            settle(gateway)
+            counted = Work()
+            gateway.inside(counted.start)
+            client.send(text.encode())
+            answer = client.answer()
+            settle(gateway)
+            gateway.inside(counted.stop)
+            assert answer is not None
+            assert answer.status == expected
+            found.append((counted.instructions, counted.comparisons))
     return min(found)
+
+
+def settle(gateway: Gateway) -> None:
+    """Let the gateway's loop finish what follows an answer."""
+    for _ in range(10):
+        gateway.inside(bool)
 
 
 def key_of(gateway: Gateway, expires: int = 0) -> str:
@@ -129,9 +182,8 @@ KEYS: Mapping[str, Callable[[Gateway], str]] = {
 }
 
 
-def asks_with(gateway: Gateway, make: Callable[[Gateway], str]) -> Callable[[int], int]:
-    texts = [make(gateway) for _ in range(TIMES)]
-    return lambda number: gateway.ask("GET", "/v1/agents", token=texts[number]).status
+def asks_with(gateway: Gateway, make: Callable[[Gateway], str]) -> list[str]:
+    return [ask("GET", "/v1/agents", make(gateway)) for _ in range(TIMES)]
 
 
 def unknown(gateway: Gateway) -> str:
@@ -190,18 +242,15 @@ SHAPES: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-def asks_for(gateway: Gateway, shape: tuple[str, str, str], *, there: bool) -> Callable[[int], int]:
+def asks_for(gateway: Gateway, shape: tuple[str, str, str], *, there: bool) -> list[str]:
     """For one agent after the other, each for the first time, by a caller who has had all listed that is theirs."""
     method, path, name = shape
     token = gateway.token("mine")
     assert gateway.ask("GET", "/v1/agents", token=token).json() == {"agents": []}
-
-    def ask(number: int) -> int:
-        identity = name.format(number) if there else name.format(number)[:-1] + "abcde"[number]
-        body = b'{"entrypoint_tag": "say"}' if method == "POST" else None
-        return gateway.ask(method, path.format(identity), body, token=token).status
-
-    return ask
+    names = [name.format(number) for number in range(TIMES)]
+    if not there:
+        names = [each[:-1] + "abcde"[number] for number, each in enumerate(names)]
+    return [ask(method, path.format(each), token) for each in names]
 
 
 @pytest.mark.slow
@@ -228,12 +277,9 @@ def test_an_entrypoint_that_is_not_theirs_and_none_take_the_same_work(gateway: G
     text = new_key(gateway, "agents:invoke:there-*/say")
     gateway.spread()
     assert gateway.ask("GET", "/v1/agents", token=text).status == 200
-
-    def ask(tag: str) -> Callable[[int], int]:
-        path = "/v1/agents/there-{:02}/entrypoints/" + tag + ":invoke"
-        return lambda number: gateway.ask("POST", path.format(number), b"{}", token=text).status
-
-    assert work(gateway, ask("pay"), 404) == work(gateway, ask("yap"), 404)
+    path = "/v1/agents/there-{:02}/entrypoints/{}:invoke"
+    theirs, none = ([ask("POST", path.format(number, tag), text) for number in range(TIMES)] for tag in ("pay", "yap"))
+    assert work(gateway, theirs, 404) == work(gateway, none, 404)
 
 
 def test_a_secret_is_compared_by_digests_of_one_length() -> None:

@@ -211,6 +211,7 @@ FROM_GATEWAY: tuple[control.FromGateway, ...] = (
 FROM_EGRESS: tuple[issuers.FromEgress, ...] = (
     issuers.KeySet(
         issuer="corp",
+        source="s1",
         keys=(issuers.VerifyingKey(kid="k1", algorithms=("ES256",), public=b"P" * 32),),
         fetched=1,
         until=2,

@@ -51,13 +51,13 @@ class Principal:
     """an opaque name of issuer and subject: all that a runner is told about the caller"""
     grants: Grants
     tenant: str | None = None
-    """the value of the claim that the configuration names for it"""
+    """the value of the claim that the configuration names for it, under the name of its issuer where that is not us"""
     signed_by: str | None = None
     """the key that signed a token of this daemon's own"""
     api_key: str | None = None
     """the id of the API key that was shown"""
-    issuer_key: tuple[str, str] | None = None
-    """the configured issuer whose token it was, and the key that signed it"""
+    issuer_key: tuple[str, str, bytes] | None = None
+    """the configured issuer whose token it was, and the id and the value of the key that signed it"""
     scopes: tuple[str, ...] = ()
     """as they were granted, for who asks what they are"""
     networks: tuple[Network, ...] = ()

@@ -92,7 +92,7 @@ class Issuers:
         self._by_name = {}
         for each in settings:
             known = before.get(each.name)
-            if known is not None and known.settings.issuer == each.issuer:
+            if known is not None and known.settings.source == each.source:
                 known.settings = each
                 self._by_name[each.name] = known
             else:
@@ -105,16 +105,21 @@ class Issuers:
     def take(self, message: KeySet) -> None:
         """What the egress process says of an issuer; of one that is not configured nothing is believed."""
         believed = self._by_name.get(message.issuer)
-        if believed is None:
+        if believed is None or message.source != believed.settings.source:
             return
-        before, believed.told = believed.told, message
         believed.first.set()
+        # An egress process that is new and could fetch nothing yet knows less than we do.
+        if message.fetched or believed.told is None:
+            self._replace(believed, message)
+        if believed.waiting is not None and not believed.waiting.done():
+            believed.waiting.set_result(None)
+
+    def _replace(self, believed: _Believed, message: KeySet) -> None:
+        before, believed.told = believed.told, message
         if before is None or before.keys != message.keys:
             believed.keys = dict(self._loaded(message))
             self._changed()
         self._watch_expiry(believed)
-        if believed.waiting is not None and not believed.waiting.done():
-            believed.waiting.set_result(None)
 
     def _loaded(self, message: KeySet) -> Iterable[tuple[str, tuple[VerifyingKey, _Public]]]:
         for key in message.keys:
@@ -144,11 +149,12 @@ class Issuers:
         """Whether the key that signed a principal's token is still one of its issuer's; true for what is not ours."""
         if principal.issuer_key is None:
             return True
-        name, kid = principal.issuer_key
+        name, kid, value = principal.issuer_key
         believed = self._by_name.get(name)
         if believed is None or believed.settings.issuer != principal.issuer:
             return False
-        return believed.key(kid, self._clock()) is not None
+        found = believed.key(kid, self._clock())
+        return found is not None and found[0].public == value
 
     # ---- Authenticator
 
@@ -178,8 +184,9 @@ class Issuers:
         settings = believed.settings
         try:
             header = tokens.header_of(token, algorithms=settings.algorithms, types=settings.types)
-            claims = self._verified(token, header, await self._key(believed, header.kid))
-            return self._principal(believed, header.kid, claims, roles, now, token)
+            key = await self._key(believed, header.kid)
+            claims = self._verified(token, header, key)
+            return self._principal(believed, key[0], claims, roles, now, token)
         except Refusal as refusal:
             # The caller is told no more than of a token of ours; the operator wants to know what an issuer does wrong.
             self._log.debug("a token of an issuer is not good", issuer=settings.name, problem=refusal.message)
@@ -243,7 +250,7 @@ class Issuers:
     def _principal(
         self,
         believed: _Believed,
-        kid: str,
+        key: VerifyingKey,
         claims: dict[str, Any],
         roles: Mapping[str, Role],
         now: float,
@@ -261,10 +268,13 @@ class Issuers:
         tokens.check_times(issued, expires, not_before, lifetime_max=settings.lifetime_max, now=now)
         subject = _text(claims, settings.subject)
         client = next((claims[name] for name in ("client_id", "azp") if isinstance(claims.get(name), str)), subject)
-        identity = claims["jti"] if isinstance(claims.get("jti"), str) else hashlib.sha256(token.encode()).hexdigest()
+        # Of what was signed: an ECDSA signature has a second form, with which the same token would have another id.
+        signed = hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
+        identity = claims["jti"] if isinstance(claims.get("jti"), str) else signed
         tenant = _text(claims, settings.tenant) if settings.tenant else None
-        # Under the name of its issuer: none can speak for another's subjects, nor for ours.
+        # Under the name of its issuer: none can speak for another's subjects and tenants, nor for ours.
         subject = f"{settings.name}:{subject}"
+        tenant = None if tenant is None else f"{settings.name}:{tenant}"
         texts = {settings.subject: subject, "client_id": client, "jti": identity}
         tokens.check_texts(texts if tenant is None else {**texts, settings.tenant: tenant})
         scopes = tuple(dict.fromkeys(_granted(settings, claims)))[:GRANTED_MAX]
@@ -279,7 +289,7 @@ class Issuers:
             grants=grants(scopes, roles),
             tenant=tenant,
             scopes=scopes,
-            issuer_key=(settings.name, kid),
+            issuer_key=(settings.name, key.kid, key.public),
         )
 
 
