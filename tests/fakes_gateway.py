@@ -29,6 +29,7 @@ from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.listener import CONNECTIONS_MAX, Listener
 from runagentd.gateway.output import open_directory
 from runagentd.gateway.server import Server
+from runagentd.gateway.trace import Trace
 from runagentd.log import Form, Level, Log
 from runagentd.trust import TrustStore
 from runagentd.wire import channel, control, record
@@ -39,6 +40,15 @@ from runagentd.wire.settings import Settings
 
 STATE_ID = "0123456789abcdef"
 TIMEOUT = 10.0
+TRACE = Trace(
+    id="0af7651916cd43dd8448eb211c80319c",
+    caller="b7ad6b7169203331",
+    span="00f067aa0ba902b7",
+    function="00f067aa0ba902b8",
+    sampled=True,
+    recorded=False,
+    state=None,
+)
 
 LIMITS = control.CallLimits(
     concurrency=1,

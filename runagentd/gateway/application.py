@@ -48,6 +48,7 @@ from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
 from runagentd.gateway.public_keys import PublicKeys
 from runagentd.gateway.requests import CallRecord
+from runagentd.gateway.trace import Tracer
 from runagentd.log import Log
 from runagentd.wire.admin import CallsAsk
 from runagentd.wire.control import FromGateway, TrafficQuestion
@@ -141,6 +142,7 @@ class Application:
             limits=self._limits,
             ledger=self._ledger,
             caching=Stage(self._cache),
+            tracer=Tracer(recording=False, share=0.0),
             log=log,
             sink=self._record,
         )

@@ -43,6 +43,7 @@ class CallLog:
         write(
             "call",
             request=record.request_id,
+            trace=record.trace.id,
             door=record.door,
             agent=record.agent,
             tag=record.tag,

@@ -53,7 +53,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float
     """on the event loop's clock"""
     principal: str
-    traceparent: str | None = None
+    traceparent: str
+    tracestate: str | None = None
 
 
 class Observer(Protocol):

@@ -88,6 +88,11 @@ class ChannelOwner(Protocol):
         """The channel is at its end, from the other side."""
 
 
+_CALL_HEADER = (
+    b'{"tag":%b,"mode":"%b","deadline_ms":%d,"credits":%d,"principal":"%b","request_id":"%b","traceparent":"%b"%b}'
+)
+
+
 class Channel(asyncio.Protocol):
     """The protocol object of one channel. `open_calls` are those whose function has not stopped."""
 
@@ -157,15 +162,17 @@ class Channel(asyncio.Protocol):
         asked = call.asked
         streaming = asked.mode is Mode.STREAM
         credits = CHUNKS_FIRST if streaming else 0
-        extra = f',"traceparent":"{asked.traceparent}"' if asked.traceparent else ""
-        header = b'{"tag":%b,"mode":"%b","deadline_ms":%d,"credits":%d,"principal":"%b","request_id":"%b"%b}' % (
+        # Of what callers sent only a tracestate has characters that JSON escapes.
+        state = b',"tracestate":%b' % _STRING.encode(asked.tracestate) if asked.tracestate is not None else b""
+        header = _CALL_HEADER % (
             _STRING.encode(asked.tag),
             b"stream" if streaming else b"single",
             max(1, int((asked.deadline - now) * 1000)),
             credits,
             asked.principal.encode("ascii"),
             asked.request_id.encode("ascii"),
-            extra.encode("ascii"),
+            asked.traceparent.encode("ascii"),
+            state,
         )
         self._write(wire.pack(Frame.CALL, number, header, asked.arguments))
         call.number = number

@@ -62,6 +62,7 @@ def _pending(running: Running) -> CallRow:
     age = time.monotonic() - request.arrived
     return CallRow(
         request_id=request.id,
+        trace_id=running.trace.id,
         agent=agent.id if agent is not None else "",
         tag=None if running.tag is None else text(running.tag),
         subject=text(principal.subject) if principal is not None else "",
@@ -86,6 +87,7 @@ def _ended(kept: Kept) -> CallRow:
     row = kept.row
     return CallRow(
         request_id=kept.id,
+        trace_id=row.trace or kept.id.replace("-", ""),
         agent=kept.agent,
         tag=row.tag,
         subject=kept.subject,

@@ -29,6 +29,7 @@ from runagentd.gateway.kept.caching import Keeper, Member, Stage, directives
 from runagentd.gateway.kept.idempotency import Ledger
 from runagentd.gateway.kept.invocation import Contents
 from runagentd.gateway.requests import CallRecord, Request
+from runagentd.gateway.trace import Tracer
 from runagentd.gateway.values import Value, canonical
 from runagentd.log import Log
 
@@ -65,6 +66,7 @@ class Pipeline:
         limits: Limits,
         ledger: Ledger,
         caching: Stage,
+        tracer: Tracer,
         log: Log,
         sink: Callable[[CallRecord, Contents | None], None],
     ) -> None:
@@ -74,6 +76,7 @@ class Pipeline:
         self._limits = limits
         self._ledger = ledger
         self._caching = caching
+        self.tracer = tracer
         self._log = log
         self._sink = sink
         self._running: set[Running] = set()
@@ -248,7 +251,8 @@ class Pipeline:
             arguments=decoded.arguments,
             deadline=(decoded.received or request.arrived) + deadline_ms / 1000,
             principal=running.principal.digest if running.principal is not None else "",
-            traceparent=request.traceparent,
+            traceparent=running.trace.traceparent,
+            tracestate=running.trace.state,
         )
 
     def _may_invoke(self, principal: Principal | None, agent: Agent, tag: str) -> bool:
@@ -367,12 +371,14 @@ class Running:
         "revoked",
         "single",
         "tag",
+        "trace",
     )
 
     def __init__(self, pipeline: Pipeline, request: Request) -> None:
         self._pipeline = pipeline
         self._recorded = False
         self.request = request
+        self.trace = pipeline.tracer.begin(request.traceparent, request.tracestate, request.id)
         self.principal: Principal | None = None
         self.agent: Agent | None = None
         self.call: Call | None = None
@@ -396,7 +402,7 @@ class Running:
         self.revoked = False
         self.chunks = 0
         self.result_bytes = 0
-        self.headers: dict[str, str] = {}
+        self.headers: dict[str, str] = {"traceresponse": self.trace.traceresponse}
         """fields that stages add to the answer, also to a refusal"""
 
     async def __aenter__(self) -> Running:
@@ -513,6 +519,7 @@ class Running:
                 result_bytes=self.result_bytes,
                 chunks=self.chunks,
                 client=request.client,
+                trace=self.trace,
             ),
         )
 

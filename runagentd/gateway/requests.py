@@ -15,10 +15,10 @@ import msgspec
 from runagentd.errors import Refusal
 from runagentd.gateway.calls import Mode
 from runagentd.gateway.guard.identity import Credentials
+from runagentd.gateway.trace import Trace
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}")
-_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 # A version 4 UUID (RFC 9562, section 5.4) by hand: uuid.uuid4() costs five times as much, on each request.
 _VERSION_4 = 0x4 << 76 | 0x2 << 62
 _VARIABLE = (1 << 128) - 1 - (0xF << 76) - (0x3 << 62)
@@ -53,6 +53,8 @@ class Request(msgspec.Struct, frozen=True):
     declared_bytes: int | None
     decode: Callable[[int], Awaitable[Decoded]]
     traceparent: str | None = None
+    tracestate: str | None = None
+    """as they came; see `trace`"""
     idempotency_key: str | None = None
     """the field as it came"""
     cache_control: str | None = None
@@ -86,6 +88,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     chunks: int
     client: str | None
     """User-Agent, as it came"""
+    trace: Trace
 
 
 def request_id(sent: str | None) -> str:
@@ -94,8 +97,3 @@ def request_id(sent: str | None) -> str:
         return sent
     digits = (int.from_bytes(os.urandom(16)) & _VARIABLE | _VERSION_4).to_bytes(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-def traceparent(sent: str | None) -> str | None:
-    """W3C trace context, level 1, section 3.2; anything else is as if it was not there."""
-    return sent if sent is not None and _TRACEPARENT.fullmatch(sent) else None

@@ -27,13 +27,15 @@ deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 caller: ContextVar[str] = ContextVar("caller", default="")
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
+tracestate: ContextVar[str | None] = ContextVar("tracestate", default=None)
 
 _DOC = """What is known of the call that runs: of none where no call does, as while a module is imported.
 
 deadline     when the call's time is over, on time.monotonic(); math.inf for never
 request_id   the id that the caller and the daemon's logs know the call by
 caller       who calls, as a text that stands for the same caller each time and says nothing else
-traceparent  the W3C trace context that the caller sent, or None
+traceparent  W3C trace context: what to send along with requests of one's own
+tracestate   likewise, or None where the caller sent none
 remaining()  how many seconds are left, 0.0 at least
 """
 
@@ -79,7 +81,7 @@ class CallModule:
     def exec_module(self, module: types.ModuleType) -> None:
         names = {
             "deadline": deadline, "request_id": request_id, "caller": caller, "traceparent": traceparent,
-            "remaining": remaining,
+            "tracestate": tracestate, "remaining": remaining,
         }  # fmt: skip
         vars(module).update(names, __all__=list(names))
         self.wanted = True
@@ -95,6 +97,7 @@ def tell(call: About) -> None:
     request_id.set(header.get("request_id", ""))
     caller.set(header.get("principal", ""))
     traceparent.set(header.get("traceparent"))
+    tracestate.set(header.get("tracestate"))
 
 
 def install() -> CallModule:

@@ -244,6 +244,7 @@ class CallRow:
     """One call. What callers and agents wrote is in it: nothing of it may reach a terminal as it is."""
 
     request_id: str
+    trace_id: str
     agent: str
     tag: str | None
     subject: str

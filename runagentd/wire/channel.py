@@ -42,8 +42,8 @@ class Frame(enum.IntEnum):
     """
 
     CALL = 1
-    """header {tag, mode: "single" | "stream", deadline_ms, credits, principal?, request_id?, traceparent?};
-    body: JSON `[args, kwargs]`. deadline_ms is what is left of the call's time when the frame is sent."""
+    """header {tag, mode: "single" | "stream", deadline_ms, credits, principal?, request_id?, traceparent?,
+    tracestate?}; body: JSON `[args, kwargs]`. deadline_ms is what is left of the call's time when the frame is sent."""
     CREDIT = 2
     """header {credits}: that many more chunks may be sent"""
     CANCEL = 3

@@ -17,6 +17,7 @@ import enum
 import functools
 import io
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ from runagentd.gateway.guard.tokens import Verifier
 from runagentd.gateway.guard.trust import Trust
 from runagentd.gateway.kept import caching, idempotency, invocation
 from runagentd.gateway.output import Lines
+from runagentd.gateway.trace import Tracer
 from runagentd.loader import configuration, dotenv
 from runagentd.log import Form, Level, Log
 from runagentd.policy import files
@@ -63,6 +65,7 @@ from tests.wire import messages
 ROOT = Path(__file__).resolve().parents[2]
 HERE = "urn:runagentd:here"
 NOW = 1_800_000_000.0
+TRACER = Tracer(recording=True, share=0.5)
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,9 @@ def read_fields(data: bytes) -> None:
     field = text(data)
     caching.directives(field)
     native.unchanged('"etag"', field)
-    requests.traceparent(field)
+    traced = TRACER.begin(field, field, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", traced.traceparent)
+    assert traced.state is None or (len(traced.state) <= 512 and traced.state.isascii() and traced.state.isprintable())
     assert len(requests.request_id(field)) in (26, 36)
     invocation.client(field)
     native._accepts_events(field)

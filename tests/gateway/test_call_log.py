@@ -13,14 +13,14 @@ import pytest
 from runagentd.gateway.call_log import CallLog
 from runagentd.gateway.requests import CallRecord
 from runagentd.log import Form, Level, Log
-from tests.fakes_gateway import Gateway
+from tests.fakes_gateway import TRACE, Gateway
 
 
 def record(outcome: str, peer: str = "192.0.2.1", instance: str | None = None) -> CallRecord:
     return CallRecord(
         request_id="1", door="native", peer=peer, subject=None, agent=None, tag=None, instance=instance,
         outcome=outcome, cause=None, started_unix=0.0, seconds=0.1, queue_seconds=None, request_bytes=None,
-        result_bytes=0, chunks=0, principal=None, detail=None, client=None,
+        result_bytes=0, chunks=0, principal=None, detail=None, client=None, trace=TRACE,
     )  # fmt: skip
 
 

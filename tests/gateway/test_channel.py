@@ -16,6 +16,7 @@ from runagentd.gateway.calls import Asked, Call, Mode, State
 from runagentd.gateway.channel import Channel
 from runagentd.wire import channel as wire
 from runagentd.wire.channel import ChannelError, Frame
+from tests.fakes_gateway import TRACE
 
 RESULT_BYTES = 4096
 
@@ -65,7 +66,15 @@ class Transport:
 
 
 def asked(mode: Mode) -> Asked:
-    return Asked(request_id="r", tag="say", mode=mode, arguments=b"[[],{}]", deadline=10.0, principal="p")
+    return Asked(
+        request_id="r",
+        tag="say",
+        mode=mode,
+        arguments=b"[[],{}]",
+        deadline=10.0,
+        principal="p",
+        traceparent=TRACE.traceparent,
+    )
 
 
 def on_channel(

@@ -28,7 +28,7 @@ from runagentd.log import Form, Log
 from runagentd.wire.channel import Frame
 from runagentd.wire.control import AgentRemoved
 from runagentd.wire.settings import Settings
-from tests.fakes_gateway import LIMITS, FakeRunner, Gateway, HttpAnswer, answer
+from tests.fakes_gateway import LIMITS, TRACE, FakeRunner, Gateway, HttpAnswer, answer
 
 RUN = "/api/v1/agents/echo/run"
 LIST = "/api/v1/agents/echo/invocations"
@@ -515,6 +515,7 @@ def record(request_id: str, principal: str, outcome: str, agent: str, now: float
         result_bytes=3,
         chunks=1,
         client=None,
+        trace=TRACE,
     )
 
 

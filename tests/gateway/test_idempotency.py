@@ -20,7 +20,7 @@ from runagentd.gateway.values import Value, canonical
 from runagentd.log import Log
 from runagentd.wire.channel import Frame, ValueType
 from runagentd.wire.control import Cause
-from tests.fakes_gateway import TIMEOUT, Gateway, HttpAnswer, abort, answer
+from tests.fakes_gateway import TIMEOUT, TRACE, Gateway, HttpAnswer, abort, answer
 
 INVOKE = "/v1/agents/echo/entrypoints/say:invoke"
 KEY = '"key-of-16-letters"'
@@ -263,7 +263,15 @@ def test_a_result_that_is_too_large_is_remembered_as_run(ledger: Ledger, monkeyp
     """Its key says so, and does not run again."""
     monkeypatch.setattr(idempotency, "OUTCOME_BYTES_MAX", 10)
     call = Call(
-        Asked(request_id="r", tag="t", mode=Mode.SINGLE, arguments=b"", deadline=time.monotonic(), principal="p")
+        Asked(
+            request_id="r",
+            tag="t",
+            mode=Mode.SINGLE,
+            arguments=b"",
+            deadline=time.monotonic(),
+            principal="p",
+            traceparent=TRACE.traceparent,
+        )
     )
     call.observer = begin(ledger)  # type: ignore[assignment] # an Entry
     call.deliver(Value(ValueType.STRING, b'"' + b"x" * 20 + b'"'))

@@ -17,7 +17,7 @@ from runagentd.gateway.requests import CallRecord
 from runagentd.wire.channel import Frame
 from runagentd.wire.control import AskFigures, FiguresTold
 from runagentd.wire.figures import STEP_SECONDS
-from tests.fakes_gateway import STATE_ID, Gateway, HttpAnswer, answer
+from tests.fakes_gateway import STATE_ID, TRACE, Gateway, HttpAnswer, answer
 from tests.wire.messages import FIGURES
 
 INVOKE = "/v1/agents/echo-1/entrypoints/say:invoke"
@@ -149,7 +149,7 @@ def test_callers_and_what_they_write_are_no_labels() -> None:
                 request_id=str(number), door="native", peer=str(number), subject=str(number), principal=str(number),
                 agent="a", tag=f"tag-{number}", instance=None, outcome="NOT_FOUND", cause=None, detail=None,
                 started_unix=0.0, seconds=0.1, queue_seconds=None, request_bytes=None, result_bytes=0, chunks=0,
-                client=str(number),
+                client=str(number), trace=TRACE,
             )
         )  # fmt: skip
     calls = next(iter(counts.metrics(str)))

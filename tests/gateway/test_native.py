@@ -40,6 +40,7 @@ def test_a_call_reaches_the_function_with_its_keyword_arguments_and_returns_the_
     assert 4000 < header.pop("deadline_ms") <= 5000
     assert len(header.pop("principal")) == 32
     request_id = header.pop("request_id")
+    assert header.pop("traceparent").startswith(f"00-{request_id.replace('-', '')}-")
     assert header == {"tag": "say", "mode": "single", "credits": 0}
     runner.send(Frame.RESULT, call.call, {"type": "object"}, b'{"said":  "hi"}')
     got = answer(asked)
@@ -101,18 +102,6 @@ def test_an_entrypoints_deadline_ends_its_call_and_is_shown(gateway: Gateway) ->
     assert (shown["entrypoints"][0]["deadline_seconds"], shown["limits"]["deadline_seconds"]) == (0.06, 5.0)
     operation = gateway.ask("GET", "/openapi.json").json()["paths"]["/v1/agents/echo-1/entrypoints/say:invoke"]["post"]
     assert operation["x-runagentd-limits"]["deadline_seconds"] == 0.06
-
-
-def test_the_trace_goes_on_into_the_runner(gateway: Gateway) -> None:
-    """A good traceparent is passed on, another is as if it was not there."""
-    runner = gateway.ready()
-    good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    for sent, passed in ((good, good), ('00-x","evil":"1', None)):
-        asked = gateway.send("POST", INVOKE, b"{}", traceparent=sent)
-        call = runner.expect(Frame.CALL)
-        assert json.loads(call.header).get("traceparent") == passed
-        runner.result(call.call, 1)
-        assert answer(asked).status == 200
 
 
 def test_a_request_id_of_the_caller_is_kept_where_it_is_a_uuid_or_a_ulid(gateway: Gateway) -> None:

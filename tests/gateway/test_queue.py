@@ -8,10 +8,21 @@ from hypothesis import strategies as st
 
 from runagentd.gateway.calls import Asked, Call, Mode
 from runagentd.gateway.queue import FairQueue, Full
+from tests.fakes_gateway import TRACE
 
 
 def call(caller: str, name: str = "") -> Call:
-    return Call(Asked(request_id=name, tag="t", mode=Mode.SINGLE, arguments=b"[[],{}]", deadline=1e9, principal=caller))
+    return Call(
+        Asked(
+            request_id=name,
+            tag="t",
+            mode=Mode.SINGLE,
+            arguments=b"[[],{}]",
+            deadline=1e9,
+            principal=caller,
+            traceparent=TRACE.traceparent,
+        )
+    )
 
 
 def order(queue: FairQueue, seconds: dict[str, float], count: int) -> str:

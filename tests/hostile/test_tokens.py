@@ -317,7 +317,9 @@ def without_what_is_new_each_time(answer: Answer) -> tuple[int, Mapping[str, str
     if isinstance(body.get("error"), dict):
         body["error"].pop("message")
     fields = {
-        name: value for name, value in answer.fields.items() if name not in ("date", "x-request-id", "content-length")
+        name: value
+        for name, value in answer.fields.items()
+        if name not in ("date", "x-request-id", "traceresponse", "content-length")
     }
     return answer.status, fields, body
 

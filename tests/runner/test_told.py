@@ -13,8 +13,8 @@ from tests.runner.driver import Answer, Launch, Runner
 
 AGENT = """
 import asyncio, time, runagent_call
-from runagent_call import deadline, request_id, caller, traceparent, remaining
-def seen(): return [request_id.get(), caller.get(), traceparent.get(), deadline.get(), remaining()]
+from runagent_call import deadline, request_id, caller, traceparent, tracestate, remaining
+def seen(): return [request_id.get(), caller.get(), traceparent.get(), tracestate.get(), deadline.get(), remaining()]
 async def awaited():
     await asyncio.sleep(0)
     return await asyncio.create_task(inherited())
@@ -45,7 +45,17 @@ def send(runner: Runner, number: int, tag: str, *args: Any, mode: str = "single"
 
 
 def ask(runner: Runner, tag: str, *, mode: str = "single") -> Answer:
-    number = send(runner, 1, tag, mode=mode, deadline_ms=30_000, request_id="r-1", principal="p-1", traceparent=TRACE)
+    number = send(
+        runner,
+        1,
+        tag,
+        mode=mode,
+        deadline_ms=30_000,
+        request_id="r-1",
+        principal="p-1",
+        traceparent=TRACE,
+        tracestate="a=1",
+    )
     return runner.gateway.finish(number)
 
 
@@ -58,7 +68,7 @@ def test_a_function_of_any_kind_learns_what_its_call_carries(agent: Launch, conc
         before = time.monotonic()
         answer = ask(runner, tag, mode="stream" if tag.startswith("several") else "single")
         found = answer.chunks if tag.startswith("several") else [answer.value]
-        assert [one[:3] for one in found] == [["r-1", "p-1", TRACE]] * len(found), tag
+        assert [one[:4] for one in found] == [["r-1", "p-1", TRACE, "a=1"]] * len(found), tag
         for *_, deadline, left in found:
             assert before + 30 <= deadline <= time.monotonic() + 30, tag
             assert 0 < left <= 30, tag
@@ -79,7 +89,7 @@ def test_nothing_of_a_call_is_left_for_the_next(agent: Launch, concurrency: int)
     runner = agent(AGENT, "seen", "outside", concurrency=concurrency)
     ask(runner, "seen")
     bare = runner.gateway.finish(send(runner, 2, "seen"))
-    assert bare.value == ["", "", None, None, None]  # JSON has no infinity: null
+    assert bare.value == ["", "", None, None, None, None]  # JSON has no infinity: null
     assert runner.gateway.finish(send(runner, 3, "outside")).value == ["", "", None, "inf", "inf"]
 
 
@@ -138,7 +148,7 @@ def test_an_agents_own_module_and_library_of_that_name_win(agent: Launch) -> Non
 
 
 def test_nothing_is_imported_for_an_agent_that_does_not_ask(agent: Launch) -> None:
-    """And `import *` gives the five names that are documented."""
+    """And `import *` gives the six names that are documented."""
     runner = agent(
         """
         import sys
@@ -151,4 +161,4 @@ def test_nothing_is_imported_for_an_agent_that_does_not_ask(agent: Launch) -> No
         "names",
     )
     assert runner.call("before").value is False
-    assert runner.call("names").value == ["deadline", "request_id", "caller", "traceparent", "remaining"]
+    assert runner.call("names").value == ["deadline", "request_id", "caller", "traceparent", "tracestate", "remaining"]

@@ -35,6 +35,7 @@ CALLS_PAGE = admin.CallsPage(
     rows=(
         admin.CallRow(
             request_id="r",
+            trace_id="0af7651916cd43dd8448eb211c80319c",
             agent="a",
             tag="t",
             subject="alice",

@@ -22,7 +22,7 @@ from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.exchange import Exchange, Reply
 from runagentd.gateway.guard.identity import Credentials, Principal
 from runagentd.gateway.pipeline import Pipeline, View
-from runagentd.gateway.requests import Decoded, Request, traceparent
+from runagentd.gateway.requests import Decoded, Request
 from runagentd.gateway.values import is_json_object
 from runagentd.log import utc
 
@@ -82,7 +82,8 @@ class NativeDoor:
             arrived=exchange.arrived,
             declared_bytes=exchange.declared_bytes,
             decode=decode,
-            traceparent=traceparent(exchange.header("traceparent")),
+            traceparent=exchange.header("traceparent"),
+            tracestate=exchange.header("tracestate"),
             idempotency_key=exchange.header("Idempotency-Key"),
             cache_control=exchange.header("Cache-Control"),
             client=exchange.header("User-Agent"),

@@ -26,7 +26,7 @@ from runagentd.gateway.exchange import Exchange, Reply, WebSocket
 from runagentd.gateway.guard.identity import Credentials
 from runagentd.gateway.paths import query_value
 from runagentd.gateway.pipeline import Pipeline, Running, View
-from runagentd.gateway.requests import Decoded, Request, traceparent
+from runagentd.gateway.requests import Decoded, Request
 from runagentd.gateway.strict import WEBSOCKET_VERSION
 from runagentd.gateway.values import is_utf8
 
@@ -301,7 +301,8 @@ def _request(
         arrived=exchange.arrived,
         declared_bytes=declared_bytes,
         decode=decode,
-        traceparent=traceparent(exchange.header("traceparent")),
+        traceparent=exchange.header("traceparent"),
+        tracestate=exchange.header("tracestate"),
         idempotency_key=exchange.header("Idempotency-Key"),
         cache_control=exchange.header("Cache-Control"),
         client=exchange.header("User-Agent"),

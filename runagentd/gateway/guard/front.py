@@ -15,11 +15,12 @@ from runagentd.wire.settings import Http
 
 METHODS = "GET, HEAD, POST"
 FIELDS = (
-    "Authorization, Content-Type, Accept, Idempotency-Key, Runagent-Timeout, X-Request-ID, traceparent, Cache-Control"
+    "Authorization, Content-Type, Accept, Idempotency-Key, Runagent-Timeout, X-Request-ID, traceparent, tracestate, "
+    "Cache-Control"
 )
 EXPOSED = (
     "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, "
-    "X-RateLimit-Reset, X-RateLimit-Reset-After, Idempotency-Replayed, Cache-Status, Age, ETag"
+    "X-RateLimit-Reset, X-RateLimit-Reset-After, Idempotency-Replayed, Cache-Status, Age, ETag, traceresponse"
 )
 MAX_AGE_SECONDS = 600
 

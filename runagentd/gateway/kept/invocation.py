@@ -53,6 +53,8 @@ class Row(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     client: str | None
     """User-Agent"""
     contents: bool
+    trace: str | None = None
+    """the id of its trace, where that is not the request's"""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -136,6 +138,7 @@ def row_of(record: CallRecord, *, contents: bool) -> Row:
         chunks=record.chunks,
         client=None if record.client is None else client(record.client),
         contents=contents,
+        trace=None if record.trace.id == record.request_id.replace("-", "") else record.trace.id,
     )
 
 
