@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from runagentd import names
+from runagentd.gateway.rotating import RotatingFile
 from runagentd.log import Log, utc
 from runagentd.wire.control import CallLimits
 
@@ -124,34 +125,12 @@ class _Follower(asyncio.Protocol):
         self._over()
 
 
-class _File:
-    """The newest lines of one agent, in at most two files of `FILE_BYTES_MAX`."""
+class _File(RotatingFile):
+    """The newest lines of one agent."""
 
     def __init__(self, directory: int, name: str) -> None:
-        self._directory = directory
-        self._name = name
-        self._file = -1
-        self._size = 0
+        super().__init__(directory, name, bytes_max=FILE_BYTES_MAX)
         self.users = 0
-
-    def append(self, line: bytes) -> None:
-        """One whole line. OSError where the disk does not take it."""
-        if self._file < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = os.open(self._name, flags, 0o640, dir_fd=self._directory)
-            self._size = os.fstat(self._file).st_size
-        if self._size + len(line) > FILE_BYTES_MAX and self._size:
-            self.close()
-            os.rename(self._name, f"{self._name}.1", src_dir_fd=self._directory, dst_dir_fd=self._directory)
-            self.append(line)
-            return
-        self._size += os.write(self._file, line)
-
-    def close(self) -> None:
-        """Close the file; the next `append` opens it again."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
 
 
 class Output:
