@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import cache, history, http, issuers, limits, roles, tls
+from runagentd.config import cache, history, http, issuers, limits, roles, telemetry, tls
 from runagentd.config.table import Table
 from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
@@ -63,6 +63,7 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
         cache_bytes=cache.read(document.table("cache")),
         history_seconds=history_seconds,
         history_bytes=history_bytes,
+        telemetry=telemetry.read(document.table("telemetry")),
     )
     found = Document(settings=settings, egress=EgressSettings(issuers=sources), tls=certificates)
     document.finish()

@@ -43,6 +43,14 @@ class Table:
             return default
         return value
 
+    def fraction(self, key: str, default: float) -> float:
+        """A number from 0 to 1."""
+        value = self._take(key, object, "a number from 0 to 1", default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            self.problem(key, f"must be a number from 0 to 1, not {value!r}")
+            return default
+        return float(value)
+
     def texts(self, key: str) -> tuple[str, ...]:
         """An array of strings; empty where the key is not there."""
         found = self._take(key, list, "an array of texts", [])

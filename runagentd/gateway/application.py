@@ -48,11 +48,13 @@ from runagentd.gateway.paths import segments
 from runagentd.gateway.pipeline import Pipeline
 from runagentd.gateway.public_keys import PublicKeys
 from runagentd.gateway.requests import CallRecord
+from runagentd.gateway.spans import Spans
 from runagentd.gateway.trace import Tracer
 from runagentd.log import Log
 from runagentd.wire.admin import CallsAsk
 from runagentd.wire.control import FromGateway, TrafficQuestion
 from runagentd.wire.issuers import KeySet
+from runagentd.wire.settings import Telemetry
 
 USE_SECONDS = 60.0
 """How often the supervisor is told which API keys were used."""
@@ -102,6 +104,14 @@ class Application:
             bytes_max=configuration.settings.history_bytes,
             later=asyncio.get_running_loop().call_later,
         )
+        self._spans = Spans(
+            folder,
+            log,
+            bytes_max=configuration.settings.telemetry.spans_bytes,
+            version=version,
+            secure=secure,
+            later=asyncio.get_running_loop().call_later,
+        )
         self._certificates = Certificates(configuration.settings.clients, issuer=issuer)
         self.egress = EgressLink(egress, self._keys_told, log)
         self._issuers = Issuers(
@@ -131,6 +141,7 @@ class Application:
             cache=self._cache,
             connections=lambda: self.connections(),
             supervisors=lambda: self.announcements.supervisors,
+            spans=lambda: (self._spans.written, self._spans.lost),
             send=self._send,
         )
         self.announcements.figures = self._metrics.supervisor.told
@@ -142,7 +153,7 @@ class Application:
             limits=self._limits,
             ledger=self._ledger,
             caching=Stage(self._cache),
-            tracer=Tracer(recording=False, share=0.0),
+            tracer=_tracer(configuration.settings.telemetry),
             log=log,
             sink=self._record,
         )
@@ -157,6 +168,7 @@ class Application:
         self._quotas.close()
         self._ledger.close()
         self._history.close()
+        self._spans.close()
 
     def configure(self, configuration: Configuration) -> None:
         """Take over other settings; calls that are under way go on as they began."""
@@ -170,6 +182,8 @@ class Application:
         self._limits.configure(configuration.settings.limits)
         settings = configuration.settings
         self._history.configure(keep_seconds=settings.history_seconds, bytes_max=settings.history_bytes)
+        self._spans.configure(settings.telemetry.spans_bytes)
+        self._pipeline.tracer = _tracer(settings.telemetry)
         self.front = Front(configuration.settings.http, secure=self._secure)
         self._log.info("the settings have changed")
 
@@ -192,9 +206,10 @@ class Application:
         self.link.send(message)
 
     def _record(self, record: CallRecord, contents: Contents | None) -> None:
-        """The one sink of call records: the history, and the log."""
+        """The one sink of call records: counters, the history, spans, and the log."""
         self._metrics.calls.record(record)
         self._history.add(record, contents)
+        self._spans.add(record)
         self._call_log.write(record)
 
     async def _calls(self, ask: CallsAsk) -> bytes:
@@ -279,6 +294,10 @@ class Application:
         if not self.announcements.online:
             return Reply(503, b'{"status":"waiting for the supervisor"}', headers={"Retry-After": "1"})
         return Reply(200, b'{"status":"ok"}')
+
+
+def _tracer(settings: Telemetry) -> Tracer:
+    return Tracer(recording=settings.spans_bytes > 0, share=settings.share)
 
 
 def wall_clock() -> float:

@@ -170,7 +170,7 @@ class SupervisorFigures:
 class Metrics:
     """Everything that `GET /metrics` shows. `connections` gives how many there are, and how many there may be.
 
-    `supervisors` gives how many have been here.
+    `supervisors` gives how many have been here, `spans` how many were written and lost.
     """
 
     def __init__(
@@ -182,6 +182,7 @@ class Metrics:
         cache: Cache,
         connections: Callable[[], tuple[int, int]],
         supervisors: Callable[[], int],
+        spans: Callable[[], tuple[int, int]],
         send: Callable[[FromGateway], None],
     ) -> None:
         self._version = version
@@ -190,6 +191,7 @@ class Metrics:
         self._cache = cache
         self._connections = connections
         self._supervisors = supervisors
+        self._spans = spans
         self.calls = CallCounts()
         self.supervisor = SupervisorFigures(send)
 
@@ -211,6 +213,9 @@ class Metrics:
             "Supervisors that this gateway has met: more than one where one was lost.",
             value=self._supervisors(),
         )
+        written, lost = self._spans()
+        yield CounterMetricFamily("runagentd_spans", "Spans written down.", value=written)
+        yield CounterMetricFamily("runagentd_spans_lost", "Spans that a disk that failed has cost.", value=lost)
         yield from _of_supervisor(pages, self._shown)
 
     def _shown(self, agent_id: str | None) -> str:

@@ -520,8 +520,21 @@ class Running:
                 chunks=self.chunks,
                 client=request.client,
                 trace=self.trace,
+                route=request.route,
+                path=request.path,
+                status=self._status() if self.trace.recorded else 0,
+                fault=refusal.kind.fault if refusal is not None else None,
             ),
         )
+
+    def _status(self) -> int:
+        """Of the answer, as far as there is one: a WebSocket has none, and whoever is gone gets none."""
+        refusal, native = self.refusal, self.request.door == "native"
+        if self.request.route.startswith("GET ") or (refusal is not None and refusal.kind is errors.CANCELLED):
+            return 0
+        if refusal is None or (native and self.chunks and not self.single):
+            return 200
+        return refusal.kind.native_status if native else refusal.kind.runagent_status
 
     def _detail(self, refusal: Refusal) -> str:
         if self.contents is None:

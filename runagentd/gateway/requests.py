@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from runagentd.errors import Refusal
+from runagentd.errors import Fault, Refusal
 from runagentd.gateway.calls import Mode
 from runagentd.gateway.guard.identity import Credentials
 from runagentd.gateway.trace import Trace
@@ -60,6 +60,10 @@ class Request(msgspec.Struct, frozen=True):
     cache_control: str | None = None
     client: str | None = None
     """User-Agent, as it came"""
+    route: str = ""
+    """method and path, with placeholders for what callers choose"""
+    path: str = ""
+    """as it came, without the query"""
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +93,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     client: str | None
     """User-Agent, as it came"""
     trace: Trace
+    route: str = ""
+    path: str = ""
+    status: int = 0
+    """of HTTP; 0 where there was none, or nobody records the call"""
+    fault: Fault | None = None
+    """whose it was that it did not go well"""
 
 
 def request_id(sent: str | None) -> str:

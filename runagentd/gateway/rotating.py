@@ -25,6 +25,7 @@ class RotatingFile:
         if self._file < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.open(self._name, flags, self._mode, dir_fd=self._directory)
+            os.fchmod(self._file, self._mode)  # whatever the umask is, or was
             self._size = os.fstat(self._file).st_size
         if self._size + len(lines) > self._bytes_max and self._size:
             self.close()

@@ -132,6 +132,14 @@ class EgressSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """`[telemetry]`: spans of calls, in so many bytes of the disk, 0 for none; `share` of calls without a trace."""
+
+    spans_bytes: int = 0
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of it for the gateway; the defaults are those of a daemon without a configuration file."""
 
@@ -147,3 +155,4 @@ class Settings:
     history_seconds: int = 7 * 24 * 3600
     history_bytes: int = 64 * 1024 * 1024
     """how long, and in how much of the disk, calls are kept; 0 keeps none"""
+    telemetry: Telemetry = Telemetry()

@@ -28,6 +28,7 @@ from runagentd.log import utc
 
 INVOKE = ":invoke"
 EVENT_STREAM = "text/event-stream"
+_ROUTE = "POST /v1/agents/{agent}/entrypoints/{entrypoint}:invoke"
 
 _TIMEOUT = re.compile(r"([0-9]{1,9})(ms|s|m)")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000}
@@ -87,6 +88,8 @@ class NativeDoor:
             idempotency_key=exchange.header("Idempotency-Key"),
             cache_control=exchange.header("Cache-Control"),
             client=exchange.header("User-Agent"),
+            route=_ROUTE,
+            path=exchange.path,
         )
         async with self._pipeline.begin(request) as running:
             await running.start()

@@ -30,6 +30,9 @@ from runagentd.gateway.requests import Decoded, Request
 from runagentd.gateway.strict import WEBSOCKET_VERSION
 from runagentd.gateway.values import is_utf8
 
+_RUN_ROUTE = "POST /api/v1/agents/{agent}/run"
+_STREAM_ROUTE = "GET /api/v1/agents/{agent}/run-stream"
+
 STREAM_SUFFIX = "_stream"
 """In RunAgent's protocol a tag that ends so is a stream, whatever the function does."""
 FIRST_FRAME_SECONDS = 30.0
@@ -306,6 +309,8 @@ def _request(
         idempotency_key=exchange.header("Idempotency-Key"),
         cache_control=exchange.header("Cache-Control"),
         client=exchange.header("User-Agent"),
+        route=_STREAM_ROUTE if declared_bytes is None and exchange.method == "GET" else _RUN_ROUTE,
+        path=exchange.path,
     )
 
 

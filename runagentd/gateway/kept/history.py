@@ -24,7 +24,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -32,6 +31,7 @@ from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.kept.invocation import GOOD, Contents, Kept, Row, Status, row_of, text
 from runagentd.gateway.requests import CallRecord
+from runagentd.gateway.timers import Later, Timer
 from runagentd.log import Log
 
 NAME = "history.db"
@@ -82,12 +82,6 @@ Scope = tuple[str, str]
 """The digest of a principal and the id of an agent; empty where there was none."""
 
 
-class Timer(Protocol):
-    """What `asyncio.loop.call_later` gives."""
-
-    def cancel(self) -> None: ...
-
-
 class Totals(msgspec.Struct, frozen=True):
     """Of calls that have ended. `micros` is what the completed ones took."""
 
@@ -125,7 +119,7 @@ class History:
         *,
         keep_seconds: int,
         bytes_max: int,
-        later: Callable[[float, Callable[[], None]], Timer],
+        later: Later,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = folder / NAME

@@ -1,0 +1,41 @@
+"""`[telemetry]`: whether spans of calls are written down, in how much of the disk, and of which calls.
+
+Runs as: the foreman and runagentctl. Pure.
+Reads from strangers: nothing; the file is the operator's.
+
+    [telemetry]
+    spans = "file"
+    size = "64MiB"
+    share = 0.1
+"""
+
+from __future__ import annotations
+
+from runagentd.config.cache import size_of
+from runagentd.config.table import Table
+from runagentd.wire.settings import Telemetry
+
+SIZE = 64 * 1024**2
+LEAST_BYTES, MOST_BYTES = 1024**2, 4 * 1024**3
+
+
+def read(table: Table) -> Telemetry:
+    """Nothing is written unless it is asked for."""
+    wanted = table.converted("spans", _spans, False)
+    size = table.converted("size", _size, SIZE)
+    share = table.fraction("share", 1.0)
+    table.finish()
+    return Telemetry(spans_bytes=size if wanted else 0, share=share)
+
+
+def _spans(text: str) -> bool:
+    if text not in ("none", "file"):
+        raise ValueError(f'must be "file" or "none", not {text!r}')
+    return text == "file"
+
+
+def _size(text: str) -> int:
+    size = size_of(text)
+    if size is None or not LEAST_BYTES <= size <= MOST_BYTES:
+        raise ValueError(f'must be a size from 1MiB to 4GiB such as "64MiB", not {text!r}')
+    return size
