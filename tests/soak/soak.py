@@ -212,7 +212,7 @@ class Soak:
         if problem.get("retryable") is not True:
             self.findings.wrong.append(f"not retryable: {status} {problem}")
         if code == "INSTANCE_DIED":
-            if problem.get("cause") not in ("signal", "shutdown"):
+            if problem.get("cause") not in ("signal", "supervisor-lost"):
                 self.findings.wrong.append(f"instances were killed, and this says {problem}")
             self._must_follow("", began, f"{status} {problem.get('detail')}")
         return f"{status} {code}"

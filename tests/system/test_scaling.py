@@ -239,9 +239,9 @@ def test_an_idle_instance_does_nothing_and_answers_the_next_call(ticking: Daemon
     before = ticking.wait_until_ready("ticking")
     wait_until(lambda: frozen(ticking))
     time.sleep(0.5)
-    status, pause = ticking.call("ticking", "longest_pause")
-    assert status == 200
-    assert pause > 0.4
+    assert ticking.call("ticking", "longest_pause")[0] == 200
+    # The call may be answered before the thread that watches the clock has had its turn.
+    wait_until(lambda: ticking.call("ticking", "longest_pause")[1] > 0.4)
     after = ticking.row("ticking")
     assert (after.pid, after.state, after.restarts) == (before.pid, "ready", 0)
     wait_until(lambda: frozen(ticking))
