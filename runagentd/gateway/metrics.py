@@ -327,14 +327,14 @@ def _of_supervisor(pages: Sequence[Figures], shown: Callable[[str | None], str])
         yield gauge
     used = CounterMetricFamily("runagentd_cpu_seconds", "Processor time of all instances.", labels=("agent",))
     pressed = CounterMetricFamily(
-        "runagentd_memory_pressure_seconds",
-        "Time that some process of an agent waited for memory (cgroup v2).",
-        labels=("agent",),
+        "runagentd_pressure_seconds",
+        "Time that some process of an instance waited for cpu, memory or io (cgroup v2).",
+        labels=("agent", "resource"),
     )
     for agent in agents:
         used.add_metric((shown(agent.agent),), agent.cpu_microseconds / 1e6)
-        if agent.memory_pressure_microseconds >= 0:
-            pressed.add_metric((shown(agent.agent),), agent.memory_pressure_microseconds / 1e6)
+        for each in agent.pressure:
+            pressed.add_metric((shown(agent.agent), each.name), each.count / 1e6)
     yield from (used, pressed)
 
 

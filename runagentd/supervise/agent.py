@@ -46,6 +46,7 @@ class Agent:
         """by cause"""
         self.last_ends: deque[EndRow] = deque(maxlen=ENDS_KEPT)
         self.cpu_seconds = 0.0
+        self.pressure: Counter[str] = Counter()
         """of instances that have ended"""
         self.minimum = version.policy.scaling.instances_min
         self.maximum = version.policy.scaling.instances_max
@@ -263,6 +264,7 @@ class Agent:
         expected = cause in _EXPECTED
         self.ends[cause.value] += 1
         self.cpu_seconds += instance.cpu_seconds
+        self.pressure.update(instance.pressure)
         delay = self._count(instance, cause) if instance.version is self.version else 0
         # What a refused launch says names steps and paths of the host: that is for the log, not for callers.
         public = "the sandbox could not be made; the daemon's log says why" if cause is control.Cause.LAUNCH else detail

@@ -26,6 +26,7 @@ from runagentd.supervise.cgroup_layout import detect
 
 _PERIOD_US = 100_000
 _STATE_ID = re.compile(r"[0-9A-Za-z]{1,64}")
+_PRESSED_FOR = ("cpu", "memory", "io")
 _GROUP_NAME = re.compile(r"[0-9a-z-]{1,64}")
 _FROZEN = "frozen"
 _MOVES_MAX = 20
@@ -298,15 +299,22 @@ class Group:
                 return int(self._read(place, "cpuacct.usage")) / 1e9
         return 0.0
 
-    def memory_pressure(self) -> int | None:
-        """Microseconds in which some process here waited for memory; None where the kernel keeps no account of it."""
+    def pressure(self) -> dict[str, int]:
+        """Microseconds in which some process here waited for cpu, memory or io; empty where no account is kept.
+
+        Every group of a v2 hierarchy has one, whatever its controllers are (psi.rst, Linux 4.20).
+        """
+        found: dict[str, int] = {}
         for place in self._places:
-            if place.has("memory") and place.hierarchy.version == 2 and self._has(place, "memory.pressure"):
-                for line in self._read(place, "memory.pressure").splitlines():
-                    kind, *fields = line.split()
-                    if kind == "some":
-                        return int(dict(field.split("=", 1) for field in fields)["total"])
-        return None
+            if place.hierarchy.version != 2:
+                continue
+            for resource in _PRESSED_FOR:
+                if self._has(place, f"{resource}.pressure"):
+                    for line in self._read(place, f"{resource}.pressure").splitlines():
+                        kind, *fields = line.split()
+                        if kind == "some":
+                            found[resource] = int(dict(field.split("=", 1) for field in fields)["total"])
+        return found
 
     def populated(self) -> bool:
         """Whether a process is left in any hierarchy. A zombie does not count: its reaping is its parent's business."""

@@ -108,7 +108,9 @@ def figures_of(agent: Agent) -> AgentFigures:
     groups = [
         each.launched.spare.group for each in agent.instances.values() if each.alive and each.launched is not None
     ]
-    pressures = [pressure for group in groups if (pressure := group.memory_pressure()) is not None]
+    pressure = agent.pressure.copy()
+    for group in groups:
+        pressure.update(group.pressure())
     resources = agent.policy.resources
     return AgentFigures(
         agent=agent.id,
@@ -117,7 +119,7 @@ def figures_of(agent: Agent) -> AgentFigures:
         memory=sum(group.memory_current() for group in groups),
         tasks=sum(group.pids_current() for group in groups),
         cpu_microseconds=round(1e6 * (agent.cpu_seconds + sum(group.cpu_seconds() for group in groups))),
-        memory_pressure_microseconds=sum(pressures) if pressures else -1,
+        pressure=_counts(pressure),
         memory_max=resources.memory_max,
         tasks_max=resources.pids_max,
         cpu_max_thousandths=round(resources.cpu_max * 1000),

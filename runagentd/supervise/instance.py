@@ -100,7 +100,8 @@ class Instance:
         self._freeze_wanted = False
         self._freezing: asyncio.Task[None] | None = None
         self.cpu_seconds = 0.0
-        """what it has used, once it has ended"""
+        self.pressure: dict[str, int] = {}
+        """what it has used, and waited for, once it has ended"""
         self._oom_kills_before = 0
         self._killed_for: control.Cause | None = None
 
@@ -289,6 +290,7 @@ class Instance:
             was_ready=self.ready_ns > 0,
         )
         self.cpu_seconds = spare.group.cpu_seconds()
+        self.pressure = spare.group.pressure()
         owner.ended(self, cause, detail)
         spawn.kill(spare)
         launched.close()

@@ -44,8 +44,8 @@ class AgentFigures:
     tasks: int
     cpu_microseconds: int
     """of all instances there were"""
-    memory_pressure_microseconds: int
-    """time that some process of it waited for memory; -1 where the kernel keeps no account (cgroup v1)"""
+    pressure: tuple[Count, ...]
+    """microseconds in which some process of it waited for cpu, memory or io; nothing where no account is kept"""
     memory_max: int
     tasks_max: int
     cpu_max_thousandths: int

@@ -239,6 +239,28 @@ def test_a_process_that_is_born_in_its_group_and_enters_the_others_has_joined_al
 
 @pytest.mark.root
 @pytest.mark.kernel
+def test_what_processes_wait_for_is_accounted() -> None:
+    """Two that want all of one processor wait for it; a v2 hierarchy without controllers is enough to see that."""
+    host = cgroup.open_host(_state_id())
+    group = host.create("one")
+    code = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\nwhile True: pass"
+    assert group.pressure() == {"cpu": 0, "memory": 0, "io": 0}
+    busy = [subprocess.Popen([sys.executable, "-I", "-c", code]) for _ in range(2)]
+    try:
+        for process in busy:
+            _join_by_descriptors(group, process.pid)
+        assert _soon(lambda: group.pressure()["cpu"] > 10_000)
+        assert group.pressure()["io"] >= 0
+    finally:
+        group.kill()
+        for process in busy:
+            process.wait()
+        host.sweep()
+        host.remove()
+
+
+@pytest.mark.root
+@pytest.mark.kernel
 def test_what_is_frozen_does_nothing_and_can_go_on_or_be_killed() -> None:
     """All but the one that is kept, children of the frozen too; SIGKILL ends them, and nothing is left."""
     host = cgroup.open_host(_state_id())

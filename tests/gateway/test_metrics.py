@@ -99,7 +99,7 @@ def test_what_the_supervisor_counts_is_shown_beside_it(gateway: Gateway) -> None
     assert found['runagentd_memory_bytes{agent="a"}'] == 3
     assert found['runagentd_spawn_seconds_count{step="seccomp"}'] == 0
     assert found["runagentd_supervisor_up"] == 1
-    assert 'runagentd_memory_pressure_seconds_total{agent="a"}' not in found
+    assert found['runagentd_pressure_seconds_total{agent="a",resource="memory"}'] == 8
 
 
 def test_without_a_supervisor_the_rest_is_shown(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

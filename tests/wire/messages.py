@@ -80,7 +80,7 @@ FIGURES = figures.Figures(
             memory=3,
             tasks=4,
             cpu_microseconds=5,
-            memory_pressure_microseconds=-1,
+            pressure=(figures.Count(name="memory", count=8_000_000),),
             memory_max=6,
             tasks_max=7,
             cpu_max_thousandths=1000,
