@@ -31,8 +31,8 @@ from runagentd.wire.record import RecordError
 
 SECONDS = 1.0
 # xterm's control sequences, which every terminal of today knows: the other screen, the cursor, to the corner and clear.
-_ENTER = "\x1b[?1049h\x1b[?25l"
-_LEAVE = "\x1b[?25h\x1b[?1049l"
+_ENTER = b"\x1b[?1049h\x1b[?25l"
+_LEAVE = b"\x1b[?25h\x1b[?1049l"
 _CLEAR = "\x1b[H\x1b[J"
 
 
@@ -130,18 +130,17 @@ def _terminal() -> Iterator[None]:
 
     Also for who stops us with Ctrl+Z, or ends us with SIGTERM or by closing the window.
     """
-    descriptor = sys.stdin.fileno()
+    descriptor, screen = sys.stdin.fileno(), sys.stdout.fileno()
     before = termios.tcgetattr(descriptor)
 
     def enter() -> None:
         tty.setcbreak(descriptor)
-        sys.stdout.write(_ENTER)
-        sys.stdout.flush()
+        os.write(screen, _ENTER)
 
     def leave() -> None:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-        sys.stdout.write(_LEAVE)
-        sys.stdout.flush()
+        # Not by sys.stdout: a signal may come in the middle of a write of its, and there is no second one in that.
+        os.write(screen, _LEAVE)
 
     def stop(number: int, frame: FrameType | None) -> None:
         leave()

@@ -186,6 +186,38 @@ def test_top_on_a_terminal_leaves_it_as_it_was(daemon: Daemon, how: str) -> None
         os.close(theirs)
 
 
+@pytest.mark.root
+@pytest.mark.slow
+def test_top_that_is_stopped_gives_the_terminal_back_for_so_long(daemon: Daemon) -> None:
+    """Ctrl+Z, and `fg`: the shell has the screen it knows meanwhile."""
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    command = [sys.executable, "-m", "runagentd.cli.runagentctl", "top", "--state-dir", str(daemon.state_dir)]
+    running = subprocess.Popen(
+        command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=_take_terminal,
+    )  # fmt: skip
+    try:
+        _read_until(ours, b"napper")
+        os.write(ours, b"\x1a")
+        _read_until(ours, b"\x1b[?25h\x1b[?1049l")
+        stopped = os.waitid(os.P_PID, running.pid, os.WSTOPPED)
+        assert stopped is not None
+        assert stopped.si_status == signal.SIGSTOP
+        assert termios.tcgetattr(theirs) == before
+        running.send_signal(signal.SIGCONT)
+        _read_until(ours, b"\x1b[?1049h\x1b[?25l")
+        _read_until(ours, b"napper")
+        os.write(ours, b"q")
+        assert running.wait(20) == 0
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        running.kill()
+        running.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
 def _take_terminal() -> None:
     """The session is a new one: its terminal is the one on standard input, which then sends SIGINT for Ctrl+C."""
     import fcntl
