@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from runagentd import confinement, inherited, log, received
+from runagentd import confinement, datagrams, inherited, log, received
 from runagentd.egress.sources import Sources
 from runagentd.wire import issuers
 from runagentd.wire.record import RecordError
@@ -30,7 +30,6 @@ _IMPORTED_BEFORE = (encodings.idna,)
 """Looked up by name when a host is resolved, and then the interpreter's folder may be out of reach."""
 TASKS_MAX = 16
 """getaddrinfo(3) blocks, so it is called in threads."""
-_READ_MAX = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,7 +122,22 @@ class GatewayLink:
 
     def start(self, sources: Sources) -> None:
         """Read from now on."""
-        asyncio.get_running_loop().add_reader(self._socket, self._readable, sources)
+
+        def received(message: issuers.FromGateway) -> None:
+            match message:
+                case issuers.Greeting():
+                    sources.tell_all()
+                case issuers.Refresh():
+                    sources.ask(message.issuer)
+
+        datagrams.listen(
+            self._socket,
+            parse=issuers.parse_from_gateway,
+            received=received,
+            bytes_max=issuers.MESSAGE_BYTES_MAX,
+            log=self._journal,
+            wrong="the gateway sent what is no message",
+        )
 
     def tell(self, keys: issuers.KeySet) -> None:
         """Send, or keep until there is room: a gateway that does not read is one that is being started again."""
@@ -147,28 +161,6 @@ class GatewayLink:
                 break
             del self._unsent[name]
         loop.remove_writer(self._socket)
-
-    def _readable(self, sources: Sources) -> None:
-        for _ in range(_READ_MAX):
-            try:
-                data = self._socket.recv(issuers.MESSAGE_BYTES_MAX + 1)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                data = b""
-            if not data:
-                asyncio.get_running_loop().remove_reader(self._socket)
-                return
-            try:
-                message = issuers.parse_from_gateway(data)
-            except RecordError as error:
-                self._journal.error("the gateway sent what is no message", problem=str(error))
-                continue
-            match message:
-                case issuers.Greeting():
-                    sources.tell_all()
-                case issuers.Refresh():
-                    sources.ask(message.issuer)
 
 
 if __name__ == "__main__":
