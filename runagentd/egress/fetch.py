@@ -20,6 +20,7 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from runagentd.egress.keys import BYTES_MAX
+from runagentd.egress.members import Doubled, outline
 from runagentd.wire.settings import IssuerSource
 
 SECONDS_MAX = 10.0
@@ -66,8 +67,11 @@ async def fetch(source: IssuerSource) -> bytes:
 def _jwks_uri(document: bytes, issuer: str) -> str:
     try:
         found = _DISCOVERY.decode(document)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        doubled = isinstance(outline(document), Doubled)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise FetchError("the discovery document is no JSON object with issuer and jwks_uri") from error
+    if doubled:
+        raise FetchError("a member of the discovery document is there twice")
     if found.issuer != issuer:
         # Section 4.3: else one tenant of a server could hand out another's keys.
         raise FetchError(f"the discovery document is of another issuer: {found.issuer!r:.200}")

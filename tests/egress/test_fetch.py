@@ -93,6 +93,14 @@ def test_a_discovery_document_of_another_is_refused(issuer: Issuer, document: ob
     assert expected in problem(source(issuer))
 
 
+def test_a_discovery_document_that_says_something_twice_is_refused(issuer: Issuer) -> None:
+    """Else what somebody has looked at on the way need not be where we go."""
+    address = f"https://127.0.0.1:{issuer.port}/keys"
+    document = f'{{"issuer": "{issuer.url}", "jwks_uri": "https://other.example/keys", "jwks_uri": "{address}"}}'
+    issuer.answers[DISCOVERY] = (200, {}, document.encode())
+    assert problem(source(issuer)) == "a member of the discovery document is there twice"
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
