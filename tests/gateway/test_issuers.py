@@ -126,6 +126,16 @@ def test_it_calls_what_it_was_granted_and_finds_nothing_else(gateway: Gateway) -
     assert gateway.ask("POST", INVOKE, b"{}", token=token(groups=[])).status == 404
 
 
+def test_why_a_token_was_refused_is_in_the_log_and_the_token_is_not(gateway: Gateway) -> None:
+    """At the level that an operator has: an issuer that was set up wrongly is found by it."""
+    shown = token(aud="somebody-else")
+    assert gateway.ask("POST", INVOKE, b"{}", token=shown).status == 401
+    gateway.wait_until(lambda: any("AUTHENTICATION_ERROR" in line for line in gateway.log_lines))
+    (line,) = [json.loads(text) for text in gateway.log_lines if "AUTHENTICATION_ERROR" in text]
+    assert (line["level"], line["problem"]) == ("info", "the token is meant for another installation")
+    assert not any(part in text for text in gateway.log_lines for part in shown.split("."))
+
+
 NOW = int(time.time())
 NESTED = sign(RSA, "r", "RS256", claims(URL))
 
