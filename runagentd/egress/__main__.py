@@ -48,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = received.receive(link, EgressSettings)
         if found is None:
             raise RecordError("the foreman sent no settings")
-        program = confinement.program(platform.machine(), allowed=("socket", "connect"), threads=True)
-        confinement.confine(options.uid, options.gid, program, tasks=TASKS_MAX)
+        confine(options.uid, options.gid)
     except KeyError as error:
         journal.error("the egress process cannot start", problem=f"no descriptor was passed for {error}")
         return 2
@@ -59,6 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.forward_standard_logging(journal)
     uvloop.run(_serve(found, link, gateway, passed["lifeline"], journal))
     return 0
+
+
+def confine(uid: int, gid: int) -> None:
+    """What fetching can do without is given up; PermissionError where anything of it is left."""
+    # No Unix socket: what listens on a path of this host (D-Bus, containers) was not meant for who reads the network.
+    # getaddrinfo(3) asks nscd and the kernel (netlink(7)) there first, and goes on without them.
+    program = confinement.program(
+        platform.machine(),
+        allowed=("socket", "connect"),
+        threads=True,
+        families=(socket.AF_INET, socket.AF_INET6),
+    )
+    confinement.confine(uid, gid, program, tasks=TASKS_MAX)
 
 
 def _parser() -> argparse.ArgumentParser:
