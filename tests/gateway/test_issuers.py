@@ -17,9 +17,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from runagentd.cli import token_commands
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.guard import issuers as module
 from runagentd.gateway.guard.identity import Credentials, Principal
+from runagentd.gateway.guard.tokens import SKEW_SECONDS
 from runagentd.wire import issuers, trust
 from runagentd.wire.channel import Frame
 from runagentd.wire.control import Revoked, TrustTold
@@ -320,10 +322,23 @@ def test_both_forms_of_a_signature_are_one_token(gateway: Gateway) -> None:
     second = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
     other = f"{signed}.{base64.urlsafe_b64encode(second).rstrip(b'=').decode()}"
     assert (me(gateway, shown).status, me(gateway, other).status) == (200, 200)
-    identity = hashlib.sha256(signed.encode()).hexdigest()
+    # As `runagentctl token revoke` remembers it for who shows it one of them.
+    (identity, _), (same, _) = (token_commands._identity(each, "https://ours.example") for each in (shown, other))
+    assert identity == same == hashlib.sha256(signed.encode()).hexdigest()
     gateway.supervisor.tell_trust([Revoked(token_ids=(identity,), subjects=(), before=0), TrustTold(epoch=1)])
     for each in (shown, other):
         assert refusal(gateway, each) == "the token, key or certificate was revoked"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_token_that_was_revoked_is_not_good_again_before_its_end(named: bool) -> None:
+    """An issuer's tokens may live for a year where the operator lets them, and ours for a week."""
+    end = NOW + 300 * 86400
+    _, until = token_commands._identity(token(exp=end, jti="j" if named else None), "https://ours.example")
+    assert end + SKEW_SECONDS <= until <= end + SKEW_SECONDS + 1
+    for strange in (2**60, -1, True, "tomorrow", None):
+        _, until = token_commands._identity(token(exp=strange), "https://ours.example")
+        assert NOW + 7 * 86400 < until < NOW + 8 * 86400
 
 
 def test_a_tenant_is_one_of_its_issuers(gateway: Gateway) -> None:
