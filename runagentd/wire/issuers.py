@@ -49,7 +49,7 @@ class KeySet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """A gateway that knows nothing: it is to be told every key set."""
+    """A gateway that knows nothing, of one issuer at least: it is to be told every key set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

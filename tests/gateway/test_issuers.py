@@ -399,3 +399,20 @@ def test_another_configuration_ends_what_it_does_not_name(gateway: Gateway) -> N
     assert me(gateway, token(EC, "e", "ES256")).status == 200
     gateway.inside(lambda: gateway.application.configure(Configuration(Settings(), {})))
     assert refusal(gateway, shown)
+
+
+def test_keys_that_came_before_their_issuer_was_configured_are_asked_for_again(gateway: Gateway) -> None:
+    """At SIGHUP the egress process may be the first to know; else the first caller would wait for nothing."""
+    elsewhere = dataclasses.replace(CORP, source="s2")
+    gateway.egress.send(issuers.pack(keys(source="s2", e=(EC, ("ES256",)))))
+    tell(gateway, keys("other", o=(ED, ("EdDSA",))))  # by then the one before it was read
+    gateway.inside(lambda: gateway.application.configure(Configuration(Settings(issuers=(elsewhere, OTHER)), {})))
+    gateway.egress.settimeout(5)
+    assert heard(gateway) == Greeting()
+    tell(gateway, keys(source="s2", e=(EC, ("ES256",))))
+    assert me(gateway, token(EC, "e", "ES256")).status == 200
+    gateway.inside(lambda: gateway.application.configure(Configuration(Settings(issuers=(elsewhere,)), {})))
+    assert me(gateway, token(EC, "e", "ES256")).status == 200
+    gateway.egress.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        heard(gateway)

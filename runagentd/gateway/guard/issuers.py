@@ -26,7 +26,7 @@ from runagentd.gateway.guard import tokens
 from runagentd.gateway.guard.grants import Role, grants
 from runagentd.gateway.guard.identity import TOKEN_BYTES_MAX, Credentials, Principal, digest, refused
 from runagentd.log import Log
-from runagentd.wire.issuers import ALGORITHMS, FromGateway, KeySet, Refresh, VerifyingKey
+from runagentd.wire.issuers import ALGORITHMS, FromGateway, Greeting, KeySet, Refresh, VerifyingKey
 from runagentd.wire.settings import Issuer
 from runagentd.wire.trust import signed_digest
 
@@ -84,10 +84,17 @@ class Issuers:
         self._by_issuer: dict[str, _Believed] = {}
         self._by_name: dict[str, _Believed] = {}
         self._jws = jwt.PyJWS(algorithms=list(ALGORITHMS))
-        self.configure(settings)
+        self._take_over(settings)
 
     def configure(self, settings: Iterable[Issuer]) -> None:
         """These and no others; the keys of one that stays are kept. Whoever calls this clears what is remembered."""
+        before = set(self._by_name.values())
+        self._take_over(settings)
+        if not before.issuperset(self._by_name.values()):
+            # Its keys may have come already, while they were nobody's here: the egress process is told apart from us.
+            self._send(Greeting())
+
+    def _take_over(self, settings: Iterable[Issuer]) -> None:
         before = self._by_name
         self._by_name = {}
         for each in settings:
