@@ -15,7 +15,7 @@ import errno
 import os
 import resource
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from runagentd import kernel
 
@@ -99,11 +99,14 @@ _LOAD, _IS, _HAS_ANY, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 
 
-def program(machine: str, *, allowed: Collection[str] = (), threads: bool = False) -> bytes:
+def program(
+    machine: str, *, allowed: Collection[str] = (), threads: bool = False, families: Sequence[int] = ()
+) -> bytes:
     """The filter as an array of struct sock_filter; KeyError for an architecture without numbers here.
 
     `allowed` are calls of `REFUSED` that this process needs all the same; `threads` lets it start threads, and still no
-    process.
+    process. `families` are those of address_families(7) of which it may make sockets, where "socket" is allowed at all;
+    none is any.
     """
     arch, column = {"x86_64": (_X86_64, 0), "aarch64": (_AARCH64, 1)}[machine]
     lines = [
@@ -132,6 +135,15 @@ def program(machine: str, *, allowed: Collection[str] = (), threads: bool = Fals
             _line(_RETURN, _ERRNO | errno.EPERM),
             _line(_LOAD, 0),
             _line(_IS, clone or 0, 0, 1),
+            _line(_RETURN, _ALLOW),
+        ]
+    if families:
+        lines += [
+            _line(_IS, REFUSED["socket"][column] or 0, 0, len(families) + 3),
+            _line(_LOAD, 16),
+            # From each over those that come after it, and over the refusal.
+            *(_line(_IS, family, len(families) - position, 0) for position, family in enumerate(families)),
+            _line(_RETURN, _ERRNO | errno.EPERM),
             _line(_RETURN, _ALLOW),
         ]
     for calls, answer in ((_ABSENT, errno.ENOSYS), (REFUSED, errno.EPERM)):

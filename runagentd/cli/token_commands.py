@@ -20,10 +20,13 @@ from runagentd.cli import arguments, spread
 from runagentd.errors import ConfigurationError, Problem, Refusal
 from runagentd.state import StateDirectory
 from runagentd.trust import SKEW_SECONDS, TOKEN_SECONDS_MAX, TrustStore
+from runagentd.wire.trust import signed_digest
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 TOKEN_CHARACTERS_MAX = 64 * 1024
+_FAR = 2**33
+"""Seconds since the epoch: what ends later than the year 2242 was not meant so, and no gateway believes it."""
 
 
 def ttl_seconds(text: str) -> int:
@@ -175,7 +178,14 @@ def _identity(token: str, issuer: str) -> tuple[str, int]:
         )
     until = int(time.time()) + TOKEN_SECONDS_MAX + SKEW_SECONDS
     if _COMPACT.fullmatch(token):
-        identity = _claims(token).get("jti")
+        said = _claims(token)
+        identity, expires = said.get("jti"), said.get("exp")
+        if said.get("iss") != issuer:
+            if not isinstance(identity, str):
+                identity = signed_digest(token)
+            # What another issuer makes may live longer than ours, and must not be good again before its end.
+            if isinstance(expires, int | float) and until < expires < _FAR:
+                until = int(expires) + 1 + SKEW_SECONDS
         if not isinstance(identity, str):
             raise ConfigurationError(Problem("token revoke", "this token has no id ('jti')", ("see --subject",)))
         return arguments.text(identity, "token revoke"), until

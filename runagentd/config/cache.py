@@ -9,13 +9,10 @@ Reads from strangers: nothing; the file is the operator's.
 
 from __future__ import annotations
 
-import re
-
 from runagentd.config.table import Table
+from runagentd.config.units import size_of
 from runagentd.wire.settings import Settings
 
-_SIZE = re.compile(r"(0|[1-9][0-9]{0,5})(KiB|MiB|GiB)?")
-_UNITS = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _MOST = 64 * 1024**3
 
 
@@ -24,12 +21,6 @@ def read(table: Table) -> int:
     size = table.converted("size", _size, Settings().cache_bytes)
     table.finish()
     return size
-
-
-def size_of(text: str) -> int | None:
-    """Bytes; None for what is no size."""
-    match = _SIZE.fullmatch(text)
-    return int(match[1]) * _UNITS[match[2]] if match is not None else None
 
 
 def _size(text: str) -> int:

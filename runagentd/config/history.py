@@ -10,14 +10,10 @@ Reads from strangers: nothing; the file is the operator's.
 
 from __future__ import annotations
 
-import re
-
-from runagentd.config.cache import size_of
 from runagentd.config.table import Table
+from runagentd.config.units import seconds_of, size_of
 from runagentd.wire.settings import Settings
 
-_DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 10 * 366 * 86400
 LEAST_BYTES, MOST_BYTES = 1024**2, 4 * 1024**3
 
@@ -31,9 +27,8 @@ def read(table: Table) -> tuple[int, int]:
 
 
 def _duration(text: str) -> int:
-    match = _DURATION.fullmatch(text)
-    seconds = int(match[1]) * _SECONDS[match[2]] if match is not None else 0 if text == "0" else -1
-    if not 0 <= seconds <= _LONGEST:
+    seconds = 0 if text == "0" else seconds_of(text, digits_max=6)
+    if seconds is None or seconds > _LONGEST:
         raise ValueError(f'must be a time up to ten years such as "7d" or "12h", or "0", not {text!r}')
     return seconds
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from runagentd.config import files, roles
 from runagentd.config.table import Table
+from runagentd.config.units import seconds_of
 from runagentd.wire.issuers import ALGORITHMS
 from runagentd.wire.settings import Issuer, IssuerGrant, IssuerSource
 
@@ -31,8 +32,6 @@ DEFAULT_TYPES = ("at+jwt",)
 ISSUERS_MAX = 32
 GRANTS_MAX = 256
 _DAY = 24 * 3600
-_DURATION = re.compile(r"([1-9][0-9]{0,6})(s|m|h|d)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": _DAY}
 _TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+/-]{1,64}")
 
 
@@ -123,17 +122,11 @@ def _grant(table: Table) -> IssuerGrant:
         table.problem("value", "must say which value of the claim it is about")
     if value and not claim:
         table.problem("claim", "must name the claim that has this value")
-    names, scopes = table.texts("roles"), table.texts("scopes")
-    if not names and not scopes:
+    scopes = roles.granted(table)
+    if not scopes:
         table.problem("roles", "must name roles, or scopes must name scopes: what a token gets")
-    for name in names:
-        if not roles.NAME.fullmatch(name):
-            table.problem("roles", f"{name!r} is not the name of a role")
-    for scope in scopes:
-        if not roles.SCOPE.fullmatch(scope):
-            table.problem("scopes", f"{scope!r} is not a scope", roles.SCOPE_HINT)
     table.finish()
-    return IssuerGrant(claim=claim, value=value, scopes=(*scopes, *(f"role:{name}" for name in names)))
+    return IssuerGrant(claim=claim, value=value, scopes=scopes)
 
 
 def _https(table: Table, key: str, *, required: bool, query: bool) -> str:
@@ -166,7 +159,7 @@ def _claim(table: Table, key: str, default: str) -> str:
 
 
 def _duration(text: str) -> int:
-    match = _DURATION.fullmatch(text)
-    if match is None or int(match[1]) * _SECONDS[match[2]] > 366 * _DAY:
+    seconds = seconds_of(text, digits_max=7)
+    if seconds is None or seconds > 366 * _DAY:
         raise ValueError(f'must be a time up to a year, such as "10m", "1h" or "7d", not {text!r}')
-    return int(match[1]) * _SECONDS[match[2]]
+    return seconds

@@ -40,3 +40,15 @@ def read(table: Table) -> tuple[RoleSettings, ...]:
         role.finish()
         roles.append(found)
     return tuple(roles)
+
+
+def granted(table: Table) -> tuple[str, ...]:
+    """What `scopes` and `roles` of a table give to somebody, roles as `role:NAME`."""
+    names, scopes = table.texts("roles"), table.texts("scopes")
+    for name in names:
+        if not NAME.fullmatch(name):
+            table.problem("roles", f"{name!r} is not the name of a role")
+    for scope in scopes:
+        if not SCOPE.fullmatch(scope):
+            table.problem("scopes", f"{scope!r} is not a scope", SCOPE_HINT)
+    return (*scopes, *(f"role:{name}" for name in names))

@@ -97,16 +97,9 @@ def _client(table: Table) -> CertificateClient:
     subject = table.text("subject")
     if not 1 <= len(subject) <= 255 or not subject.isprintable():
         table.problem("subject", "must have 1 to 255 printable characters: who the client is to us")
-    names, scopes = table.texts("roles"), table.texts("scopes")
-    for name in names:
-        if not roles.NAME.fullmatch(name):
-            table.problem("roles", f"{name!r} is not the name of a role")
-    for scope in scopes:
-        if not roles.SCOPE.fullmatch(scope):
-            table.problem("scopes", f"{scope!r} is not a scope", roles.SCOPE_HINT)
+    granted = roles.granted(table)
     tenant = table.text("tenant") or None
     table.finish()
-    granted = (*scopes, *(f"role:{name}" for name in names))
     return CertificateClient(san=san, sha256=fingerprint, subject=subject, tenant=tenant, scopes=granted)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from runagentd import confinement, inherited, log, received
+from runagentd import confinement, datagrams, inherited, log, received
 from runagentd.egress.sources import Sources
 from runagentd.wire import issuers
 from runagentd.wire.record import RecordError
@@ -30,7 +30,6 @@ _IMPORTED_BEFORE = (encodings.idna,)
 """Looked up by name when a host is resolved, and then the interpreter's folder may be out of reach."""
 TASKS_MAX = 16
 """getaddrinfo(3) blocks, so it is called in threads."""
-_READ_MAX = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = received.receive(link, EgressSettings)
         if found is None:
             raise RecordError("the foreman sent no settings")
-        program = confinement.program(platform.machine(), allowed=("socket", "connect"), threads=True)
-        confinement.confine(options.uid, options.gid, program, tasks=TASKS_MAX)
+        confine(options.uid, options.gid)
     except KeyError as error:
         journal.error("the egress process cannot start", problem=f"no descriptor was passed for {error}")
         return 2
@@ -60,6 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.forward_standard_logging(journal)
     uvloop.run(_serve(found, link, gateway, passed["lifeline"], journal))
     return 0
+
+
+def confine(uid: int, gid: int) -> None:
+    """What fetching can do without is given up; PermissionError where anything of it is left."""
+    # No Unix socket: what listens on a path of this host (D-Bus, containers) was not meant for who reads the network.
+    # getaddrinfo(3) asks nscd and the kernel (netlink(7)) there first, and goes on without them.
+    program = confinement.program(
+        platform.machine(),
+        allowed=("socket", "connect"),
+        threads=True,
+        families=(socket.AF_INET, socket.AF_INET6),
+    )
+    confinement.confine(uid, gid, program, tasks=TASKS_MAX)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,7 +134,22 @@ class GatewayLink:
 
     def start(self, sources: Sources) -> None:
         """Read from now on."""
-        asyncio.get_running_loop().add_reader(self._socket, self._readable, sources)
+
+        def received(message: issuers.FromGateway) -> None:
+            match message:
+                case issuers.Greeting():
+                    sources.tell_all()
+                case issuers.Refresh():
+                    sources.ask(message.issuer)
+
+        datagrams.listen(
+            self._socket,
+            parse=issuers.parse_from_gateway,
+            received=received,
+            bytes_max=issuers.MESSAGE_BYTES_MAX,
+            log=self._journal,
+            wrong="the gateway sent what is no message",
+        )
 
     def tell(self, keys: issuers.KeySet) -> None:
         """Send, or keep until there is room: a gateway that does not read is one that is being started again."""
@@ -147,28 +173,6 @@ class GatewayLink:
                 break
             del self._unsent[name]
         loop.remove_writer(self._socket)
-
-    def _readable(self, sources: Sources) -> None:
-        for _ in range(_READ_MAX):
-            try:
-                data = self._socket.recv(issuers.MESSAGE_BYTES_MAX + 1)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                data = b""
-            if not data:
-                asyncio.get_running_loop().remove_reader(self._socket)
-                return
-            try:
-                message = issuers.parse_from_gateway(data)
-            except RecordError as error:
-                self._journal.error("the gateway sent what is no message", problem=str(error))
-                continue
-            match message:
-                case issuers.Greeting():
-                    sources.tell_all()
-                case issuers.Refresh():
-                    sources.ask(message.issuer)
 
 
 if __name__ == "__main__":

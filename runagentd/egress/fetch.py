@@ -20,6 +20,7 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from runagentd.egress.keys import BYTES_MAX
+from runagentd.egress.members import Doubled, outline
 from runagentd.wire.settings import IssuerSource
 
 SECONDS_MAX = 10.0
@@ -33,8 +34,11 @@ class FetchError(Exception):
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are an IPv4 address, which a gateway of the network connects to."""
-_NO_ADDRESS_OF_ANYBODY = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
-"""IPv4-compatible addresses (RFC 4291, section 2.5.5.1), and translation within one network (RFC 8215)."""
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""RFC 4291, section 2.4, and IANA: all that was given out of IPv6. `is_global` takes what is not known for public, such
+as IPv4-translated (::ffff:0:0:0/96, RFC 2765), site-local (fec0::/10, RFC 3879) and segment (5f00::/16) addresses."""
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
+"""RFC 9637, which not every `ipaddress` knows."""
 
 
 class _Discovery(msgspec.Struct):
@@ -63,8 +67,11 @@ async def fetch(source: IssuerSource) -> bytes:
 def _jwks_uri(document: bytes, issuer: str) -> str:
     try:
         found = _DISCOVERY.decode(document)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        doubled = isinstance(outline(document), Doubled)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise FetchError("the discovery document is no JSON object with issuer and jwks_uri") from error
+    if doubled:
+        raise FetchError("a member of the discovery document is there twice")
     if found.issuer != issuer:
         # Section 4.3: else one tenant of a server could hand out another's keys.
         raise FetchError(f"the discovery document is of another issuer: {found.issuer!r:.200}")
@@ -120,19 +127,21 @@ def _is_private_literal(host: str) -> bool:
     try:
         return not _is_public(host)
     except ValueError:
-        return False  # a name: its addresses are looked at when it is resolved
+        # A name's addresses are looked at when it is resolved. "127.1" and "2130706433" are none, and for inet_aton(3)
+        # addresses; aiohttp resolves neither, so they would come by no look of ours.
+        return host.replace(".", "").isdigit()
 
 
 def _is_public(text: str) -> bool:
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
-        if any(address in network for network in _NO_ADDRESS_OF_ANYBODY):
-            return False
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
         if address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         if inner is not None:
             return inner.is_global and not inner.is_multicast
+        if address not in _UNICAST or address in _DOCUMENTATION:
+            return False
     return address.is_global and not address.is_multicast
 
 

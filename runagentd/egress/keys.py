@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from runagentd.egress.members import Doubled, outline
 from runagentd.wire.issuers import KEYS_MAX, VerifyingKey
 
 BYTES_MAX = 256 * 1024
@@ -63,8 +64,11 @@ def keys_of(data: bytes, allowed: Collection[str]) -> tuple[tuple[VerifyingKey, 
         raise KeysError(f"the key set is larger than {BYTES_MAX} bytes")
     try:
         members = _SET.decode(data).keys
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        repeated = isinstance(outline(data), Doubled)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise KeysError("this is no JWK Set: an object with an array 'keys'") from error
+    if repeated:
+        raise KeysError("a member of the JWK Set is there twice")
     if len(members) > _MEMBERS_MAX:
         raise KeysError(f"the key set has {len(members)} keys, more than {_MEMBERS_MAX}")
     found: list[VerifyingKey] = []
@@ -90,8 +94,12 @@ def _key(member: bytes, allowed: Collection[str]) -> VerifyingKey:
     try:
         names = _MEMBERS.decode(member)
         jwk = _JWK.decode(member)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        doubled = isinstance(outline(member), Doubled)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise KeysError("this is no JWK") from error
+    if doubled:
+        # RFC 7517, section 4: the names of members must be unique.
+        raise KeysError("a member of it is there twice")
     if jwk.kty == "oct":
         raise KeysError("it is symmetric: whoever can check a signature could make one")
     if any(name in names for name in _PRIVATE):

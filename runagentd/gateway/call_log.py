@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from runagentd import errors
 from runagentd.gateway.guard.gcra import Buckets, Rate
 from runagentd.gateway.requests import CallRecord
 from runagentd.log import Level, Log
@@ -51,6 +52,8 @@ class CallLog:
             peer=record.peer,
             outcome=record.outcome,
             cause=record.cause,
+            # Else an operator who has set up an issuer wrongly would see that nobody comes in, and not why.
+            problem=record.detail if record.outcome == errors.AUTHENTICATION.code else None,
             instance=record.instance,
             seconds=record.seconds,
             queue_seconds=record.queue_seconds,

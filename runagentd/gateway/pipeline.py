@@ -537,7 +537,8 @@ class Running:
         return refusal.kind.native_status if native else refusal.kind.runagent_status
 
     def _detail(self, refusal: Refusal) -> str:
-        if self.contents is None:
+        # Why somebody is not believed is said in our words alone, and before anything of a call was looked at.
+        if self.contents is None and refusal.kind is not errors.AUTHENTICATION:
             return refusal.kind.title  # a message may quote an argument, or what the function knows
         kind = refusal.exception_type
         return refusal.message if kind is None else f"{kind}: {refusal.message}"

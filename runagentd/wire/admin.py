@@ -516,18 +516,14 @@ _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in t
 
 def pack(message: Request | Reply) -> bytes:
     """One datagram."""
-    return bytes([_NUMBER[type(message)]]) + record.encode(message)
+    return record.encode_numbered(_NUMBER[type(message)], message)
 
 
 def parse_request(data: bytes) -> Request:
     """RecordError for anything that is not one request."""
-    if not data or data[0] not in _REQUESTS:
-        raise record.RecordError("not a request")
-    return record.decode(_REQUESTS[data[0]], data[1:], bytes_max=MESSAGE_BYTES_MAX)
+    return record.decode_numbered(_REQUESTS, data, what="a request", bytes_max=MESSAGE_BYTES_MAX)
 
 
 def parse_reply(data: bytes) -> Reply:
     """RecordError for anything that is not one reply."""
-    if not data or data[0] not in _REPLIES:
-        raise record.RecordError("not a reply")
-    return record.decode(_REPLIES[data[0]], data[1:], bytes_max=MESSAGE_BYTES_MAX)
+    return record.decode_numbered(_REPLIES, data, what="a reply", bytes_max=MESSAGE_BYTES_MAX)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TypeVar
 
 from runagentd.wire import admin, figures, record, trust
 
@@ -413,27 +412,19 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     90: TrafficAnswer,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
-
-
-_M = TypeVar("_M")
+_WHAT = "a message that may come from here"
 
 
 def pack(message: FromSupervisor | FromGateway) -> bytes:
     """One datagram."""
-    return bytes([_NUMBER[type(message)]]) + record.encode(message)
+    return record.encode_numbered(_NUMBER[type(message)], message)
 
 
 def parse_from_supervisor(data: bytes) -> FromSupervisor:
     """RecordError for anything that is not one message of the supervisor's."""
-    return _parse(_FROM_SUPERVISOR, data)
+    return record.decode_numbered(_FROM_SUPERVISOR, data, what=_WHAT, bytes_max=MESSAGE_BYTES_MAX)
 
 
 def parse_from_gateway(data: bytes) -> FromGateway:
     """RecordError for anything that is not one message of the gateway's."""
-    return _parse(_FROM_GATEWAY, data)
-
-
-def _parse(table: dict[int, type[_M]], data: bytes) -> _M:
-    if not data or data[0] not in table:
-        raise record.RecordError("not a message that may come from here")
-    return record.decode(table[data[0]], data[1:], bytes_max=MESSAGE_BYTES_MAX)
+    return record.decode_numbered(_FROM_GATEWAY, data, what=_WHAT, bytes_max=MESSAGE_BYTES_MAX)

@@ -11,7 +11,6 @@ ended. Every message is therefore complete in itself and can be said twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 from runagentd.wire import record
 
@@ -50,7 +49,7 @@ class KeySet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """A gateway that knows nothing: it is to be told every key set."""
+    """A gateway that knows nothing, of one issuer at least: it is to be told every key set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,29 +64,20 @@ FromGateway = Greeting | Refresh
 
 _FROM_EGRESS: dict[int, type[FromEgress]] = {1: KeySet}
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {65: Greeting, 66: Refresh}
-_NUMBER: dict[type[FromEgress | FromGateway], int] = {
-    KeySet: 1, Greeting: 65, Refresh: 66,
-}  # fmt: skip
-
-_M = TypeVar("_M")
+_NUMBER = {KeySet: 1, Greeting: 65, Refresh: 66}
+_WHAT = "a message that may come from here"
 
 
 def pack(message: FromEgress | FromGateway) -> bytes:
     """One datagram."""
-    return bytes([_NUMBER[type(message)]]) + record.encode(message)
+    return record.encode_numbered(_NUMBER[type(message)], message)
 
 
 def parse_from_egress(data: bytes) -> FromEgress:
     """RecordError for anything that is not one message of the egress process's."""
-    return _parse(_FROM_EGRESS, data)
+    return record.decode_numbered(_FROM_EGRESS, data, what=_WHAT, bytes_max=MESSAGE_BYTES_MAX)
 
 
 def parse_from_gateway(data: bytes) -> FromGateway:
     """RecordError for anything that is not one message of the gateway's."""
-    return _parse(_FROM_GATEWAY, data)
-
-
-def _parse(table: dict[int, type[_M]], data: bytes) -> _M:
-    if not data or data[0] not in table:
-        raise record.RecordError("not a message that may come from here")
-    return record.decode(table[data[0]], data[1:], bytes_max=MESSAGE_BYTES_MAX)
+    return record.decode_numbered(_FROM_GATEWAY, data, what=_WHAT, bytes_max=MESSAGE_BYTES_MAX)

@@ -17,7 +17,7 @@ import functools
 import struct
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -63,6 +63,18 @@ def encode(value: object) -> bytes:
     kind: Any = type(value)  # Any: mypy takes type[object] for something without a hash
     _codec(kind)[0](value, pieces)
     return b"".join(pieces)
+
+
+def encode_numbered(number: int, value: object) -> bytes:
+    """A datagram for who has to tell several kinds of records apart: the number of the kind, then the record."""
+    return bytes([number]) + encode(value)
+
+
+def decode_numbered(kinds: Mapping[int, type[T]], data: bytes, *, what: str, bytes_max: int) -> T:
+    """What `encode_numbered` made of one of `kinds`; RecordError, which says "not `what`", for anything else."""
+    if not data or data[0] not in kinds:
+        raise RecordError(f"not {what}")
+    return decode(kinds[data[0]], data[1:], bytes_max=bytes_max)
 
 
 def decode(cls: type[T], data: bytes, *, bytes_max: int) -> T:

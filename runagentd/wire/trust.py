@@ -7,6 +7,7 @@ Times are in whole seconds since the epoch, as in a JWT (RFC 7519, NumericDate).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -52,3 +53,11 @@ class SubjectRevoked:
 
     subject: str
     before: int
+
+
+def signed_digest(token: str) -> str:
+    """What a compact JWS is revoked by where it has no id of its own: SHA-256 of what was signed, in hexadecimal.
+
+    And not of all of it: of an ECDSA signature (r, s) anybody can make (r, n - s), which is as good.
+    """
+    return hashlib.sha256(token.rpartition(".")[0].encode("utf-8", "surrogatepass")).hexdigest()

@@ -93,6 +93,14 @@ def test_a_discovery_document_of_another_is_refused(issuer: Issuer, document: ob
     assert expected in problem(source(issuer))
 
 
+def test_a_discovery_document_that_says_something_twice_is_refused(issuer: Issuer) -> None:
+    """Else what somebody has looked at on the way need not be where we go."""
+    address = f"https://127.0.0.1:{issuer.port}/keys"
+    document = f'{{"issuer": "{issuer.url}", "jwks_uri": "https://other.example/keys", "jwks_uri": "{address}"}}'
+    issuer.answers[DISCOVERY] = (200, {}, document.encode())
+    assert problem(source(issuer)) == "a member of the discovery document is there twice"
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
@@ -106,6 +114,13 @@ def test_a_discovery_document_of_another_is_refused(issuer: Issuer, document: ob
         ("https://[64:ff9b:1::a00:1]/keys", "no public address"),
         ("https://[::7f00:1]/keys", "no public address"),
         ("https://[2002:7f00:1::]/keys", "no public address"),
+        ("https://[::ffff:0:127.0.0.1]/keys", "no public address"),
+        ("https://[fec0::1]/keys", "no public address"),
+        ("https://[3fff::1]/keys", "no public address"),
+        ("https://[5f00::1]/keys", "no public address"),
+        ("https://127.1:{port}/keys", "no public address"),
+        ("https://2130706433:{port}/keys", "no public address"),
+        ("https://0177.0.0.1:{port}/keys", "no public address"),
         ("https://10.1.2.3/keys", "no public address"),
         ("https://localhost:{port}/keys", "no public address"),
         ("https://[fe80::1]/keys", "no public address"),
@@ -119,6 +134,14 @@ def test_a_document_cannot_send_us_to_what_only_this_machine_can_reach(
     document = {"issuer": issuer.url, "jwks_uri": address.format(port=issuer.port)}
     issuer.answers[DISCOVERY] = (200, {}, json.dumps(document).encode())
     assert expected in problem(source(issuer))
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808", "2002:808:808::1", "::ffff:8.8.8.8"]
+)
+def test_a_public_address_is_one_in_each_of_its_forms(address: str) -> None:
+    """A host with IPv6 only reaches others by NAT64 (RFC 6147)."""
+    assert module._is_public(address)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,36 @@ def test_two_keys_of_one_name_are_none() -> None:
     assert problems == "two keys have the kid 'twice'"
 
 
+def members(key: dict[str, Any], more: str) -> str:
+    """A JWK with one more member, written after the others."""
+    return f"{json.dumps(key)[:-1]}, {more}}}"
+
+
+@pytest.mark.parametrize(
+    "more", ['"kid": "k"', '"kid": "other"', r'"\u006bid": "other"', '"use": "enc"', '"d": 1, "d": 1', '"crv": "P-384"']
+)
+def test_a_key_that_says_something_twice_is_none(more: str) -> None:
+    """Which one counts depends on who reads (RFC 7517, section 4): also where both say the same."""
+    data = f'{{"keys": [{members(jwk(ES256, "k"), more)}, {json.dumps(GOOD)}]}}'
+    found, problems = keys_of(data.encode(), ALGORITHMS)
+    assert [key.kid for key in found] == ["good"]
+    assert problems == ("key 0: a member of it is there twice",)
+
+
+def test_a_set_that_holds_two_lists_of_keys_holds_none() -> None:
+    """Who checks an issuer's answer before us may have looked at the other."""
+    both = f'{{"keys": [{json.dumps(GOOD)}], "keys": [{json.dumps(jwk(ED, "k"))}]}}'
+    with pytest.raises(KeysError, match="is there twice"):
+        keys_of(both.encode(), ALGORITHMS)
+
+
+def test_numbers_without_end_cost_no_more_than_their_key() -> None:
+    """A reader that makes integers of them refuses the whole set."""
+    endless = members(jwk(ES256, "k"), f'"z": {"9" * 5000}')
+    found, _ = keys_of(f'{{"keys": [{endless}, {json.dumps(GOOD)}]}}'.encode(), ALGORITHMS)
+    assert "good" in [key.kid for key in found]
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -17,9 +17,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from runagentd.cli import token_commands
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.guard import issuers as module
 from runagentd.gateway.guard.identity import Credentials, Principal
+from runagentd.gateway.guard.tokens import SKEW_SECONDS
 from runagentd.wire import issuers, trust
 from runagentd.wire.channel import Frame
 from runagentd.wire.control import Revoked, TrustTold
@@ -124,6 +126,16 @@ def test_it_calls_what_it_was_granted_and_finds_nothing_else(gateway: Gateway) -
     runner.result(runner.expect(Frame.CALL).call, "said")
     assert answer(asked).json() == "said"
     assert gateway.ask("POST", INVOKE, b"{}", token=token(groups=[])).status == 404
+
+
+def test_why_a_token_was_refused_is_in_the_log_and_the_token_is_not(gateway: Gateway) -> None:
+    """At the level that an operator has: an issuer that was set up wrongly is found by it."""
+    shown = token(aud="somebody-else")
+    assert gateway.ask("POST", INVOKE, b"{}", token=shown).status == 401
+    gateway.wait_until(lambda: any("AUTHENTICATION_ERROR" in line for line in gateway.log_lines))
+    (line,) = [json.loads(text) for text in gateway.log_lines if "AUTHENTICATION_ERROR" in text]
+    assert (line["level"], line["problem"]) == ("info", "the token is meant for another installation")
+    assert not any(part in text for text in gateway.log_lines for part in shown.split("."))
 
 
 NOW = int(time.time())
@@ -310,10 +322,23 @@ def test_both_forms_of_a_signature_are_one_token(gateway: Gateway) -> None:
     second = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
     other = f"{signed}.{base64.urlsafe_b64encode(second).rstrip(b'=').decode()}"
     assert (me(gateway, shown).status, me(gateway, other).status) == (200, 200)
-    identity = hashlib.sha256(signed.encode()).hexdigest()
+    # As `runagentctl token revoke` remembers it for who shows it one of them.
+    (identity, _), (same, _) = (token_commands._identity(each, "https://ours.example") for each in (shown, other))
+    assert identity == same == hashlib.sha256(signed.encode()).hexdigest()
     gateway.supervisor.tell_trust([Revoked(token_ids=(identity,), subjects=(), before=0), TrustTold(epoch=1)])
     for each in (shown, other):
         assert refusal(gateway, each) == "the token, key or certificate was revoked"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_token_that_was_revoked_is_not_good_again_before_its_end(named: bool) -> None:
+    """An issuer's tokens may live for a year where the operator lets them, and ours for a week."""
+    end = NOW + 300 * 86400
+    _, until = token_commands._identity(token(exp=end, jti="j" if named else None), "https://ours.example")
+    assert end + SKEW_SECONDS <= until <= end + SKEW_SECONDS + 1
+    for strange in (2**60, -1, True, "tomorrow", None):
+        _, until = token_commands._identity(token(exp=strange), "https://ours.example")
+        assert NOW + 7 * 86400 < until < NOW + 8 * 86400
 
 
 def test_a_tenant_is_one_of_its_issuers(gateway: Gateway) -> None:
@@ -374,3 +399,20 @@ def test_another_configuration_ends_what_it_does_not_name(gateway: Gateway) -> N
     assert me(gateway, token(EC, "e", "ES256")).status == 200
     gateway.inside(lambda: gateway.application.configure(Configuration(Settings(), {})))
     assert refusal(gateway, shown)
+
+
+def test_keys_that_came_before_their_issuer_was_configured_are_asked_for_again(gateway: Gateway) -> None:
+    """At SIGHUP the egress process may be the first to know; else the first caller would wait for nothing."""
+    elsewhere = dataclasses.replace(CORP, source="s2")
+    gateway.egress.send(issuers.pack(keys(source="s2", e=(EC, ("ES256",)))))
+    tell(gateway, keys("other", o=(ED, ("EdDSA",))))  # by then the one before it was read
+    gateway.inside(lambda: gateway.application.configure(Configuration(Settings(issuers=(elsewhere, OTHER)), {})))
+    gateway.egress.settimeout(5)
+    assert heard(gateway) == Greeting()
+    tell(gateway, keys(source="s2", e=(EC, ("ES256",))))
+    assert me(gateway, token(EC, "e", "ES256")).status == 200
+    gateway.inside(lambda: gateway.application.configure(Configuration(Settings(issuers=(elsewhere,)), {})))
+    assert me(gateway, token(EC, "e", "ES256")).status == 200
+    gateway.egress.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        heard(gateway)

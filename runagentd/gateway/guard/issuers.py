@@ -11,7 +11,6 @@ names a key that is not known here makes us ask for the keys anew, at most once 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -27,8 +26,9 @@ from runagentd.gateway.guard import tokens
 from runagentd.gateway.guard.grants import Role, grants
 from runagentd.gateway.guard.identity import TOKEN_BYTES_MAX, Credentials, Principal, digest, refused
 from runagentd.log import Log
-from runagentd.wire.issuers import ALGORITHMS, FromGateway, KeySet, Refresh, VerifyingKey
+from runagentd.wire.issuers import ALGORITHMS, FromGateway, Greeting, KeySet, Refresh, VerifyingKey
 from runagentd.wire.settings import Issuer
+from runagentd.wire.trust import signed_digest
 
 ANSWER_SECONDS = 2.0
 """How long a call waits for keys, or for other keys."""
@@ -84,10 +84,17 @@ class Issuers:
         self._by_issuer: dict[str, _Believed] = {}
         self._by_name: dict[str, _Believed] = {}
         self._jws = jwt.PyJWS(algorithms=list(ALGORITHMS))
-        self.configure(settings)
+        self._take_over(settings)
 
     def configure(self, settings: Iterable[Issuer]) -> None:
         """These and no others; the keys of one that stays are kept. Whoever calls this clears what is remembered."""
+        before = set(self._by_name.values())
+        self._take_over(settings)
+        if not before.issuperset(self._by_name.values()):
+            # Its keys may have come already, while they were nobody's here: the egress process is told apart from us.
+            self._send(Greeting())
+
+    def _take_over(self, settings: Iterable[Issuer]) -> None:
         before = self._by_name
         self._by_name = {}
         for each in settings:
@@ -268,9 +275,7 @@ class Issuers:
         tokens.check_times(issued, expires, not_before, lifetime_max=settings.lifetime_max, now=now)
         subject = _text(claims, settings.subject)
         client = next((claims[name] for name in ("client_id", "azp") if isinstance(claims.get(name), str)), subject)
-        # Of what was signed: an ECDSA signature has a second form, with which the same token would have another id.
-        signed = hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
-        identity = claims["jti"] if isinstance(claims.get("jti"), str) else signed
+        identity = claims["jti"] if isinstance(claims.get("jti"), str) else signed_digest(token)
         tenant = _text(claims, settings.tenant) if settings.tenant else None
         # Under the name of its issuer: none can speak for another's subjects and tenants, nor for ours.
         subject = f"{settings.name}:{subject}"
