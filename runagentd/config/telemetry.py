@@ -11,8 +11,8 @@ Reads from strangers: nothing; the file is the operator's.
 
 from __future__ import annotations
 
-from runagentd.config.cache import size_of
 from runagentd.config.table import Table
+from runagentd.config.units import size_of
 from runagentd.wire.settings import Telemetry
 
 SIZE = 64 * 1024**2
