@@ -165,9 +165,9 @@ def _state_id() -> str:
     return f"7e57{secrets.token_hex(6)}"
 
 
-def _soon(claim: Callable[[], bool]) -> bool:
+def _soon(claim: Callable[[], bool], *, seconds: float = 5.0) -> bool:
     """The kernel takes a moment to let go of a process that has ended."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + seconds
     while not claim():
         if time.monotonic() > deadline:
             return False
@@ -249,7 +249,8 @@ def test_what_processes_wait_for_is_accounted() -> None:
     try:
         for process in busy:
             _join_by_descriptors(group, process.pid)
-        assert _soon(lambda: group.pressure()["cpu"] > 10_000)
+        # The kernel adds up every two seconds (psi.rst), and less often where the processors have other work.
+        assert _soon(lambda: group.pressure()["cpu"] > 10_000, seconds=20.0)
         assert group.pressure()["io"] >= 0
     finally:
         group.kill()
