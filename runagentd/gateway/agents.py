@@ -19,7 +19,7 @@ from runagentd.gateway.calls import Call, State
 from runagentd.gateway.demand import DemandTeller
 from runagentd.gateway.describe import Description
 from runagentd.gateway.histogram import Histogram
-from runagentd.gateway.instances import Instance, Phase
+from runagentd.gateway.instances import AHEAD_MAX, Instance, Phase
 from runagentd.gateway.queue import FairQueue, Full
 from runagentd.gateway.service import ServiceTimes
 from runagentd.log import Log
@@ -31,6 +31,7 @@ PATIENCE_SECONDS = 10.0
 RETRY_SOON_SECONDS = 2.0
 """A next start that is further away than this is not waited for."""
 
+_ALIVE = (Phase.READY, Phase.STARTING)
 _NOT_READY: dict[Cause, ErrorKind] = {Cause.IMPORT: errors.IMPORT, Cause.START_TIMEOUT: errors.IMPORT}
 
 
@@ -116,30 +117,39 @@ class Agent:
             self._outage = None
         if self.pressed:
             raise Refusal(errors.OVERLOADED, "the host is short of memory, and all places are taken", retry_after=1)
-        limits = self.limits
-        wait = self._service.wait(self._waiting.ahead_of(call.asked.principal), self._places())
         needed = self._service.least(call.asked.tag)
         call.budget = call.asked.deadline - self._loop.time()
         # Half of the estimate: who is refused would almost surely have waited for nothing. A function that takes longer
         # than its caller allows is not ours to refuse, as long as waiting is not what makes it late.
-        if self._ready and needed < call.budget < wait / 2 + needed:
-            raise Refusal(
-                errors.OVERLOADED,
-                f"the call would wait for about {wait:.1f} s and could not meet its deadline",
-                retry_after=wait,
-            )
+        if self._ready and needed < call.budget < self._service.wait(len(self._waiting), 1) / 2 + needed:
+            wait = self._wait_of(call)
+            if call.budget < wait / 2 + needed:
+                raise Refusal(
+                    errors.OVERLOADED,
+                    f"the call would wait for about {wait:.1f} s and could not meet its deadline",
+                    retry_after=wait,
+                )
+        room = self.limits.queue
         try:
-            leaving = self._waiting.put(call, max(0, limits.queue - self._ahead()))
+            # Those that were sent ahead wait, too; they are counted where it comes to that.
+            full = len(self._waiting) + AHEAD_MAX * len(self._ready) >= room
+            leaving = self._waiting.put(call, max(0, room - self._ahead()) if full else room)
         except Full:
             raise Refusal(
-                errors.OVERLOADED, f"all places are taken and {self.waiting} calls wait", retry_after=max(1.0, wait)
+                errors.OVERLOADED,
+                f"all places are taken and {self.waiting} calls wait",
+                retry_after=max(1.0, self._wait_of(call)),
             ) from None
         if leaving is not None:
             leaving.close()
             words = "the queue is full, and this caller has more calls in it than others"
-            leaving.end(Refusal(errors.OVERLOADED, words, retry_after=max(1.0, wait)))
+            leaving.end(Refusal(errors.OVERLOADED, words, retry_after=max(1.0, self._wait_of(call))))
         if not self._alive():
             self._expect_instance(PATIENCE_SECONDS)
+
+    def _wait_of(self, call: Call) -> float:
+        """About how many seconds a call would wait for its place."""
+        return self._service.wait(self._waiting.ahead_of(call.asked.principal), self._places())
 
     def abandon(self, call: Call, reason: str) -> None:
         """The caller wants no answer any more; harmless for a call that has ended."""
@@ -191,10 +201,10 @@ class Agent:
         return min((each for each in ready if each.has_place()), key=lambda each: each.load, default=None)
 
     def _alive(self) -> bool:
-        return any(
-            instance.phase in (Phase.STARTING, Phase.READY) and instance.generation == self.generation
-            for instance in self.instances.values()
-        )
+        for instance in self.instances.values():
+            if instance.generation == self.generation and instance.phase in _ALIVE:
+                return True
+        return False
 
     def _may_sleep(self) -> bool:
         return self.scaling.minimum == 0

@@ -235,7 +235,9 @@ class Application:
             reply = self.front.preflight(exchange)
             if reply is not None:
                 return reply
-        parts = segments(exchange.path)
+        parts = exchange.found.segments
+        if parts is None:
+            parts = exchange.found.segments = segments(exchange.path)
         match parts:
             case ("v1", *rest):
                 return await self._native.answer(exchange, tuple(rest))
@@ -278,7 +280,7 @@ class Application:
                 raise forbidden()
         except Refusal as refusal:
             return problem(refusal, exchange.id)
-        body, content_type = await self._metrics.page(exchange.header("Accept") or "")
+        body, content_type = await self._metrics.page(exchange.header("accept") or "")
         return Reply(200, body, content_type=content_type)
 
     def _health(self, exchange: Exchange, which: str) -> Reply:

@@ -42,7 +42,7 @@ class State(enum.Enum):
     CLOSED = enum.auto()
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Asked(msgspec.Struct, frozen=True):
     """The part of a call that does not change."""
 
     request_id: str

@@ -52,7 +52,9 @@ _HELLO = msgspec.json.Decoder(_Hello)
 _VALUE = msgspec.json.Decoder(_ValueHeader)
 _END = msgspec.json.Decoder(_EndHeader)
 _ERROR = msgspec.json.Decoder(_ErrorHeader)
-_STRING = msgspec.json.Encoder()
+_ENCODE = msgspec.json.Encoder().encode
+_VALUE_HEADERS = {_ENCODE(_ValueHeader(type)): type for type in ValueType}
+"""Most results come with one of these bytes: what they mean need not be found out each time."""
 
 _ERROR_KINDS: dict[CallErrorKind, ErrorKind] = {
     CallErrorKind.ARGUMENT: errors.ARGUMENT,
@@ -86,11 +88,6 @@ class ChannelOwner(Protocol):
 
     def lost(self) -> None:
         """The channel is at its end, from the other side."""
-
-
-_CALL_HEADER = (
-    b'{"tag":%b,"mode":"%b","deadline_ms":%d,"credits":%d,"principal":"%b","request_id":"%b","traceparent":"%b"%b}'
-)
 
 
 class Channel(asyncio.Protocol):
@@ -162,19 +159,15 @@ class Channel(asyncio.Protocol):
         asked = call.asked
         streaming = asked.mode is Mode.STREAM
         credits = CHUNKS_FIRST if streaming else 0
-        # Of what callers sent only a tracestate has characters that JSON escapes.
-        state = b',"tracestate":%b' % _STRING.encode(asked.tracestate) if asked.tracestate is not None else b""
-        header = _CALL_HEADER % (
-            _STRING.encode(asked.tag),
-            b"stream" if streaming else b"single",
-            max(1, int((asked.deadline - now) * 1000)),
-            credits,
-            asked.principal.encode("ascii"),
-            asked.request_id.encode("ascii"),
-            asked.traceparent.encode("ascii"),
-            state,
+        mode = "stream" if streaming else "single"
+        deadline_ms = max(1, int((asked.deadline - now) * 1000))
+        # All but the tag and what callers sent as tracestate is ours, and of characters that JSON does not escape.
+        header = (
+            f'{{"tag":{_json(asked.tag)},"mode":"{mode}","deadline_ms":{deadline_ms},"credits":{credits},'
+            f'"principal":"{asked.principal}","request_id":"{asked.request_id}","traceparent":"{asked.traceparent}"'
         )
-        self._write(wire.pack(Frame.CALL, number, header, asked.arguments))
+        header += "}" if asked.tracestate is None else f',"tracestate":{_json(asked.tracestate)}}}'
+        self._write(wire.pack(Frame.CALL, number, header.encode(), asked.arguments))
         call.number = number
         call.sent = True
         call.state = State.OPEN
@@ -272,7 +265,7 @@ class Channel(asyncio.Protocol):
     def _value(self, frame: RawFrame) -> Value:
         if len(frame.body) > self._result_bytes:
             raise ChannelError(f"{frame.type.name} has {len(frame.body)} bytes")
-        type = _header(_VALUE, frame).type
+        type = _VALUE_HEADERS.get(frame.header) or _header(_VALUE, frame).type
         fault = result_fault(type, frame.body)
         if fault is not None:
             raise ChannelError(fault)
@@ -319,6 +312,10 @@ class Channel(asyncio.Protocol):
             return
         self.close()
         self._owner.violated(reason)
+
+
+def _json(text: str) -> str:
+    return _ENCODE(text).decode()
 
 
 def _header(decoder: msgspec.json.Decoder[T], frame: RawFrame) -> T:

@@ -35,6 +35,6 @@ def find(path: str, exchange: Exchange) -> Reply | None:
         return None
     body, content_type = _FILES[path]
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "ETag": _TAGS[path]}
-    if exchange.header("If-None-Match") == _TAGS[path]:
+    if exchange.header("if-none-match") == _TAGS[path]:
         return Reply(304, b"", headers=headers)
     return Reply(200, body, content_type, headers)

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import msgspec
 
+from runagentd.gateway.guard.identity import Credentials
+
 JSON = "application/json"
 
 
@@ -45,9 +47,23 @@ class WebSocket(Protocol):
         """Close it."""
 
 
+class Found:
+    """What was found out about the line and the fields of a request.
+
+    A connection keeps it for further requests that say the same: nothing in it may depend on anything else.
+    """
+
+    __slots__ = ("credentials", "segments")
+
+    def __init__(self) -> None:
+        self.credentials: Credentials | None = None
+        self.segments: tuple[str, ...] | None = None
+
+
 class Exchange(Protocol):
     """One request, and the means to answer it."""
 
+    found: Found
     id: str
     method: str
     path: str
@@ -65,7 +81,7 @@ class Exchange(Protocol):
         """The client's certificate in DER, where mutual TLS verified one."""
 
     def header(self, name: str) -> str | None:
-        """The value of a header field; names are case-insensitive."""
+        """The value of a header field, whose name is given in lower case."""
 
     @property
     def declared_bytes(self) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from typing import cast
 
 from aiohttp import WSMsgType, web
@@ -16,7 +17,7 @@ from aiohttp import WSMsgType, web
 from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway import plain, strict
-from runagentd.gateway.exchange import Stream, WebSocket
+from runagentd.gateway.exchange import Found, Stream, WebSocket
 from runagentd.gateway.guard.front import Front
 from runagentd.gateway.requests import request_id
 
@@ -34,27 +35,41 @@ _TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; the socket module of Python 3.11 has no 
 class PlainExchange:
     """Implements `Exchange` on a plain request, which has no use for a stream or a WebSocket."""
 
-    __slots__ = ("_front", "_peername", "_request", "arrived", "certificate", "id", "method", "path", "query")
+    __slots__ = (
+        "_front",
+        "_peername",
+        "_request",
+        "arrived",
+        "certificate",
+        "found",
+        "header",
+        "id",
+        "method",
+        "path",
+        "query",
+    )
     foreign = False
+    header: Callable[[str], str | None]
 
-    def __init__(self, request: plain.Plain, peername: object, certificate: bytes | None, front: Front) -> None:
+    def __init__(
+        self, request: plain.Plain, peername: object, certificate: bytes | None, front: Front, found: Found
+    ) -> None:
         self.certificate = certificate
+        self.found = found
         self._front = front
         self._request = request
         self._peername = peername
         self.arrived = time.monotonic()
-        self.id = request_id(request.fields.get("x-request-id"))
+        self.header = request.head.fields.get
+        self.id = request_id(self.header("x-request-id"))
         self.method = "POST"
-        self.path, _, self.query = request.target.partition("?")
+        self.path, _, self.query = request.head.target.partition("?")
 
     @property
     def peer(self) -> str:
         peer = str(self._peername[0]) if isinstance(self._peername, tuple) else ""
         proxies = self._front.proxies
-        return peer if proxies is None else proxies.client(peer, self._request.fields.get)
-
-    def header(self, name: str) -> str | None:
-        return self._request.fields.get(name.lower())
+        return peer if proxies is None else proxies.client(peer, self.header)
 
     @property
     def declared_bytes(self) -> int | None:
@@ -79,10 +94,11 @@ class PlainExchange:
 class HttpExchange:
     """Implements `Exchange` on one request of aiohttp's."""
 
-    __slots__ = ("_front", "_last", "_request", "arrived", "id", "method", "path", "query", "response")
+    __slots__ = ("_front", "_last", "_request", "arrived", "found", "id", "method", "path", "query", "response")
 
     def __init__(self, request: web.BaseRequest, front: Front, *, last: bool) -> None:
         """`last`: the connection ends with the answer."""
+        self.found = Found()
         self._front = front
         self._last = last
         self._request = request
@@ -140,7 +156,7 @@ class HttpExchange:
 
     async def open_stream(self, status: int, headers: dict[str, str]) -> _HttpStream:
         transport = self._request.transport
-        fields = self._front.fields(self.header("Origin"))
+        fields = self._front.fields(self.header("origin"))
         response = self.response = web.StreamResponse(
             status=status, headers={**headers, **fields, "Server": SERVER, "X-Request-ID": self.id}
         )

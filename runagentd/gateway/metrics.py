@@ -37,6 +37,7 @@ from runagentd.gateway.requests import CallRecord
 from runagentd.wire.control import AskFigures, FiguresTold, FromGateway
 from runagentd.wire.figures import STEP_SECONDS, AgentFigures, Count, Durations, Figures
 
+_NOT_FOUND = errors.NOT_FOUND.code
 ANSWER_SECONDS = 2.0
 """How long a scrape waits for the supervisor; without it, what the gateway knows is shown."""
 
@@ -64,7 +65,8 @@ class CallCounts:
 
     def __init__(self) -> None:
         self._calls: dict[tuple[str | None, str | None, str], int] = {}
-        self._took: dict[tuple[str | None, str | None], Histogram] = {}
+        self._ran: dict[tuple[str | None, str | None], tuple[Histogram, Histogram]] = {}
+        """how long calls of an entrypoint took, and how long those of its agent waited"""
         self._queued: dict[str | None, Histogram] = {}
         self.chunks = 0
         self.result_bytes = 0
@@ -74,19 +76,17 @@ class CallCounts:
         """One more call that has ended."""
         agent, outcome = record.agent, record.outcome
         # A tag that an agent has not is whatever a caller wrote.
-        tag = record.tag if outcome != errors.NOT_FOUND.code else None
+        tag = record.tag if outcome != _NOT_FOUND else None
         key = (agent, tag, outcome)
         self._calls[key] = self._calls.get(key, 0) + 1
         self.chunks += record.chunks
         self.result_bytes += record.result_bytes
         if record.queue_seconds is not None:
-            took = self._took.get((agent, tag))
-            if took is None:
-                took = self._took[(agent, tag)] = Histogram()
+            both = self._ran.get((agent, tag))
+            if both is None:
+                both = self._ran[(agent, tag)] = (Histogram(), self._queued.setdefault(agent, Histogram()))
+            took, queued = both
             took.add(record.seconds)
-            queued = self._queued.get(agent)
-            if queued is None:
-                queued = self._queued[agent] = Histogram()
             queued.add(record.queue_seconds)
 
     def by_agent(self) -> dict[str, AgentCounts]:
@@ -101,11 +101,11 @@ class CallCounts:
                 of_tag = counts.tags.setdefault(tag, TagCounts())
                 of_tag.calls += count
                 of_tag.failed += count if outcome != GOOD else 0
-        for (agent, tag), histogram in self._took.items():
+        for (agent, tag), (took, _) in self._ran.items():
             if agent is not None and agent in found:
-                found[agent].took.merge(histogram)
+                found[agent].took.merge(took)
                 if tag is not None:
-                    found[agent].tags.setdefault(tag, TagCounts()).took.merge(histogram)
+                    found[agent].tags.setdefault(tag, TagCounts()).took.merge(took)
         return found
 
     def metrics(self, shown: Callable[[str | None], str]) -> Iterator[Metric]:
@@ -121,7 +121,7 @@ class CallCounts:
             "From the arrival of a call that a runner got to its last byte.",
             labels=("agent", "tag"),
         )
-        for (agent, tag), histogram in sorted(self._took.items(), key=str):
+        for (agent, tag), (histogram, _) in sorted(self._ran.items(), key=lambda each: str(each[0])):
             took.add_metric((shown(agent), tag or ""), _cumulative(SECONDS, histogram.buckets), histogram.sum)
         yield took
         queued = HistogramMetricFamily(

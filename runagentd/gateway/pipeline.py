@@ -88,7 +88,7 @@ class Pipeline:
     async def run(self, request: Request, running: Running) -> None:
         """All stages up to the channel, in their order; `Refusal` from any of them."""
         self.admit(request)
-        principal = running.principal = await self.authenticate(request)
+        principal = running.principal = self.recall(request) or await self.principal(request.credentials)
         if not self._announcements.introduced:
             await self._announcements.know_agents()
         agent = running.agent = self.authorize(principal, request.agent)
@@ -118,13 +118,9 @@ class Pipeline:
         if len(self._running) > OPEN_REQUESTS_MAX:
             raise Refusal(errors.OVERLOADED, "the daemon has too many open calls", retry_after=1)
 
-    async def authenticate(self, request: Request) -> Principal:
-        """Who calls."""
-        if not self._limits.on_addresses:
-            known = self._identity.recall(request.credentials)
-            if known is not None:
-                return known
-        return await self.principal(request.credentials)
+    def recall(self, request: Request) -> Principal | None:
+        """Who calls, where that was found out a moment ago, and what an address may try is not limited."""
+        return None if self._limits.on_addresses else self._identity.recall(request.credentials)
 
     async def principal(self, credentials: Credentials) -> Principal:
         """Whose credentials these are. What an address may try is asked before anything that costs processor time."""
@@ -245,14 +241,14 @@ class Pipeline:
         limit = agent.deadline_ms(decoded.tag)
         deadline_ms = limit if decoded.timeout_ms is None else min(limit, decoded.timeout_ms)
         return Asked(
-            request_id=request.id,
-            tag=decoded.tag,
-            mode=decoded.mode,
-            arguments=decoded.arguments,
-            deadline=(decoded.received or request.arrived) + deadline_ms / 1000,
-            principal=running.principal.digest if running.principal is not None else "",
-            traceparent=running.trace.traceparent,
-            tracestate=running.trace.state,
+            request.id,
+            decoded.tag,
+            decoded.mode,
+            decoded.arguments,
+            (decoded.received or request.arrived) + deadline_ms / 1000,
+            running.principal.digest if running.principal is not None else "",
+            running.trace.traceparent,
+            running.trace.state,
         )
 
     def _may_invoke(self, principal: Principal | None, agent: Agent, tag: str) -> bool:
@@ -405,7 +401,7 @@ class Running:
         self.headers: dict[str, str] = {"traceresponse": self.trace.traceresponse}
         """fields that stages add to the answer, also to a refusal"""
 
-    async def __aenter__(self) -> Running:
+    def __enter__(self) -> Running:
         self._pipeline.entered(self)
         return self
 
@@ -478,7 +474,7 @@ class Running:
         self.record()
         return refusal
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.leave()  # a door that leaves before the end has a client that is gone, or too slow
@@ -494,36 +490,35 @@ class Running:
         self._recorded = True
         if self.call is None and self.hold is not None:
             self.hold.release()
-        request, refusal = self.request, self.refusal
+        request, principal, refusal = self.request, self.principal, self.refusal
         call = self.member.flight.call if self.member is not None else self.call
         now = time.monotonic()
-        started = call.started if call is not None and call.started else None
         self._pipeline.left(
             self,
             CallRecord(
-                request_id=request.id,
-                door=request.door,
-                peer=request.peer,
-                subject=self.principal.subject if self.principal is not None else None,
-                principal=self.principal.digest if self.principal is not None else None,
-                agent=self.agent.id if self.agent is not None else None,
-                tag=self.tag,
-                instance=call.instance or None if call is not None else None,
-                outcome=refusal.kind.code if refusal is not None else "OK",
-                cause=refusal.cause if refusal is not None else None,
-                detail=self._detail(refusal) if refusal is not None else None,
-                started_unix=time.time() - (now - request.arrived),
-                seconds=now - request.arrived,
-                queue_seconds=started - request.arrived if started is not None else None,
-                request_bytes=len(call.asked.arguments) if call is not None else None,
-                result_bytes=self.result_bytes,
-                chunks=self.chunks,
-                client=request.client,
-                trace=self.trace,
-                route=request.route,
-                path=request.path,
-                status=self._status() if self.trace.recorded else 0,
-                fault=refusal.kind.fault if refusal is not None else None,
+                request.id,
+                request.door,
+                request.peer,
+                principal.subject if principal is not None else None,
+                principal.digest if principal is not None else None,
+                self.agent.id if self.agent is not None else None,
+                self.tag,
+                call.instance or None if call is not None else None,
+                refusal.kind.code if refusal is not None else "OK",
+                refusal.cause if refusal is not None else None,
+                self._detail(refusal) if refusal is not None else None,
+                time.time() - (now - request.arrived),
+                now - request.arrived,
+                call.started - request.arrived if call is not None and call.started else None,
+                len(call.asked.arguments) if call is not None else None,
+                self.result_bytes,
+                self.chunks,
+                request.client,
+                self.trace,
+                request.route,
+                request.path,
+                self._status() if self.trace.recorded else 0,
+                refusal.kind.fault if refusal is not None else None,
             ),
         )
 

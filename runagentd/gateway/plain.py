@@ -29,18 +29,38 @@ _CONNECTION = frozenset({"", "keep-alive"})
 _EVENT_STREAM = "text/event-stream"
 
 
-class Plain(msgspec.Struct, frozen=True):
-    """One such request. The names of `fields` are in lower case, and each was sent once."""
+class Head(msgspec.Struct, frozen=True):
+    """All before a body, as it came, and what it means. The names of `fields` are in lower case, each was sent once."""
 
+    text: bytes
     target: str
     fields: dict[str, str]
+    body_bytes: int
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """One such request."""
+
+    head: Head
     body: bytes
     size: int
     """how many bytes of the input it took"""
 
 
-def parse(data: bytes) -> Plain | None:
-    """The request at the start of `data`, if it is plain and complete."""
+def parse(data: bytes, known: Head | None = None) -> Plain | None:
+    """The request at the start of `data`, if it is plain and complete; `known` may be the head of another one.
+
+    Most clients send the same head again and again on a connection: what it means need not be found out twice.
+    """
+    head = known if known is not None and data.startswith(known.text) else _head(data)
+    if head is None:
+        return None
+    start = len(head.text)
+    end = start + head.body_bytes
+    return Plain(head, data[start:end], end) if len(data) >= end else None
+
+
+def _head(data: bytes) -> Head | None:
     match = _HEAD.match(data, 0, HEAD_BYTES_MAX)
     if match is None:
         return None
@@ -60,8 +80,4 @@ def parse(data: bytes) -> Plain | None:
     length = fields.get("content-length", "")
     if not _LENGTH.fullmatch(length):
         return None
-    start = match.end()
-    end = start + int(length)
-    if len(data) < end:
-        return None
-    return Plain(match[1].decode("ascii"), fields, data[start:end], end)
+    return Head(match[0], match[1].decode("ascii"), fields, int(length))

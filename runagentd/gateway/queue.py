@@ -72,11 +72,17 @@ class FairQueue:
         """The call whose turn it is; KeyError where none waits."""
         if not self._size:
             raise KeyError("no call waits")
+        if len(self._callers) == 1 and self._deficit.keys() <= self._callers.keys():
+            # Nobody else waits, and nobody else owes anything: there is nothing to be fair about.
+            self._deficit.clear()
+            return self._taken(next(iter(self._callers)))
         deficits = [self._deficit.get(caller, 0.0) for caller in self._callers]
         if max(deficits) < 0:
             # Everybody has had more than their share: as many rounds at once as it takes for the first to go on.
             self._advance(math.ceil(-max(deficits) / self._quantum) * self._quantum)
-        caller = next(caller for caller in self._callers if self._deficit.get(caller, 0.0) >= 0)
+        return self._taken(next(caller for caller in self._callers if self._deficit.get(caller, 0.0) >= 0))
+
+    def _taken(self, caller: str) -> Call:
         calls = self._callers[caller]
         call = calls.popleft()
         self._size -= 1

@@ -21,7 +21,7 @@ from runagentd import errors
 from runagentd.errors import ErrorKind, Refusal
 from runagentd.gateway import plain, strict
 from runagentd.gateway.doors.problems import problem
-from runagentd.gateway.exchange import Exchange, Reply
+from runagentd.gateway.exchange import Exchange, Found, Reply
 from runagentd.gateway.exchanges import SERVER, WRITE_BUFFER_BYTES, HttpExchange, PlainExchange, Watch
 from runagentd.gateway.frames import Reader, StrictReader
 from runagentd.gateway.guard.front import Front
@@ -35,6 +35,7 @@ HEAD_BYTES_MAX = 32 * 1024
 IDLE_SECONDS = 75
 """Also how long a client may take to send the head of a request."""
 LINGER_SECONDS = 2.0
+KNOWN_BYTES_MAX = 2 * 1024
 AHEAD_BYTES = 64 * 1024
 """What a client may send before it has the answer to its plain request; then nothing more is read."""
 
@@ -53,6 +54,10 @@ class _Connection(RequestHandler):
         self._server = server
         self._lost = lost
         self._plain = True
+        self._known: plain.Head | None = None
+        """of the last request, where it was as short as most are: a connection that does nothing costs no more"""
+        self._found: tuple[plain.Head, Front, Found] | None = None
+        """about that head, where these settings held"""
         self._head_bytes = 0
         self._answering: asyncio.Task[None] | None = None
         self._ahead = b""
@@ -109,11 +114,12 @@ class _Connection(RequestHandler):
 
     def _answer(self, data: bytes) -> None:
         """Begin to answer what is at the start of `data`, or leave it and all that follows to aiohttp."""
-        request = plain.parse(data)
+        request = plain.parse(data, self._known)
         if request is None:
-            self._plain = False
+            self._plain, self._known, self._found = False, None, None
             self._give_on(data)
             return
+        self._known = request.head if len(request.head.text) <= KNOWN_BYTES_MAX else None
         self._ahead = data[request.size :]
         self._answering = self._loop.create_task(self._respond(request))
 
@@ -122,9 +128,13 @@ class _Connection(RequestHandler):
         if transport is None:
             return
         front = self._server.front()
-        exchange = PlainExchange(request, self.peername, self.certificate, front)
+        exchange = PlainExchange(
+            request, self.peername, self.certificate, front, self._found_about(request.head, front)
+        )
         try:
-            reply = await self._server.reply(exchange)
+            reply = await self._server.answer(exchange)
+            if reply is None:
+                raise RuntimeError("a door has answered nothing")
         except ConnectionError:
             transport.close()
             return
@@ -133,7 +143,7 @@ class _Connection(RequestHandler):
             transport.write(_whole(_fault(errors.SERVER, exchange.id), exchange.id, {}, connection="close"))
             transport.close()
             return
-        transport.write(_whole(reply, exchange.id, front.fields(request.fields.get("origin"))))
+        transport.write(_whole(reply, exchange.id, front.fields(request.head.fields.get("origin"))))
         if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
             watch = Watch(transport)
             watch.waiting()
@@ -146,6 +156,13 @@ class _Connection(RequestHandler):
             transport.resume_reading()
         if self._ahead:
             self._answer(self._ahead)
+
+    def _found_about(self, head: plain.Head, front: Front) -> Found:
+        if head is not self._known:
+            return Found()
+        if self._found is None or self._found[0] is not head or self._found[1] is not front:
+            self._found = (head, front, Found())
+        return self._found[2]
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  (aiohttp's signature)
         """Called by `Server.shutdown`: an answer that is under way gets `timeout` seconds."""
@@ -193,7 +210,7 @@ class Server(web.Server):
     def __init__(self, answer: Answer, *, front: Callable[[], Front]) -> None:
         """`front` gives the settings that hold now."""
         super().__init__(self._handle, handler_cancellation=True)
-        self._answer = answer
+        self.answer = answer
         self.front = front
 
     def protocol(self, lost: Callable[[], None]) -> RequestHandler:
@@ -212,13 +229,6 @@ class Server(web.Server):
             auto_decompress=False,
         )
 
-    async def reply(self, exchange: PlainExchange) -> Reply:
-        """The answer to a plain request."""
-        reply = await self._answer(exchange)
-        if reply is None:
-            raise RuntimeError("a door has answered nothing")
-        return reply
-
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(request.protocol, _Connection):
             request.protocol.begun = True
@@ -228,7 +238,7 @@ class Server(web.Server):
             return _WholeReply(_fault(errors.MALFORMED, number), number, {}, last=True)
         last = strict.is_last(request.method, request.headers)
         exchange = HttpExchange(request, front, last=last)
-        reply = await self._answer(exchange)
+        reply = await self.answer(exchange)
         if reply is not None:
             return _WholeReply(reply, exchange.id, front.fields(request.headers.get("Origin")), last=last)
         if exchange.response is None:

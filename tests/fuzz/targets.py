@@ -90,7 +90,7 @@ def read_plain(data: bytes) -> None:
     if found is not None:
         assert found.size <= len(data)
         assert data[: found.size].endswith(found.body)
-        assert plain.parse(data[: found.size]) == found
+        assert plain.parse(data[: found.size]) == plain.parse(data[: found.size], found.head) == found
 
 
 def read_frames(data: bytes) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
+import time
+from pathlib import Path
 
 import pytest
 from aiohttp import hdrs
@@ -13,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runagentd.gateway import plain, server
+from runagentd.gateway.configuration import Configuration
 from runagentd.wire.channel import Frame
+from runagentd.wire.settings import Http, Settings
 from tests.fakes_gateway import Gateway
 
 CALL = b"POST /v1/agents/a/entrypoints/t:invoke HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
@@ -22,12 +28,15 @@ INVOKE = b"POST /v1/agents/echo-1/entrypoints/say:invoke HTTP/1.1\r\nHost: x\r\n
 
 def test_a_post_with_its_whole_body_is_plain() -> None:
     """Names are folded to lower case, values lose the space around them, and what follows is left."""
-    found = plain.parse(
-        b"POST /v1/x?token=a%20b HTTP/1.1\r\nHost: h:1\r\ncontent-LENGTH:2\r\nX-Note: \t a b\t \r\nEmpty:\r\n\r\n{}POST"
-    )
+    head = b"POST /v1/x?token=a%20b HTTP/1.1\r\nHost: h:1\r\ncontent-LENGTH:2\r\nX-Note: \t a b\t \r\nEmpty:\r\n\r\n"
+    found = plain.parse(head + b"{}POST")
     assert found == plain.Plain(
-        target="/v1/x?token=a%20b",
-        fields={"host": "h:1", "content-length": "2", "x-note": "a b", "empty": ""},
+        head=plain.Head(
+            text=head,
+            target="/v1/x?token=a%20b",
+            fields={"host": "h:1", "content-length": "2", "x-note": "a b", "empty": ""},
+            body_bytes=2,
+        ),
         body=b"{}",
         size=91,
     )
@@ -112,11 +121,32 @@ def test_whatever_is_plain_aiohttp_reads_in_the_same_way(
         loop.close()
     assert not upgraded
     [(message, payload)] = messages
-    assert (message.method, message.path, message.version) == (hdrs.METH_POST, found.target, (1, 1))
-    assert {name.lower(): value for name, value in message.headers.items()} == found.fields
+    assert (message.method, message.path, message.version) == (hdrs.METH_POST, found.head.target, (1, 1))
+    assert {name.lower(): value for name, value in message.headers.items()} == found.head.fields
     assert message.should_close is False
     assert payload.is_eof()
     assert payload.read_nowait() == found.body
+
+
+def test_a_head_that_is_known_says_what_it_said() -> None:
+    """With another body; any other head, however much alike, is read as if none was known."""
+    first = plain.parse(CALL + b"A: 1\r\n\r\n{}")
+    assert first is not None
+    known = first.head
+    again = plain.parse(CALL + b"A: 1\r\n\r\n[]POST", known)
+    assert again is not None
+    assert (again.head is known, again.body, again.size) == (True, b"[]", first.size)
+    assert plain.parse(CALL + b"A: 1\r\n\r\n[", known) is None
+    for data in (CALL + b"A: 2\r\n\r\n{}", CALL + b"A: 1\r\nB: 2\r\n\r\n{}", CALL + b"\r\n{}", CALL + b"A: 1\r\nB: 2"):
+        assert plain.parse(data, known) == plain.parse(data)
+
+
+def test_doors_ask_for_fields_in_lower_case() -> None:
+    """As `Exchange.header` wants it: another name would find nothing in a plain request."""
+    sources = Path(plain.__file__).parent.rglob("*.py")
+    asked = {name for source in sources for name in re.findall(r'\bheader\("([^"]+)"\)', source.read_text("utf-8"))}
+    assert {"authorization", "traceparent", "if-none-match"} <= asked
+    assert {name for name in asked if name != name.lower()} == set()
 
 
 @given(st.binary(max_size=200))
@@ -143,6 +173,36 @@ def test_a_connection_may_send_plain_requests_and_then_others(gateway: Gateway) 
             received += piece
     bodies = [answer.partition(b"\r\n\r\n")[2] for answer in received.split(b"HTTP/1.1 200 OK\r\n")[1:]]
     assert bodies == [b"1", b"2", b'{"status":"ok"}', b"3"]
+
+
+def test_what_is_known_of_a_connections_head_does_not_outlive_what_it_depends_on(gateway: Gateway) -> None:
+    """The same bytes again, after a proxy has become one to be believed, and after the token was revoked."""
+    runner = gateway.ready()
+    token = gateway.token()
+    said = (
+        INVOKE
+        + f"Authorization: Bearer {token}\r\nX-Forwarded-For: 203.0.113.9\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    )
+
+    def answer() -> bytes:
+        raw.sendall(said)
+        if not answers:
+            return raw.recv(65536)
+        runner.result(runner.expect(Frame.CALL).call, answers.pop())
+        return raw.recv(65536).partition(b"\r\n\r\n")[2]
+
+    answers = [3, 2, 1]
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as raw:
+        assert (answer(), answer()) == (b"1", b"2")
+        changed = Configuration(Settings(http=Http(trusted_proxies=("127.0.0.0/8",))), {})
+        gateway.inside(lambda: gateway.application.configure(changed))
+        assert answer() == b"3"
+        gateway.store.revoke_subject("tester", before=int(time.time()) + 1)
+        gateway.spread()
+        assert answer().startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+    calls = [json.loads(line) for line in gateway.log_lines if '"event":"call"' in line]
+    peers = [call["peer"] for call in calls]
+    assert peers == ["127.0.0.1", "127.0.0.1", "203.0.113.9", "203.0.113.9"]
 
 
 def test_a_request_that_comes_in_pieces_is_answered_too(gateway: Gateway) -> None:

@@ -19,7 +19,7 @@ from runagentd.gateway.calls import Mode
 from runagentd.gateway.describe import Parameter
 from runagentd.gateway.doors import sse
 from runagentd.gateway.doors.problems import problem
-from runagentd.gateway.exchange import Exchange, Reply
+from runagentd.gateway.exchange import JSON, Exchange, Reply
 from runagentd.gateway.guard.identity import Credentials, Principal
 from runagentd.gateway.pipeline import Pipeline, View
 from runagentd.gateway.requests import Decoded, Request
@@ -65,40 +65,41 @@ class NativeDoor:
     # ---- calls
 
     async def _invoke(self, exchange: Exchange, agent: str, tag: str) -> Reply | None:
-        streaming = _accepts_events(exchange.header("Accept"))
+        streaming = _accepts_events(exchange.header("accept"))
 
         async def decode(limit: int) -> Decoded:
-            timeout_ms = timeout_of(exchange.header("Runagent-Timeout"))
+            timeout_ms = timeout_of(exchange.header("runagent-timeout"))
             arguments = kwargs_of(
-                exchange.header("Content-Type"), exchange.header("Content-Encoding"), await exchange.read_body(limit)
+                exchange.header("content-type"), exchange.header("content-encoding"), await exchange.read_body(limit)
             )
             return Decoded(tag, Mode.STREAM if streaming else Mode.SINGLE, arguments, timeout_ms)
 
+        shown = credentials(exchange)
         request = Request(
-            id=exchange.id,
-            door="native",
-            peer=exchange.peer,
-            credentials=credentials(exchange),
-            agent=agent,
-            arrived=exchange.arrived,
-            declared_bytes=exchange.declared_bytes,
-            decode=decode,
-            traceparent=exchange.header("traceparent"),
-            tracestate=exchange.header("tracestate"),
-            idempotency_key=exchange.header("Idempotency-Key"),
-            cache_control=exchange.header("Cache-Control"),
-            client=exchange.header("User-Agent"),
-            route=_ROUTE,
-            path=exchange.path,
+            exchange.id,
+            "native",
+            shown.address,
+            shown,
+            agent,
+            exchange.arrived,
+            exchange.declared_bytes,
+            decode,
+            exchange.header("traceparent"),
+            exchange.header("tracestate"),
+            exchange.header("idempotency-key"),
+            exchange.header("cache-control"),
+            exchange.header("user-agent"),
+            _ROUTE,
+            exchange.path,
         )
-        async with self._pipeline.begin(request) as running:
+        with self._pipeline.begin(request) as running:
             await running.start()
             if streaming:
                 return await sse.respond(exchange, running)
             value = await running.next()
-        if unchanged(running.headers.get("ETag"), exchange.header("If-None-Match")):
+        if unchanged(running.headers.get("ETag"), exchange.header("if-none-match")):
             return Reply(304, b"", headers=running.headers)
-        return Reply(200, value.body if value is not None else b"null", headers=running.headers)
+        return Reply(200, value.body if value is not None else b"null", JSON, running.headers)
 
 
 def unchanged(etag: str | None, field: str | None) -> bool:
@@ -141,7 +142,7 @@ def check_method(exchange: Exchange, *methods: str) -> None:
 
 def bearer(exchange: Exchange) -> str | None:
     """The token in `Authorization: Bearer TOKEN` (RFC 6750; the scheme's case does not matter)."""
-    field = exchange.header("Authorization")
+    field = exchange.header("authorization")
     if field is None:
         return None
     scheme, _, token = field.partition(" ")
@@ -150,7 +151,10 @@ def bearer(exchange: Exchange) -> str | None:
 
 def credentials(exchange: Exchange) -> Credentials:
     """What the client shows of itself."""
-    return Credentials(bearer(exchange), exchange.certificate, exchange.peer)
+    found = exchange.found
+    if found.credentials is None:
+        found.credentials = Credentials(bearer(exchange), exchange.certificate, exchange.peer)
+    return found.credentials
 
 
 def _accepts_events(accept: str | None) -> bool:

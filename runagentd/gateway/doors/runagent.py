@@ -150,7 +150,7 @@ class RunAgentDoor:
             text = f"Can't use Streaming Entrypoint `{decoded.tag}` through non-streaming endpoint."
             return _wrong_door(decoded, text, "call it as a stream")
 
-        async with self._pipeline.begin(_request(exchange, identity, decode, exchange.declared_bytes)) as running:
+        with self._pipeline.begin(_request(exchange, identity, decode, exchange.declared_bytes)) as running:
             await running.start()
             value = await running.next()
         if value is None:
@@ -190,7 +190,7 @@ class RunAgentDoor:
             text = f"entrypoint `{decoded.tag}` is no stream: its tag does not end in `{STREAM_SUFFIX}`"
             return _wrong_door(decoded, text, "call it without streaming")
 
-        async with self._pipeline.begin(_request(exchange, identity, decode, None)) as running:
+        with self._pipeline.begin(_request(exchange, identity, decode, None)) as running:
             try:
                 await running.start()
                 if ws is None:
@@ -306,9 +306,9 @@ def _request(
         decode=decode,
         traceparent=exchange.header("traceparent"),
         tracestate=exchange.header("tracestate"),
-        idempotency_key=exchange.header("Idempotency-Key"),
-        cache_control=exchange.header("Cache-Control"),
-        client=exchange.header("User-Agent"),
+        idempotency_key=exchange.header("idempotency-key"),
+        cache_control=exchange.header("cache-control"),
+        client=exchange.header("user-agent"),
         route=_STREAM_ROUTE if declared_bytes is None and exchange.method == "GET" else _RUN_ROUTE,
         path=exchange.path,
     )

@@ -44,9 +44,9 @@ class Front:
 
     def preflight(self, exchange: Exchange) -> Reply | None:
         """The answer to OPTIONS of a browser that asks first (Fetch, section 3.2.2) and shows no token; else None."""
-        if exchange.header("Access-Control-Request-Method") is None:
+        if exchange.header("access-control-request-method") is None:
             return None
-        if exchange.header("Origin") not in self._origins:
+        if exchange.header("origin") not in self._origins:
             return None
         headers = {
             "Access-Control-Allow-Methods": METHODS,
@@ -57,7 +57,7 @@ class Front:
 
     def foreign(self, exchange: Exchange) -> bool:
         """Whether a page asks for a WebSocket that may not (RFC 6455, section 10.2): CORS does not cover those."""
-        origin = exchange.header("Origin")
+        origin = exchange.header("origin")
         if origin is None or origin in self._origins:
             return False
         try:
@@ -67,4 +67,4 @@ class Front:
         scheme = "https" if self._secure else "http"
         # Behind a proxy that speaks TLS for us, the page's scheme is https, and ours is not.
         fits = parts.scheme == scheme or (parts.scheme == "https" and self.proxies is not None)
-        return not (fits and parts.netloc.lower() == (exchange.header("Host") or "").lower())
+        return not (fits and parts.netloc.lower() == (exchange.header("host") or "").lower())

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import msgspec
-
 from runagentd.errors import AUTHENTICATION, Refusal
 from runagentd.gateway.guard.grants import Grants, Role
 
@@ -24,15 +22,25 @@ TOKEN_BYTES_MAX = 8 * 1024
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Credentials(msgspec.Struct, frozen=True):
+class Credentials:
     """What a client shows of itself."""
 
-    token: str | None
-    """of the Authorization field, or of the query where a door allows it; a JWT, or an API key"""
-    certificate: bytes | None = None
-    """DER, verified in the TLS handshake against the configured authorities; None without mutual TLS"""
-    address: str = ""
-    """where the client is, as a text of an IP address"""
+    __slots__ = ("_token_digest", "address", "certificate", "token")
+
+    def __init__(self, token: str | None, certificate: bytes | None = None, address: str = "") -> None:
+        self.token = token
+        """of the Authorization field, or of the query where a door allows it; a JWT, or an API key"""
+        self.certificate = certificate
+        """DER, verified in the TLS handshake against the configured authorities; None without mutual TLS"""
+        self.address = address
+        """where the client is, as a text of an IP address"""
+        self._token_digest: bytes | None = None
+
+    def token_digest(self) -> bytes | None:
+        """SHA-256 of the token; None where there is none, or it is longer than any that we look at."""
+        if self._token_digest is None and self.token is not None and len(self.token) <= TOKEN_BYTES_MAX:
+            self._token_digest = hashlib.sha256(self.token.encode("utf-8", "surrogatepass")).digest()
+        return self._token_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,21 +149,18 @@ class Identity:
 
     def recall(self, credentials: Credentials) -> Principal | None:
         """Whose token this is, where it was found good a short time ago: a look that costs a microsecond."""
-        token = credentials.token
-        if token is None or len(token) > TOKEN_BYTES_MAX:
-            return None
-        entry = self._known.get(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest())
+        key = credentials.token_digest()
+        entry = None if key is None else self._known.get(key)
         return self._admitted(entry[1], credentials) if entry is not None and self._clock() < entry[0] else None
 
     async def principal(self, credentials: Credentials) -> Principal:
         """Whose credentials these are; `Refusal` AUTHENTICATION where they are missing or not good."""
-        token, certificate = credentials.token, credentials.certificate
-        if token is not None:
-            if len(token) > TOKEN_BYTES_MAX:
+        if credentials.token is not None:
+            key = credentials.token_digest()
+            if key is None:
                 raise refused("the token is longer than 8 KiB")
-            key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        elif certificate is not None:
-            key = b"certificate" + hashlib.sha256(certificate).digest()
+        elif credentials.certificate is not None:
+            key = b"certificate" + hashlib.sha256(credentials.certificate).digest()
         else:
             raise refused(NOTHING_SENT)
         now = self._clock()
