@@ -41,7 +41,7 @@ class Agent:
     def __init__(
         self, served: AgentServed, manifest: Manifest, *, send: Callable[[FromGateway], None], log: Log
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._send = send
         self._log = log
         self._waiting = FairQueue()
@@ -102,7 +102,7 @@ class Agent:
         instance = self._with_place()
         if instance is None:
             self._queue(call)
-        call.timer = self._loop.call_at(call.asked.deadline, self._deadline, call)
+        call.timer = self.loop.call_at(call.asked.deadline, self._deadline, call)
         if instance is not None:
             self._start(call, instance)
         self._demand.look()
@@ -112,13 +112,13 @@ class Agent:
         if self._outage is not None and not self._alive():
             # An agent that must have an instance is started again by itself, and that ends the outage. One that may
             # sleep is started by a call, and it is this one, once the delay after the last failure is over.
-            if not self._may_sleep() or self._loop.time() < self._outage_until:
+            if not self._may_sleep() or self.loop.time() < self._outage_until:
                 raise self._again(self._outage)
             self._outage = None
         if self.pressed:
             raise Refusal(errors.OVERLOADED, "the host is short of memory, and all places are taken", retry_after=1)
         needed = self._service.least(call.asked.tag)
-        call.budget = call.asked.deadline - self._loop.time()
+        call.budget = call.asked.deadline - self.loop.time()
         # Half of the estimate: who is refused would almost surely have waited for nothing. A function that takes longer
         # than its caller allows is not ours to refuse, as long as waiting is not what makes it late.
         if self._ready and needed < call.budget < self._service.wait(len(self._waiting), 1) / 2 + needed:
@@ -258,7 +258,7 @@ class Agent:
             return
         while self._waiting and instance.has_place():
             call = self._waiting.take()
-            left = call.asked.deadline - self._loop.time()
+            left = call.asked.deadline - self.loop.time()
             if left < self._service.least(call.asked.tag) < call.budget:
                 call.close()
                 words = f"the call waited until {max(0.0, left):.1f} s were left, too few for its function"
@@ -269,7 +269,7 @@ class Agent:
     def call_closed(self, instance: Instance, call: Call, seconds: float) -> None:
         self._open -= 1
         if call.cancelled:
-            self.cancels.add(self._loop.time() - call.cancelled)
+            self.cancels.add(self.loop.time() - call.cancelled)
         if seconds:
             self._service.took(call.asked.tag, seconds)
             self._waiting.charge(call.asked.principal, seconds)
@@ -375,7 +375,7 @@ class Agent:
 
     def _expect_instance(self, seconds: float) -> None:
         if self._patience is None:
-            self._patience = self._loop.call_later(seconds, self._no_instance)
+            self._patience = self.loop.call_later(seconds, self._no_instance)
 
     def _no_instance(self) -> None:
         self._patience = None
@@ -385,7 +385,7 @@ class Agent:
     def _close(self, outage: Refusal) -> None:
         """No call is taken until an instance is there, and those that wait are told so."""
         self._outage = outage
-        self._outage_until = self._loop.time() + (outage.retry_after or 0.0)
+        self._outage_until = self.loop.time() + (outage.retry_after or 0.0)
         for call in self._waiting.clear():
             call.close()
             call.end(self._again(outage))

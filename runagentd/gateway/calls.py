@@ -74,6 +74,7 @@ class Call:
         "_error",
         "_events",
         "_in_hand",
+        "_loop",
         "_waiter",
         "asked",
         "budget",
@@ -95,7 +96,9 @@ class Call:
         "unread",
     )
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: Asked, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """`loop` is the running one, from whoever knows it: to ask which that is takes a system call (getpid(2))."""
+        self._loop = loop
         self.asked = asked
         self.state = State.WAITING
         self.number = 0
@@ -191,7 +194,7 @@ class Call:
         return self._events.popleft()
 
     async def _wait(self, patience: float | None) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
         waiter = self._waiter = loop.create_future()
         timer = None
         if patience is not None:

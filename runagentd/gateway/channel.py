@@ -94,6 +94,7 @@ class Channel(asyncio.Protocol):
     """The protocol object of one channel. `open_calls` are those whose function has not stopped."""
 
     def __init__(self, owner: ChannelOwner, *, result_bytes: int, traceback: bool) -> None:
+        self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._result_bytes = result_bytes
         self._traceback = traceback
@@ -292,7 +293,7 @@ class Channel(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         # Frames of one turn of the loop leave in one system call: at 16 connections that halves their number.
         if not self._unwritten:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._unwritten.append(data)
 
     def _flush(self) -> None:

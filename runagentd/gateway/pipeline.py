@@ -290,7 +290,7 @@ class Pipeline:
 
     def route(self, asked: Asked, agent: Agent, running: Running) -> None:
         """On its way to a runner, or in the agent's queue."""
-        call = running.call = Call(asked)
+        call = running.call = Call(asked, agent.loop)
         if running.entry is not None:
             call.observer, call.once = running.entry, True
         elif running.keeper is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
 import json
 import time
 
@@ -210,7 +211,7 @@ def test_a_runner_that_closes_its_channel_and_lives_is_replaced(
 
 def quick(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, calls: int = 12) -> FakeRunner:
     """An instance whose functions are known to be short: it gets calls ahead of its places."""
-    monkeypatch.setattr("runagentd.gateway.instances.SHORT_SECONDS", 1.0)  # the machine may be busy
+    monkeypatch.setattr("runagentd.gateway.instances.AHEAD_SECONDS", 9.0)  # the machine may be busy
     runner = gateway.ready(limits=limits(cancel_grace_ms=60))
     for _ in range(calls):
         asked = gateway.send("POST", INVOKE, b"{}")
@@ -231,6 +232,23 @@ def test_none_is_sent_ahead_where_each_call_has_a_process_of_its_own(gateway: Ga
     runner.result(runner.expect(Frame.CALL).call, 1)
     runner.result(runner.expect(Frame.CALL).call, 2)
     assert {answer(first).json(), answer(second).json()} == {1, 2}
+
+
+def test_no_more_work_is_sent_ahead_than_takes_two_milliseconds(gateway: Gateway) -> None:
+    """The next caller's turn comes that soon, whatever was sent before; of very short functions it is sixteen."""
+    gateway.ready(limits=limits(queue=64))
+    agent = gateway.inside(lambda: gateway.application.directory.find("echo"))
+    instance = next(iter(agent.instances.values()))
+    asked: list[http.client.HTTPConnection] = []
+    for seconds, sent in ((0.0021, 1), (0.0011, 2), (0.0005, 4), (0.0, 17)):
+        instance._service_seconds = seconds
+        gateway.inside(lambda: agent.place_free(instance))
+        while len(asked) < sent + 1:
+            asked.append(gateway.send("POST", INVOKE, b"{}"))
+        gateway.wait_until(lambda: instance.load + len(agent._waiting) == len(asked))
+        assert gateway.inside(lambda: instance.load) == sent
+    for each in asked:
+        abort(each)
 
 
 @pytest.mark.parametrize("cause", ["exit", "signal", "seccomp"])

@@ -520,21 +520,21 @@ def record(request_id: str, principal: str, outcome: str, agent: str, now: float
 
 
 def test_calls_are_written_in_batches_by_number_and_by_time(tmp_path: Path) -> None:
-    """A hundred at once, or what came within a quarter of a second."""
+    """So many at once, or what came within a quarter of a second."""
     kept = Kept(tmp_path)
-    for _ in range(99):
+    for _ in range(249):
         kept.add()
     assert kept.on_disk() == 0
     kept.add()
-    assert kept.on_disk() == 100
+    assert kept.on_disk() == 250
     kept.add()
     kept.later.turn(0.2)
-    assert kept.on_disk() == 100
+    assert kept.on_disk() == 250
     kept.later.turn(0.25)
-    assert kept.on_disk() == 101
+    assert kept.on_disk() == 251
     kept.add()
     kept.history.close()
-    assert kept.on_disk() == 102
+    assert kept.on_disk() == 252
 
 
 def test_contents_make_a_batch_full_sooner(tmp_path: Path) -> None:

@@ -73,16 +73,21 @@ def test_a_call_without_a_trace_begins_one_that_has_the_requests_id() -> None:
 
 
 def test_spans_are_never_zero_nor_the_same() -> None:
-    """A span that is all zero is none."""
+    """A span or a trace that is all zero is none."""
 
-    class Zero(random.Random):
+    class Mostly(random.Random):
+        """Draws zeros, and then a one at the very end; one by one, and only zeros where an id of a trace is drawn."""
+
         def getrandbits(self, k: int) -> int:
-            return 0
+            return 1 << 64 | 1 if k > 128 else 0
 
-    trace = Tracer(recording=False, share=0.0, chance=Zero()).begin(None, None, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
-    assert trace.span != trace.function
-    assert "0" * 16 not in (trace.span, trace.function)
-    assert trace.id != "0" * 32
+    tracer = Tracer(recording=False, share=0.0, chance=Mostly())
+    for _ in range(3):
+        trace = tracer.begin(None, None, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+        assert (trace.span, trace.function) == ("0000000000000001", "0000000000000001")
+        assert trace.id == "0" * 31 + "1"
+    traces = [Tracer(recording=False, share=0.0).begin(None, None, REQUEST) for _ in range(2)]
+    assert len({id for trace in traces for id in (trace.span, trace.function)}) == 4
 
 
 def test_what_is_recorded_is_said_to_the_function_and_to_the_caller() -> None:

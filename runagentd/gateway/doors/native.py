@@ -26,7 +26,6 @@ from runagentd.gateway.requests import Decoded, Request
 from runagentd.gateway.values import is_json_object
 from runagentd.log import utc
 
-INVOKE = ":invoke"
 EVENT_STREAM = "text/event-stream"
 _ROUTE = "POST /v1/agents/{agent}/entrypoints/{entrypoint}:invoke"
 
@@ -44,10 +43,13 @@ class NativeDoor:
     async def answer(self, exchange: Exchange, segments: tuple[str, ...]) -> Reply | None:
         """Everything this door knows, by the path after `v1`."""
         try:
-            match segments:
-                case ("agents", agent, "entrypoints", action) if action.endswith(INVOKE) and len(action) > len(INVOKE):
+            # Nearly all requests are calls, so they do not stand in line.
+            if len(segments) == 4 and segments[0] == "agents" and segments[2] == "entrypoints":
+                tag, _, action = segments[3].rpartition(":")
+                if action == "invoke" and tag:
                     check_method(exchange, "POST")
-                    return await self._invoke(exchange, agent, action[: -len(INVOKE)])
+                    return await self._invoke(exchange, segments[1], tag)
+            match segments:
                 case ("me",):
                     check_method(exchange, "GET")
                     return me(*await self._pipeline.me(credentials(exchange)))

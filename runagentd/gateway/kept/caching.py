@@ -260,7 +260,7 @@ class Stage:
     def _start(self, place: Place, asked: Asked, agent: Agent) -> Flight:
         """A call for whoever asks; its deadline is the entrypoint's, and not that of the caller who came first."""
         deadline = time.monotonic() + agent.deadline_ms(asked.tag) / 1000
-        call = Call(msgspec.structs.replace(asked, deadline=deadline))
+        call = Call(msgspec.structs.replace(asked, deadline=deadline), agent.loop)
         where = (place.partition, place.key)
 
         def over() -> None:

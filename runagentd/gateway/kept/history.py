@@ -35,7 +35,7 @@ from runagentd.gateway.timers import Later, Timer
 from runagentd.log import Log
 
 NAME = "history.db"
-BATCH_CALLS = 100
+BATCH_CALLS = 250
 BATCH_SECONDS = 0.25
 BATCH_BYTES = 256 * 1024
 """Of contents: a larger batch would hold the event loop up for milliseconds."""
