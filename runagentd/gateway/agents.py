@@ -19,7 +19,7 @@ from runagentd.gateway.calls import Call, State
 from runagentd.gateway.demand import DemandTeller
 from runagentd.gateway.describe import Description
 from runagentd.gateway.histogram import Histogram
-from runagentd.gateway.instances import AHEAD_MAX, Instance, Phase
+from runagentd.gateway.instances import AHEAD_AMONG_OTHERS_MAX, AHEAD_MAX, Instance, Phase
 from runagentd.gateway.queue import FairQueue, Full
 from runagentd.gateway.service import ServiceTimes
 from runagentd.log import Log
@@ -72,6 +72,8 @@ class Agent:
         self.limits = served.limits
         self.manifest = manifest
         self.entrypoints: dict[str, Entrypoint] = {entrypoint.tag: entrypoint for entrypoint in manifest.entrypoints}
+        for instance in self.instances.values():
+            self._bound(instance)
         self._sort_instances()
         self._demand.configure(served.scaling)
 
@@ -306,9 +308,14 @@ class Agent:
         if before is not None:
             before.drop(Cause.SHUTDOWN, "the instance was offered again")
         self.instances[instance.name] = instance
+        self._bound(instance)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+    def _bound(self, instance: Instance) -> None:
+        """How many calls it may be sent ahead."""
+        instance.ahead_max = AHEAD_MAX if self.scaling.maximum <= 1 else AHEAD_AMONG_OTHERS_MAX
 
     def retire(self, keep: int) -> None:
         """There are too many instances: name idle ones, those that were idle longest first, until `keep` are left."""

@@ -35,6 +35,8 @@ TRUTH_SECONDS = 2.0
 
 AHEAD_MAX = 16
 """Calls that may be sent before a place is free, so that a runner of short functions never waits for us."""
+AHEAD_AMONG_OTHERS_MAX = 4
+"""Where an agent may have other instances: a call sent behind one that takes long cannot go to them any more."""
 AHEAD_SECONDS = 0.002
 """And no more work than that, as functions take on average: who was sent ahead comes before all who wait, and could be
 withdrawn only by asking."""
@@ -94,6 +96,7 @@ class Instance:
         self.cause: Cause | None = None
         self.detail = ""
         self.last_used = self._loop.time()
+        self.ahead_max = AHEAD_AMONG_OTHERS_MAX
         self.calls = 0
         """that it was given"""
         self.resting = False
@@ -115,7 +118,7 @@ class Instance:
             return ahead < 0
         if ahead < 0:
             return True
-        return ahead < AHEAD_MAX and ahead < limits.queue and (ahead + 1) * self._service_seconds < AHEAD_SECONDS
+        return ahead < self.ahead_max and ahead < limits.queue and (ahead + 1) * self._service_seconds < AHEAD_SECONDS
 
     @property
     def load(self) -> int:

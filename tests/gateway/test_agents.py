@@ -20,6 +20,7 @@ from runagentd.wire.control import (
     InstanceFailed,
     InstanceReady,
     ReplaceInstance,
+    Scaling,
 )
 from tests.fakes_gateway import LIMITS, FakeRunner, Gateway, abort, answer
 
@@ -234,13 +235,19 @@ def test_none_is_sent_ahead_where_each_call_has_a_process_of_its_own(gateway: Ga
     assert {answer(first).json(), answer(second).json()} == {1, 2}
 
 
-def test_no_more_work_is_sent_ahead_than_takes_two_milliseconds(gateway: Gateway) -> None:
-    """The next caller's turn comes that soon, whatever was sent before; of very short functions it is sixteen."""
-    gateway.ready(limits=limits(queue=64))
+@pytest.mark.parametrize(("maximum", "most"), [(1, 17), (2, 5)])
+def test_no_more_work_is_sent_ahead_than_takes_two_milliseconds(gateway: Gateway, maximum: int, most: int) -> None:
+    """The next caller's turn comes that soon, whatever was sent before.
+
+    Of very short functions it is sixteen, or four where another instance could take a call over.
+    """
+    gateway.supervisor.serve(limits=limits(queue=64), scaling=Scaling(maximum=maximum))
+    gateway.supervisor.offer().ready("say")
+    gateway.supervisor.receive()
     agent = gateway.inside(lambda: gateway.application.directory.find("echo"))
     instance = next(iter(agent.instances.values()))
     asked: list[http.client.HTTPConnection] = []
-    for seconds, sent in ((0.0021, 1), (0.0011, 2), (0.0005, 4), (0.0, 17)):
+    for seconds, sent in ((0.0021, 1), (0.0011, 2), (0.0005, 4), (0.0, most)):
         instance._service_seconds = seconds
         gateway.inside(lambda: agent.place_free(instance))
         while len(asked) < sent + 1:
