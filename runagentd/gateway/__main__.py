@@ -73,8 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What is loaded by now lives for ever: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    # Calls leave few cycles and are hundreds of objects: looking for cycles after every 700 took 2 µs of each call.
-    gc.set_threshold(10_000, 20, 50)
     uvloop.run(
         _serve(
             http,
