@@ -31,6 +31,8 @@ TOKENS = "SIEGE_TOKENS"
 SLOW_CONNECTIONS = 200
 IDLE_CONNECTIONS = 300
 FLOOD_CONNECTIONS = 4
+GUESS_CONNECTIONS = 24
+"""Refusals of an address are held back, so with fewer the flood would stay below what an address may send."""
 _PATIENCE_SECONDS = 5.0
 
 
@@ -237,7 +239,7 @@ KINDS: dict[str, tuple[int, Callable[[Client, int], Awaitable[None]]]] = {
     "slow bodies": (SLOW_CONNECTIONS, slow_body),
     "half-open WebSockets": (SLOW_CONNECTIONS, half_open_websocket),
     "idle connections": (IDLE_CONNECTIONS, idle),
-    "bad tokens": (FLOOD_CONNECTIONS, bad_token),
+    "bad tokens": (GUESS_CONNECTIONS, bad_token),
     "over the rate": (FLOOD_CONNECTIONS, over_rate),
     "malformed": (FLOOD_CONNECTIONS, malformed),
     "connect and reset": (FLOOD_CONNECTIONS, reset),

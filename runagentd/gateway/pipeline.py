@@ -12,6 +12,7 @@ with a key of its own asks no cache.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ from runagentd.log import Log
 
 OPEN_REQUESTS_MAX = 2048
 """Calls in this process at one time, over all agents."""
+HELD_BACK_SECONDS = 0.05
+HELD_BACK_MAX = 256
+"""Refusals that wait at one time; the next ones do not, for each that waits is an open call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Pipeline:
         self._log = log
         self._sink = sink
         self._running: set[Running] = set()
+        self._held_back = 0
 
     def begin(self, request: Request) -> Running:
         """Use as a context: on leaving it, the call has ended one way or another, and its record is written."""
@@ -125,16 +130,29 @@ class Pipeline:
     async def principal(self, credentials: Credentials) -> Principal:
         """Whose credentials these are. What an address may try is asked before anything that costs processor time."""
         limits = self._limits
-        limits.request(credentials.address)
-        barred = limits.barred(credentials.address)
-        if barred is not None and self._identity.recall(credentials) is None:
-            raise barred
+        try:
+            limits.request(credentials.address)
+            barred = limits.barred(credentials.address)
+            if barred is not None and self._identity.recall(credentials) is None:
+                raise barred
+        except Refusal:
+            await self._hold_back()
+            raise
         try:
             return await self._identity.principal(credentials)
         except Refusal as refusal:
             if refusal.kind is errors.AUTHENTICATION and credentials.token is not None:
                 limits.failed(credentials.address)
             raise
+
+    async def _hold_back(self) -> None:
+        """Let an address that is beyond its limit wait for its refusal: it cannot flood faster than it is answered."""
+        if self._held_back < HELD_BACK_MAX:
+            self._held_back += 1
+            try:
+                await asyncio.sleep(HELD_BACK_SECONDS)
+            finally:
+                self._held_back -= 1
 
     async def me(self, credentials: Credentials) -> tuple[Principal, list[dict[str, object]]]:
         """Who asks, and what is left of their limits."""

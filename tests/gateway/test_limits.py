@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import select
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from websockets.sync.client import connect
 
 from runagentd.config import load
 from runagentd.errors import ConfigurationError
+from runagentd.gateway import pipeline
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.guard import quota
 from runagentd.gateway.guard.quota import Quotas
@@ -191,6 +193,20 @@ def test_failed_logins_cost_the_address_and_not_who_is_known_already() -> None:
             401, 401, 401, 429,
         ]  # fmt: skip
         assert [gateway.ask("GET", "/v1/agents", token=token).status for token in (known, unknown)] == [200, 429]
+
+
+def test_an_address_beyond_its_limit_waits_for_its_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood is no faster than its answers; of those that wait there are so many and no more."""
+    monkeypatch.setattr(pipeline, "HELD_BACK_SECONDS", 1.0)
+    monkeypatch.setattr(pipeline, "HELD_BACK_MAX", 2)
+    with limited('[limits]\nloopback = true\n[limits.failed_login]\nrate = "1/h"\nburst = 1\n') as gateway:
+        assert gateway.ask("GET", "/v1/agents", token="bad").status == 401
+        asked = [gateway.send("GET", "/v1/agents", token="bad") for _ in range(2)]
+        gateway.wait_until(lambda: gateway.application._pipeline._held_back == 2)
+        assert gateway.ask("GET", "/v1/agents", token="bad").status == 429
+        assert select.select([each.sock for each in asked], [], [], 0)[0] == []
+        assert [answer(each).status for each in asked] == [429, 429]
+        gateway.wait_until(lambda: gateway.application._pipeline._held_back == 0)
 
 
 def test_without_settings_only_failed_logins_are_limited_and_not_those_of_this_machine() -> None:
