@@ -227,8 +227,13 @@ class HostFolders(ListKind[HostFolder]):
         return f"{{ path = {quoted(folder.path)}, optional = true }}" if folder.optional else quoted(folder.path)
 
     def compare(self, a: tuple[HostFolder, ...], b: tuple[HostFolder, ...]) -> Comparison:
-        """By what can be read, as text: a folder covers all below it, and `optional` grants nothing."""
-        return by_cover(a_covers_b=_covers(a, b), b_covers_a=_covers(b, a))
+        """By the paths alone, for `optional` grants nothing.
+
+        A folder does not cover one below it: mounts below a folder are not shown with it (open_tree(2) without
+        AT_RECURSIVE), and what a directory's mode hides from an agent is open where the policy names what is in it.
+        """
+        first, second = {folder.path for folder in a}, {folder.path for folder in b}
+        return by_cover(a_covers_b=first >= second, b_covers_a=second >= first)
 
     def join(self, old: tuple[HostFolder, ...], new: tuple[HostFolder, ...]) -> tuple[HostFolder, ...]:
         again = {folder.path for folder in new}
@@ -238,7 +243,7 @@ class HostFolders(ListKind[HostFolder]):
         return f"up to {LIST_MAX} absolute paths, or {{ path = …, optional = true }}"
 
     def wider(self) -> str:
-        return "what covers all paths of the other"
+        return "what has all paths of the other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,12 +321,3 @@ def _path(text: str) -> str:
     if (reason := reserved(text)) is not None:
         raise unfit(f"{quoted(text)} cannot be shown to an agent: {reason[0]}", *reason[1:])
     return text
-
-
-def _covers(a: Sequence[HostFolder], b: Sequence[HostFolder]) -> bool:
-    return all(any(is_below(inner.path, outer.path) for outer in a) for inner in b)
-
-
-def is_below(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies in it, as text."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
