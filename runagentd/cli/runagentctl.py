@@ -185,6 +185,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("b", metavar="B", help="likewise")
     command.set_defaults(run=_policy_diff)
 
+    command = commands.add_parser("schema", help="the JSON Schema of a file, for editors")
+    command.add_argument(
+        "of",
+        choices=("policy", "config", "agent"),
+        help="a policy's file, runagentd.toml, or an agent's runagent.config.json",
+    )
+    command.set_defaults(run=_schema)
+
     command = commands.add_parser(
         "doctor", parents=[common], help="what this machine offers, and a sandbox that proves it"
     )
@@ -402,6 +410,12 @@ def _policy_diff(arguments: argparse.Namespace) -> int:
     from runagentd.cli import policy_commands
 
     return policy_commands.diff(arguments.a, arguments.b, arguments.json)
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import schema_commands
+
+    return schema_commands.print_schema(arguments.of)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from runagentd.policy.keys import BY_NAME, KEYS, Key, value_of
 from runagentd.policy.kinds import Cores, Count, Duration, Flag, GroupNames, HostFolders, Kind, OneOf, Size
 from runagentd.policy.model import History, HostFolder, Policy, Runtime
 from runagentd.policy.order import Comparison
+from runagentd.schema import Schema
 
 EQUAL, NARROWER = Comparison.EQUAL, Comparison.NARROWER
 WIDER, INCOMPARABLE = Comparison.WIDER, Comparison.INCOMPARABLE
@@ -123,6 +124,9 @@ def test_every_kind_of_value_says_its_own_order() -> None:
             raise NotImplementedError
 
         def range(self) -> str:
+            raise NotImplementedError
+
+        def schema(self) -> Schema:
             raise NotImplementedError
 
     with pytest.raises(TypeError, match="compare"):
