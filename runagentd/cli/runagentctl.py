@@ -172,6 +172,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("policy", type=_policy_name, metavar="NAME|FILE")
     command.set_defaults(run=_policy_explain)
+    command = policy.add_parser(
+        "diff",
+        parents=[common],
+        help="where one policy differs from another, and whether it allows more",
+        description="Each key that B has otherwise than A: wider (it allows more), narrower, other (neither allows all "
+        "that the other does), or same (written otherwise).",
+        epilog="Exit status: 0 if B allows nothing that A does not, 1 if it does (a key is wider or other), 2 if "
+        "either cannot be used.",
+    )
+    command.add_argument("a", metavar="A", help="a shipped policy, or a file")
+    command.add_argument("b", metavar="B", help="likewise")
+    command.set_defaults(run=_policy_diff)
+
+    command = commands.add_parser("schema", help="the JSON Schema of a file, for editors")
+    command.add_argument(
+        "of",
+        choices=("policy", "config", "agent"),
+        help="a policy's file, runagentd.toml, or an agent's runagent.config.json",
+    )
+    command.set_defaults(run=_schema)
 
     command = commands.add_parser(
         "doctor", parents=[common], help="what this machine offers, and a sandbox that proves it"
@@ -384,6 +404,18 @@ def _policy_explain(arguments: argparse.Namespace) -> int:
     from runagentd.cli import explain_commands
 
     return explain_commands.explain(arguments.policy, as_json=arguments.json)
+
+
+def _policy_diff(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import policy_commands
+
+    return policy_commands.diff(arguments.a, arguments.b, arguments.json)
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import schema_commands
+
+    return schema_commands.print_schema(arguments.of)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

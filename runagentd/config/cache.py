@@ -9,11 +9,23 @@ Reads from strangers: nothing; the file is the operator's.
 
 from __future__ import annotations
 
+from runagentd import schema
 from runagentd.config.table import Table
-from runagentd.config.units import size_of
+from runagentd.config.units import SIZE, size_of
 from runagentd.wire.settings import Settings
 
 _MOST = 64 * 1024**3
+
+SCHEMA = schema.table(
+    "The response cache.",
+    {
+        "size": schema.text(
+            'How much memory kept answers may take, up to 64GiB; "0" keeps none.',
+            pattern=schema.whole(SIZE),
+            default="64MiB",
+        )
+    },
+)
 
 
 def read(table: Table) -> int:

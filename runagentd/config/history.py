@@ -10,12 +10,29 @@ Reads from strangers: nothing; the file is the operator's.
 
 from __future__ import annotations
 
+from runagentd import schema
 from runagentd.config.table import Table
-from runagentd.config.units import seconds_of, size_of
+from runagentd.config.units import DURATION, SIZE, seconds_of, size_of
 from runagentd.wire.settings import Settings
 
 _LONGEST = 10 * 366 * 86400
 LEAST_BYTES, MOST_BYTES = 1024**2, 4 * 1024**3
+
+SCHEMA = schema.table(
+    "The invocation history.",
+    {
+        "keep": schema.text(
+            'How long calls are kept, up to ten years, as "7d" or "12h"; "0" keeps none.',
+            pattern=f"{schema.whole(DURATION)}|^0$",
+            default="7d",
+        ),
+        "size": schema.text(
+            'How much of the disk they may take, from 1MiB to 4GiB; "0" keeps none.',
+            pattern=schema.whole(SIZE),
+            default="64MiB",
+        ),
+    },
+)
 
 
 def read(table: Table) -> tuple[int, int]:

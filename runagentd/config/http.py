@@ -14,11 +14,31 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from runagentd import schema
 from runagentd.config.table import Table
 from runagentd.wire.settings import Http
 
 ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?")
 FORMS = ("x-forwarded-for", "forwarded")
+
+SCHEMA = schema.table(
+    "Who stands before the daemon, and which pages may call it.",
+    {
+        "trusted_proxies": schema.array(
+            "Networks whose connections may say in a field who the client is.",
+            {"type": "string"},
+            default=[],
+            examples=[["10.0.0.0/8"]],
+        ),
+        "forwarded": schema.text("The field that trusted proxies say it in.", enum=list(FORMS), default=FORMS[0]),
+        "cors_origins": schema.array(
+            "Origins of pages that may call, exactly as a browser writes them.",
+            {"type": "string", "pattern": schema.whole(ORIGIN)},
+            default=[],
+            examples=[["https://app.example"]],
+        ),
+    },
+)
 
 
 def read(table: Table) -> Http:

@@ -20,9 +20,10 @@ import re
 import urllib.parse
 from pathlib import Path
 
+from runagentd import schema
 from runagentd.config import files, roles
 from runagentd.config.table import Table
-from runagentd.config.units import seconds_of
+from runagentd.config.units import DURATION, seconds_of
 from runagentd.wire.issuers import ALGORITHMS
 from runagentd.wire.settings import Issuer, IssuerGrant, IssuerSource
 
@@ -33,6 +34,68 @@ ISSUERS_MAX = 32
 GRANTS_MAX = 256
 _DAY = 24 * 3600
 _TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+/-]{1,64}")
+
+_HTTPS = "[hH][tT][tT][pP][sS]://"
+_CLAIM_MAX = 255
+
+_GRANT = schema.table(
+    "What tokens get in whose claim there is this value; every token of the issuer's without `claim`.",
+    {
+        "claim": schema.text("A claim, or one within another, as realm_access.roles."),
+        "value": schema.text("The text, or one of the texts, or for scope one of the words."),
+        **roles.GRANTED,
+    },
+    anyOf=[schema.present("roles"), schema.present("scopes")],
+)
+
+SCHEMA = schema.named(
+    "Whose tokens are believed beside our own.",
+    schema.table(
+        "An OpenID Connect issuer.",
+        {
+            "issuer": schema.text("Its address, exactly as in its tokens' iss.", pattern=f"^{_HTTPS}", maxLength=2048),
+            "audience": schema.array(
+                "Who we are to it: one of these must be in aud.",
+                {"type": "string"},
+                minItems=1,
+                examples=[["runagentd"]],
+            ),
+            "jwks": schema.text(
+                "Where its keys are. Default: its discovery document says.", pattern=f"^(?:$|{_HTTPS})", maxLength=2048
+            ),
+            "algorithms": schema.array(
+                "How its tokens may be signed.",
+                {"enum": list(ALGORITHMS)},
+                minItems=1,
+                default=list(DEFAULT_ALGORITHMS),
+            ),
+            "types": schema.array(
+                'The typ of its tokens; add "JWT" for an issuer that says nothing better.',
+                {"type": "string", "pattern": schema.whole(_TYPE)},
+                minItems=1,
+                default=list(DEFAULT_TYPES),
+            ),
+            "subject": schema.text("The claim that says who it is.", maxLength=_CLAIM_MAX, default="sub"),
+            "tenant": schema.text("The claim that names the tenant, if any.", maxLength=_CLAIM_MAX, default=""),
+            "lifetime_max": schema.text(
+                "Tokens that live longer are refused.", pattern=schema.whole(DURATION), default="24h"
+            ),
+            "ca": schema.text("A file in PEM: who signs its server's certificate. Default: whom the system trusts."),
+            "refresh": schema.text(
+                "How often its keys are fetched; a minute at least.", pattern=schema.whole(DURATION), default="1h"
+            ),
+            "stale": schema.text(
+                "How long they are believed while they cannot be fetched.",
+                pattern=schema.whole(DURATION),
+                default="24h",
+            ),
+            "grants": schema.array("What its tokens mean here.", _GRANT, maxItems=GRANTS_MAX, default=[]),
+        },
+        required=["issuer", "audience"],
+    ),
+    propertyNames={"pattern": schema.whole(NAME)},
+    maxProperties=ISSUERS_MAX,
+)
 
 
 def read(table: Table, folder: Path) -> tuple[tuple[Issuer, ...], tuple[IssuerSource, ...]]:
@@ -153,7 +216,7 @@ def _https(table: Table, key: str, *, required: bool, query: bool) -> str:
 
 def _claim(table: Table, key: str, default: str) -> str:
     name = table.text(key, default)
-    if name and (len(name) > 255 or not name.isprintable()):
+    if name and (len(name) > _CLAIM_MAX or not name.isprintable()):
         table.problem(key, "must be the name of a claim")
     return name
 

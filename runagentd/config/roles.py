@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 
+from runagentd import schema
 from runagentd.config.table import Table
 from runagentd.wire.settings import RoleSettings
 
@@ -24,6 +25,31 @@ SCOPE_HINT = (
     "write 'agents:invoke:AGENT/TAG' (a '*' may end AGENT and TAG; names are percent-encoded), or one of agents:read, "
     "agents:deploy, policies:write, keys:admin, audit:read, metrics:read"
 )
+
+_SCOPE = {"type": "string", "pattern": schema.whole(SCOPE)}
+_EXAMPLES = [["agents:invoke:support-*/*"]]
+
+SCHEMA = schema.named(
+    "Named sets of scopes.",
+    schema.table(
+        "What a token with this role allows.",
+        {
+            "allow": schema.array("What its holder may do.", _SCOPE, default=[], examples=_EXAMPLES),
+            "deny": schema.array(
+                "What its holder may not do, whatever else allows it.", _SCOPE, default=[], examples=_EXAMPLES
+            ),
+        },
+    ),
+    propertyNames={"pattern": schema.whole(NAME)},
+)
+
+GRANTED = {
+    "roles": schema.array(
+        "Roles that this gives.", {"type": "string", "pattern": schema.whole(NAME)}, default=[], examples=[["support"]]
+    ),
+    "scopes": schema.array("Scopes that this gives.", _SCOPE, default=[], examples=[["agents:invoke:chat/*"]]),
+}
+"""The keys that `granted` reads."""
 
 
 def read(table: Table) -> tuple[RoleSettings, ...]:

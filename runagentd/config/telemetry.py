@@ -11,12 +11,33 @@ Reads from strangers: nothing; the file is the operator's.
 
 from __future__ import annotations
 
+from runagentd import schema
 from runagentd.config.table import Table
+from runagentd.config.units import SIZE as SIZE_FORM
 from runagentd.config.units import size_of
 from runagentd.wire.settings import Telemetry
 
 SIZE = 64 * 1024**2
 LEAST_BYTES, MOST_BYTES = 1024**2, 4 * 1024**3
+
+_SPANS = ("none", "file")
+
+SCHEMA = schema.table(
+    "Spans of calls, for an OpenTelemetry Collector.",
+    {
+        "spans": schema.text("Where spans are written.", enum=list(_SPANS), default="none"),
+        "size": schema.text(
+            "How much of the disk they may take, from 1MiB to 4GiB.", pattern=schema.whole(SIZE_FORM), default="64MiB"
+        ),
+        "share": {
+            "description": "The share of the calls without a trace of their caller's that begin one that is recorded.",
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "default": 1.0,
+        },
+    },
+)
 
 
 def read(table: Table) -> Telemetry:
@@ -29,7 +50,7 @@ def read(table: Table) -> Telemetry:
 
 
 def _spans(text: str) -> bool:
-    if text not in ("none", "file"):
+    if text not in _SPANS:
         raise ValueError(f'must be "file" or "none", not {text!r}')
     return text == "file"
 

@@ -29,12 +29,51 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from runagentd import schema
 from runagentd.config import files, roles
 from runagentd.config.table import Table
 from runagentd.wire.settings import CertificateClient
 
 _SAN = re.compile(r"(?:DNS|URI|email):[!-~]{1,512}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SUBJECT_MAX = 255
+
+_WANTED = ("optional", "required")
+
+SCHEMA = schema.table(
+    "What the gateway serves TLS with; without this table it is plain HTTP.",
+    {
+        "certificate": schema.text("A file in PEM: the server's own certificate first, then those of its issuers."),
+        "key": schema.text("A file in PEM: the certificate's key, without a passphrase, readable by its owner alone."),
+        "client_ca": schema.text("A file in PEM: who may have signed a client's certificate."),
+        "client_certificates": schema.text(
+            "Whether nobody connects without a certificate.", enum=list(_WANTED), default="required"
+        ),
+        "clients": schema.array(
+            "Whose a client's certificate is.",
+            schema.table(
+                "One client, by a name in its certificate or by its digest.",
+                {
+                    "san": schema.text(
+                        "The name: DNS:…, URI:… or email:….",
+                        pattern=schema.whole(_SAN, or_empty=True),
+                        examples=["URI:spiffe://example.org/shop"],
+                    ),
+                    "sha256": schema.text(
+                        "The SHA-256 of the certificate, 64 hexadecimal digits.", pattern="^(?:(?:[0-9A-Fa-f]:*){64})?$"
+                    ),
+                    "subject": schema.text("Who the client is to us.", minLength=1, maxLength=_SUBJECT_MAX),
+                    "tenant": schema.text("For whom it acts."),
+                    **roles.GRANTED,
+                },
+                required=["subject"],
+                oneOf=[schema.present("san"), schema.present("sha256")],
+            ),
+            default=[],
+        ),
+    },
+    dependentRequired={"certificate": ["key"], "key": ["certificate"]},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +95,7 @@ def read(table: Table, folder: Path) -> Tls | None:
     certificate_name, key_name = table.text("certificate"), table.text("key")
     authority_name, wanted = table.text("client_ca"), table.text("client_certificates", "required")
     clients = tuple(_client(each) for each in table.tables("clients"))
-    if wanted not in ("optional", "required"):
+    if wanted not in _WANTED:
         table.problem("client_certificates", f"must be optional or required, not {wanted!r}")
     if clients and not authority_name:
         table.problem("client_ca", "must name a file: whoever signs the certificates of the clients below")
@@ -95,7 +134,7 @@ def _client(table: Table) -> CertificateClient:
     if fingerprint and not _SHA256.fullmatch(fingerprint):
         table.problem("sha256", "must be 64 hexadecimal digits: openssl x509 -noout -fingerprint -sha256")
     subject = table.text("subject")
-    if not 1 <= len(subject) <= 255 or not subject.isprintable():
+    if not 1 <= len(subject) <= _SUBJECT_MAX or not subject.isprintable():
         table.problem("subject", "must have 1 to 255 printable characters: who the client is to us")
     granted = roles.granted(table)
     tenant = table.text("tenant") or None

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import re
 
-_SIZE = re.compile(r"(0|[1-9][0-9]{0,5})(KiB|MiB|GiB)?")
+SIZE = re.compile(r"(0|[1-9][0-9]{0,5})(KiB|MiB|GiB)?")
 _BYTES = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-_DURATION = re.compile(r"([1-9][0-9]*)(s|m|h|d)")
+DURATION = re.compile(r"([1-9][0-9]*)(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def size_of(text: str) -> int | None:
     """Bytes; None for what is no size."""
-    match = _SIZE.fullmatch(text)
+    match = SIZE.fullmatch(text)
     return int(match[1]) * _BYTES[match[2]] if match is not None else None
 
 
 def seconds_of(text: str, *, digits_max: int) -> int | None:
     """Seconds; None for what is no time, or has a longer number than that."""
-    match = _DURATION.fullmatch(text)
+    match = DURATION.fullmatch(text)
     return int(match[1]) * _SECONDS[match[2]] if match is not None and len(match[1]) <= digits_max else None

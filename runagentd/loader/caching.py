@@ -8,13 +8,13 @@ Reads from strangers: yes, an agent's files.
 
 from __future__ import annotations
 
+from runagentd.loader import schema
 from runagentd.loader.findings import Findings, key_path, shown, similar
 from runagentd.loader.tree import Number, Tree
 from runagentd.wire.manifest import CACHE_SECONDS_MAX, CacheScope, Caching
 
 EXAMPLE = 'write for example "cache": {"ttl": 60}'
-_KEYS = frozenset({"ttl", "swr", "scope", "streams", "max_bytes"})
-_BYTES_MAX = 64 * 1024 * 1024
+_KEYS = schema.CACHE.keys()
 
 
 def read(where: str, value: Tree, findings: Findings) -> Caching | None:
@@ -31,11 +31,11 @@ def read(where: str, value: Tree, findings: Findings) -> Caching | None:
         meant = similar(key, _KEYS)
         hint = f'did you mean "{meant}"?' if meant else f"known are {', '.join(sorted(_KEYS))}"
         findings.problem(f"{place}.{key_path(key)}", "there is no such key", hint)
-    if "ttl" not in value:
+    if value.get("ttl") is None:
         findings.problem(f"{place}.ttl", "is missing: how many seconds an answer is good", EXAMPLE)
     ttl = _number(place, value, "ttl", 1, CACHE_SECONDS_MAX, 1, findings)
     swr = _number(place, value, "swr", 0, CACHE_SECONDS_MAX, 0, findings)
-    size = _number(place, value, "max_bytes", 1, _BYTES_MAX, 1024 * 1024, findings)
+    size = _number(place, value, "max_bytes", 1, schema.CACHE_BYTES_MAX, 1024 * 1024, findings)
     scope = value.get("scope", "private")
     if not isinstance(scope, str) or scope not in set(CacheScope):
         findings.problem(f"{place}.scope", f'{shown(scope)} is none of "private", "tenant" and "public"')

@@ -9,7 +9,7 @@ what would be right.
 
 from __future__ import annotations
 
-from runagentd.loader import entrypoints, environment, packages, persistent
+from runagentd.loader import entrypoints, environment, packages, persistent, schema
 from runagentd.loader.findings import Findings, key_path, shown, similar
 from runagentd.loader.folder import Folder
 from runagentd.loader.tree import Tree, TreeError, parse_json, parse_yaml
@@ -20,12 +20,7 @@ from runagentd.wire.manifest import MANIFEST_BYTES, LoadProblem, LoadReport, Man
 FILES = ("runagent.config.json", "runagent.config.yaml", "runagent.config.yml")
 FILE_BYTES_MAX = 1024 * 1024
 
-_KEYS = frozenset(
-    {
-        "agent_architecture", "agent_id", "agent_name", "auth_settings", "created_at", "description", "entrypoints",
-        "env_vars", "framework", "metadata", "persistent_folders", "template", "template_source", "version",
-    }
-)  # fmt: skip
+_KEYS = schema.AGENT.keys()
 _DESCRIPTION_MAX = 4000
 
 

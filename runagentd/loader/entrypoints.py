@@ -11,7 +11,7 @@ import keyword
 import posixpath
 import re
 
-from runagentd.loader import caching
+from runagentd.loader import caching, schema
 from runagentd.loader.findings import Findings, key_path, shown, similar
 from runagentd.loader.folder import Folder
 from runagentd.loader.tree import Number, Tree
@@ -21,11 +21,9 @@ from runagentd.wire.manifest import ENTRYPOINTS_MAX, TIMEOUT_MS_MAX, Entrypoint,
 EXAMPLE = '{"file": "main.py", "module": "run", "tag": "main"}'
 EXAMPLE_FILE = f'{{"agent_name": "my-agent", "agent_architecture": {{"entrypoints": [{EXAMPLE}]}}}}'
 
-_KEYS = frozenset({"file", "module", "tag", "extractor", "description", "cache", "timeout_seconds"})
+_KEYS = schema.ENTRYPOINT.keys() - {"type"}
 _OTHER_KINDS = frozenset({"webhook_url", "method", "timeout"})
-_OLD_TYPES = ("generic", "generic_stream")
-_EXTRACTIONS_MAX = 64
-_TEXT_MAX = 1000
+_DESCRIPTION_MAX = 1000
 _STREAM = "_stream"
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
@@ -186,8 +184,8 @@ def _function(where: str, item: dict[str, Tree], findings: Findings) -> str:
 
 def _tag(where: str, item: dict[str, Tree], findings: Findings) -> str:
     kind = item.get("type")
-    if "tag" not in item and isinstance(kind, str) and kind in _OLD_TYPES:
-        return kind  # what RunAgent's first files had instead of a tag
+    if "tag" not in item and isinstance(kind, str) and kind in schema.OLD_TYPES:
+        return kind
     value = _required(where, item, "tag", "main", findings)
     if value is None:
         return ""
@@ -203,12 +201,12 @@ def _extractor(where: str, value: Tree, findings: Findings) -> tuple[Extraction,
     if not isinstance(value, dict):
         findings.problem(place, f"{shown(value)} is not an object", example)
         return ()
-    if len(value) > _EXTRACTIONS_MAX:
-        findings.problem(place, f"has more than {_EXTRACTIONS_MAX} outputs")
+    if len(value) > schema.EXTRACTIONS_MAX:
+        findings.problem(place, f"has more than {schema.EXTRACTIONS_MAX} outputs")
         return ()
     found = []
     for name, path in value.items():
-        if type(path) is not str or not 1 <= len(path) <= _TEXT_MAX or not path.isprintable():
+        if type(path) is not str or not 1 <= len(path) <= schema.PATH_MAX or not path.isprintable():
             findings.problem(f"{place}.{key_path(name)}", f"{shown(path)} is not a JSONPath", example)
         elif not 1 <= len(name) <= NAME_MAX or not name.isprintable():
             findings.problem(place, f"{shown(name)} is not a name for an output", example)
@@ -234,4 +232,4 @@ def _timeout(where: str, value: Tree, findings: Findings) -> int | None:
 
 
 def _clean(text: str) -> str:
-    return "".join(character for character in text[:_TEXT_MAX] if character.isprintable() or character == "\n")
+    return "".join(character for character in text[:_DESCRIPTION_MAX] if character.isprintable() or character == "\n")

@@ -9,15 +9,14 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 
+from runagentd.loader import schema
 from runagentd.loader.findings import Findings, shown
 from runagentd.loader.folder import Folder
 from runagentd.loader.tree import Tree
 from runagentd.wire.manifest import check_relative
 
-FOLDERS_MAX = 32
 _EXAMPLE = 'write for example ["chat_storage"]'
 _DEPTH_MAX = 8
-_LENGTH_MAX = 255
 
 
 def read(
@@ -30,8 +29,8 @@ def read(
     if not isinstance(value, list):
         findings.problem(where, f"{shown(value)} is not a list", _EXAMPLE)
         return ()
-    if len(value) > FOLDERS_MAX:
-        findings.problem(where, f"has {len(value)} folders, more than {FOLDERS_MAX}")
+    if len(value) > schema.FOLDERS_MAX:
+        findings.problem(where, f"has {len(value)} folders, more than {schema.FOLDERS_MAX}")
         return ()
     found: dict[str, str] = {}
     for number, item in enumerate(value):
@@ -60,7 +59,7 @@ def read(
 
 
 def _path(item: Tree) -> str | None:
-    if type(item) is not str or not item.isprintable() or len(item) > _LENGTH_MAX:
+    if type(item) is not str or not item.isprintable() or len(item) > schema.FOLDER_NAME_MAX:
         return None
     path = posixpath.normpath(item)
     try:

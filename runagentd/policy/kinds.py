@@ -19,7 +19,8 @@ from runagentd.policy.model import HostFolder
 from runagentd.policy.order import Comparison, by_amount, by_cover
 from runagentd.policy.reserved import reserved
 from runagentd.policy.unfit import Unfit, did_you_mean, key_text, quoted, unfit
-from runagentd.policy.units import duration, duration_text, size, size_text
+from runagentd.policy.units import DURATION_PATTERN, SIZE_PATTERN, duration, duration_text, size, size_text
+from runagentd.schema import Schema, whole
 
 T = TypeVar("T")
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -51,6 +52,10 @@ class Kind(ABC, Generic[T]):
     def range(self) -> str:
         """What values there are, in words for the reference."""
 
+    @abstractmethod
+    def schema(self) -> Schema:
+        """What `read` may take, as far as a JSON Schema can say; it never refuses what `read` takes."""
+
     def wider(self) -> str:
         """Which of two values is wider, in words for the reference."""
         return "more"
@@ -76,6 +81,9 @@ class Flag(Kind[bool]):
 
     def compare(self, a: bool, b: bool) -> Comparison:
         return by_amount(a, b)
+
+    def schema(self) -> Schema:
+        return {"type": "boolean"}
 
     def range(self) -> str:
         return "true or false"
@@ -112,6 +120,9 @@ class _Amount(Kind[int]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count(_Amount):
+    def schema(self) -> Schema:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
     def read(self, raw: object) -> int:
         if isinstance(raw, int) and not isinstance(raw, bool):
             return self._bounded(raw, raw)
@@ -130,6 +141,12 @@ class Size(_Amount):
             raise unfit(f"{quoted(raw)} is not a multiple of 4KiB", "the kernel counts pages and would round it")
         return value
 
+    def schema(self) -> Schema:
+        whole_pages = {"multipleOf": _PAGE} if self.pages else {}
+        # Each keyword is about one of the types only: an editor then says what is wrong, which it cannot of an `anyOf`.
+        number = {"minimum": self.least, "maximum": self.most, **whole_pages}
+        return {"type": ["string", "integer"], "pattern": SIZE_PATTERN, **number}
+
     def text(self, value: int) -> str:
         shown = size_text(value)
         return shown if shown.isdigit() else quoted(shown)
@@ -141,6 +158,9 @@ class Duration(_Amount):
 
     def read(self, raw: object) -> int:
         return self._bounded(duration(raw), raw)
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": DURATION_PATTERN}
 
     def text(self, value: int) -> str:
         return quoted(duration_text(value))
@@ -164,6 +184,9 @@ class Cores(Kind[float]):
         if value != float(raw):
             raise unfit(f"{quoted(raw)} has more than two decimals", "write hundredths of a core, for example 0.33")
         return value
+
+    def schema(self) -> Schema:
+        return {"type": "number", "minimum": self.least, "maximum": self.most}
 
     def text(self, value: float) -> str:
         return repr(value)
@@ -189,6 +212,9 @@ class OneOf(Kind[Choice]):
         words = " or ".join(quoted(choice.value) for choice in self.choices)
         near = did_you_mean(raw, (choice.value for choice in self.choices)) if isinstance(raw, str) else ()
         raise unfit(f"{quoted(raw)} is not {words}", *near, *((self.hint,) if self.hint else ()))
+
+    def schema(self) -> Schema:
+        return {"enum": [choice.value for choice in self.choices]}
 
     def text(self, value: Choice) -> str:
         return quoted(value.value)
@@ -219,6 +245,16 @@ class HostFolders(ListKind[HostFolder]):
             raise Unfit(*problems)
         return tuple(folders)
 
+    def schema(self) -> Schema:
+        path = {"type": "string", "pattern": "^/", "maxLength": _PATH_BYTES_MAX}
+        entry = path | {
+            "type": ["string", "object"],
+            "properties": {"path": path, "optional": {"type": "boolean", "default": False}},
+            "required": ["path"],
+            "additionalProperties": False,
+        }
+        return {"type": "array", "items": entry, "maxItems": LIST_MAX, "uniqueItems": True}
+
     def text(self, value: tuple[HostFolder, ...]) -> str:
         return f"[{', '.join(self._entry_text(folder) for folder in value)}]"
 
@@ -227,8 +263,13 @@ class HostFolders(ListKind[HostFolder]):
         return f"{{ path = {quoted(folder.path)}, optional = true }}" if folder.optional else quoted(folder.path)
 
     def compare(self, a: tuple[HostFolder, ...], b: tuple[HostFolder, ...]) -> Comparison:
-        """By what can be read, as text: a folder covers all below it, and `optional` grants nothing."""
-        return by_cover(a_covers_b=_covers(a, b), b_covers_a=_covers(b, a))
+        """By the paths alone, for `optional` grants nothing.
+
+        A folder does not cover one below it: mounts below a folder are not shown with it (open_tree(2) without
+        AT_RECURSIVE), and what a directory's mode hides from an agent is open where the policy names what is in it.
+        """
+        first, second = {folder.path for folder in a}, {folder.path for folder in b}
+        return by_cover(a_covers_b=first >= second, b_covers_a=second >= first)
 
     def join(self, old: tuple[HostFolder, ...], new: tuple[HostFolder, ...]) -> tuple[HostFolder, ...]:
         again = {folder.path for folder in new}
@@ -238,7 +279,7 @@ class HostFolders(ListKind[HostFolder]):
         return f"up to {LIST_MAX} absolute paths, or {{ path = …, optional = true }}"
 
     def wider(self) -> str:
-        return "what covers all paths of the other"
+        return "what has all paths of the other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +298,10 @@ class GroupNames(ListKind[str]):
         if problems:
             raise Unfit(*problems)
         return tuple(names)
+
+    def schema(self) -> Schema:
+        name = {"type": "string", "pattern": whole(_GROUP_NAME)}
+        return {"type": "array", "items": name, "maxItems": LIST_MAX, "uniqueItems": True}
 
     def text(self, value: tuple[str, ...]) -> str:
         return f"[{', '.join(quoted(name) for name in value)}]"
@@ -316,12 +361,3 @@ def _path(text: str) -> str:
     if (reason := reserved(text)) is not None:
         raise unfit(f"{quoted(text)} cannot be shown to an agent: {reason[0]}", *reason[1:])
     return text
-
-
-def _covers(a: Sequence[HostFolder], b: Sequence[HostFolder]) -> bool:
-    return all(any(is_below(inner.path, outer.path) for outer in a) for inner in b)
-
-
-def is_below(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies in it, as text."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")

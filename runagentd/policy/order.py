@@ -8,7 +8,6 @@ Each comparison here is a preorder: reflexive, transitive, and swapping its oper
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 
 
 class Comparison(enum.StrEnum):
@@ -29,6 +28,11 @@ class Comparison(enum.StrEnum):
             case _:
                 return self
 
+    @property
+    def widens(self) -> bool:
+        """Whether the first grants anything that the second does not. Sets that cannot be compared both do."""
+        return self in (Comparison.WIDER, Comparison.INCOMPARABLE)
+
 
 def by_amount(a: float, b: float) -> Comparison:
     """More is wider; for switches, true is wider than false."""
@@ -44,11 +48,3 @@ def by_cover(*, a_covers_b: bool, b_covers_a: bool) -> Comparison:
     if a_covers_b:
         return Comparison.WIDER
     return Comparison.NARROWER if b_covers_a else Comparison.INCOMPARABLE
-
-
-def all_together(comparisons: Iterable[Comparison]) -> Comparison:
-    """The product order: wider as a whole is wider somewhere and narrower nowhere."""
-    seen = set(comparisons) - {Comparison.EQUAL}
-    if not seen:
-        return Comparison.EQUAL
-    return seen.pop() if len(seen) == 1 else Comparison.INCOMPARABLE

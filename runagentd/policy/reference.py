@@ -24,6 +24,9 @@ The operator chooses it (`runagentd serve --policy [AGENT=]NAME|FILE`), never th
 Every key has a default, and the default is the strictest that still starts an agent of the standard library,
 but for `process.spawn` and `calls.isolation`, whose strictest values cost time.
 `runagentctl policy check FILE` says what a policy comes to, or everything that is wrong with it at once.
+`runagentctl policy diff A B` says which keys B has otherwise, and whether B allows anything that A does not: its exit
+status is then 1, else 0, and 2 where either cannot be used.
+`runagentctl schema policy` prints a JSON Schema for editors ([configuration.md](configuration.md#in-an-editor)).
 
 runagentd ships these policies: `base` (the defaults, key by key), `compute` (more memory and processor time),
 `tools` (may start the host's programs), `persistent` (keeps the folders that an agent names).

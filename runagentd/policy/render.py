@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from runagentd.policy.keys import KEYS, value_of
 from runagentd.policy.model import Policy
-from runagentd.policy.order import Comparison
 
 
 class Row(NamedTuple):
@@ -32,8 +31,7 @@ def rows(policy: Policy) -> list[Row]:
 
 def wider_than_default(policy: Policy) -> list[str]:
     """The keys where this policy grants more than the strictest default, or something else than it."""
-    more = (Comparison.WIDER, Comparison.INCOMPARABLE)
-    return [key.name for key in KEYS if key.kind.compare(value_of(policy, key), key.default) in more]
+    return [key.name for key in KEYS if key.kind.compare(value_of(policy, key), key.default).widens]
 
 
 def summary(policy: Policy) -> str:

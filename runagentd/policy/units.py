@@ -19,7 +19,12 @@ _SIZES = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _DURATIONS = {"ms": 1, "s": 1000, "m": 60 * 1000, "h": 60 * 60 * 1000}
 
 # Eighteen digits are more than any bound takes; no leading zero, so that each number has one spelling per unit.
-_FORM = re.compile(r"(0|[1-9][0-9]{0,17})([A-Za-z]+)", re.ASCII)
+_NUMBER = "(0|[1-9][0-9]{0,17})"
+_FORM = re.compile(f"{_NUMBER}([A-Za-z]+)", re.ASCII)
+
+SIZE_PATTERN = f"^{_NUMBER}({'|'.join(_SIZES)})$"
+DURATION_PATTERN = f"^{_NUMBER}({'|'.join(_DURATIONS)})$"
+"""What `size` and `duration` take as text, for a JSON Schema."""
 
 
 def size(value: object) -> int:

@@ -34,6 +34,7 @@ def test_all_of_it() -> None:
     [
         (60, "cache: 60 is not an object"),
         ({}, "cache.ttl: is missing: how many seconds an answer is good"),
+        ({"ttl": None}, "cache.ttl: is missing: how many seconds an answer is good"),
         ({"ttl": 0}, "cache.ttl: 0 is not a whole number from 1 to 604800"),
         ({"ttl": 1.5}, "cache.ttl: 1.5 is not a whole number from 1 to 604800"),
         ({"ttl": "60"}, 'cache.ttl: "60" is not a whole number from 1 to 604800'),

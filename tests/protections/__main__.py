@@ -88,8 +88,12 @@ def _seen(daemons: Daemons, one: Protection) -> str:
         return "-"
     drops = frozenset({one.weakening})
     try:
-        with daemons.fit_for(drops) as run, run.agent(drops, one.policy):
-            return "no"
+        with daemons.fit_for(drops) as run:
+            if one.test.alone:
+                one.test.check(run, drops, one.policy)
+                return "no"
+            with run.agent(drops, one.policy):
+                return "no"
     except Refused as refused:
         return _in_short(str(refused).replace(str(daemons.bait), "the bait"))
 

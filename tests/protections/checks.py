@@ -1,4 +1,4 @@
-"""What is observed of a weakened agent: attempts inside, two siblings at once, and looks from the host.
+"""What is observed of a weakened agent: attempts inside, two siblings at once, looks from the host; and of egress.
 
 Runs as: root, in the test process.
 Reads from strangers: what our own probes answer, and /proc.
@@ -7,18 +7,26 @@ Reads from strangers: what our own probes answer, and /proc.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import os
 import resource
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from runagentd import kernel
+from runagentd.egress.fetch import DISCOVERY
 from runagentd.plan.explain import lines
 from runagentd.policy.files import find
+from tests.issuer import Issuer
 from tests.plan.test_build import GOLDEN, plan_of
+from tests.protections import egress as process
 from tests.protections.trial import Outcome, Refused, Trial
 from tests.protections.weakenings import WEAKENINGS
 from tests.system.daemon import ROOT
@@ -33,6 +41,8 @@ class Test:
 
     name: str
     check: Check
+    alone: bool = False
+    """it starts what it observes, and no agent"""
 
 
 def attempt(name: str) -> Test:
@@ -236,3 +246,46 @@ def _golden(drops: frozenset[str]) -> Outcome:
     found = [line.split()[1:] for line in lines((), (), plan) if " rlimit " in line]
     missing = [" ".join(words) for words in reviewed if words not in found]
     return Outcome(word="as reviewed" if not missing else "a visible diff", detail="; ".join(missing), held=not missing)
+
+
+_EGRESS_UIDS = itertools.cycle(range(1879179263 - 64, 1879179263 - 32))
+"""One for each process, for RLIMIT_NPROC counts all of a uid's; the foreman's own are higher."""
+_EGRESS_SECONDS = 60.0
+
+
+def egress(name: str, refusal: str, *, host: str = "127.0.0.1") -> Test:
+    """One attempt of `tests.protections.egress`, which must be answered with `refusal`.
+
+    `host` is where our issuer's discovery document says that its keys are.
+    """
+
+    def check(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+        with tempfile.TemporaryDirectory(prefix="runagentd-egress-", dir="/var/tmp") as place:
+            folder = Path(place)
+            folder.chmod(0o755)
+            (folder / "file").touch(mode=0o600)
+            issuer = Issuer(folder / "issuer")
+            listening = socket.socket(socket.AF_UNIX)
+            try:
+                listening.bind(str(folder / "socket"))
+                (folder / "socket").chmod(0o777)
+                listening.listen()
+                document = {"issuer": issuer.url, "jwks_uri": f"https://{host}:{issuer.port}/keys"}
+                issuer.answers[f"/realm{DISCOVERY}"] = (200, {}, json.dumps(document).encode())
+                return _tried(name, drops, issuer, folder, refusal)
+            finally:
+                listening.close()
+                issuer.close()
+
+    return Test(name=f"egress: {name}", check=check, alone=True)
+
+
+def _tried(name: str, drops: frozenset[str], issuer: Issuer, folder: Path, refusal: str) -> Outcome:
+    uid = str(next(_EGRESS_UIDS))
+    files = [str(path) for path in (issuer.ca, folder / "file", folder / "socket")]
+    command = [sys.executable, "-m", "tests.protections.egress", uid, uid, issuer.url, *files, name, *sorted(drops)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_EGRESS_SECONDS, check=False)
+    if done.returncode == process.NOT_STARTED:
+        raise Refused("by the egress process itself")
+    word = done.stdout.strip() or "broken"
+    return Outcome(word=word, detail=done.stderr[-300:], held=word == refusal)

@@ -23,6 +23,7 @@ from tests.protections.checks import (
     ZYGOTE_JAIL,
     Test,
     attempt,
+    egress,
     limit,
     own_namespace,
     reaper,
@@ -293,4 +294,24 @@ FILTER = (
     *(_row(f"filter: group {group}", test) for group, test in _OF_GROUPS.items()),
 )
 
-PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *FILTER)
+EGRESS = (
+    _row("egress: identity", egress("read a file of root's", "EACCES")),
+    _row("egress: capabilities", egress("read a file of root's", "EACCES")),
+    _row("egress: filter", egress("start a process", "EPERM")),
+    _row("egress: tasks", egress("start many threads", "EAGAIN")),
+    _row("egress: socket families", egress("talk to a socket with a path", "EPERM")),
+    _row("egress: no listening", egress("listen", "EPERM")),
+    _row("egress: no processes", egress("start a process", "EPERM")),
+    _row("egress: no programs", egress("become a program", "EPERM")),
+    _row("egress: no namespaces", egress("leave what is shared", "EPERM")),
+    _row(
+        "egress: public addresses of names",
+        egress("fetch from a private address by name", "refused", host="localhost"),
+    ),
+    _row(
+        "egress: public addresses as written",
+        egress("fetch from a private address as written", "refused", host="127.0.0.2"),
+    ),
+)
+
+PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *FILTER, *EGRESS)

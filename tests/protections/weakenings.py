@@ -347,7 +347,17 @@ BAITS: dict[str, Weakening] = {
 }
 """No protection is taken away, but there is something to be had, or time to have it."""
 
-WEAKENINGS: dict[str, Weakening] = {**STEPS, **FRESH, **MOUNTS, **REAPER, **ZYGOTE, **FILTER, **BAITS}
+EGRESS: dict[str, Weakening] = dict.fromkeys(
+    (
+        "egress: identity", "egress: capabilities", "egress: filter", "egress: tasks", "egress: socket families",
+        "egress: no listening", "egress: no processes", "egress: no programs", "egress: no namespaces",
+        "egress: public addresses of names", "egress: public addresses as written",
+    ),
+    Weakening(),
+)  # fmt: skip
+"""The process that connects, without one of its own protections: nothing of a launch, so `egress` does it."""
+
+WEAKENINGS: dict[str, Weakening] = {**STEPS, **FRESH, **MOUNTS, **REAPER, **ZYGOTE, **FILTER, **EGRESS, **BAITS}
 
 SEPARATOR = " + "
 NOTHING = "nothing"
