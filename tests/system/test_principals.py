@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import collections
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +82,18 @@ def look(daemon: Daemon, name: str, token: str, seconds: float = 0.0) -> Any:
     return answer
 
 
+def rows(daemon: Daemon, name: str) -> list[str]:
+    """The instances of an agent that are ready."""
+    return [row.instance for row in daemon.instances() if row.agent_name == name and row.state in ("ready", "frozen")]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not become so in time"
+        time.sleep(0.02)
+
+
 def test_a_caller_finds_its_own_state_and_never_anothers(daemon: Daemon) -> None:
     """A counter of the module goes up for each of two callers by itself, by turns."""
     a, b = token(daemon, "a"), token(daemon, "b")
@@ -90,3 +108,94 @@ def test_where_there_is_one_place_another_caller_gets_it_by_an_end_and_a_start(d
     said = [look(daemon, "one", each)["calls"] for each in (a, a, b, b, a)]
     assert said == [1, 2, 1, 2, 1]
     assert "evicted" in daemon.log.read_text()
+
+
+def test_one_is_always_ready_for_a_caller_who_has_none(daemon: Daemon) -> None:
+    """The minimum is of instances that nobody has: it is filled up again, and what its caller does not use ends."""
+    wait_until(lambda: len(rows(daemon, "quick")) == 1)
+    (first,) = rows(daemon, "quick")
+    look(daemon, "quick", token(daemon, "a"))
+    wait_until(lambda: len(rows(daemon, "quick")) == 2)
+    wait_until(lambda: first not in rows(daemon, "quick"))
+    wait_until(lambda: len(rows(daemon, "quick")) == 1)
+    assert f"instance={first}" in next(line for line in daemon.log.read_text().splitlines() if "scale-down" in line)
+
+
+def test_a_frozen_instance_wakes_for_its_caller_and_ends_for_another(daemon: Daemon) -> None:
+    """Where nothing is frozen, it is idle all the same."""
+    a, b = token(daemon, "c"), token(daemon, "d")
+    assert look(daemon, "one", a)["calls"] == 1
+    time.sleep(1.3)
+    assert look(daemon, "one", a)["calls"] == 2
+    time.sleep(1.3)
+    assert look(daemon, "one", b)["calls"] == 1
+
+
+def test_a_restart_ends_what_has_callers_as_well(daemon: Daemon) -> None:
+    a = token(daemon, "a")
+    before = look(daemon, "four", a)
+    known = {row.instance for row in daemon.instances() if row.agent_name == "four"}
+    daemon.restart("four")
+    wait_until(lambda: not known & {row.instance for row in daemon.instances()})
+    after = look(daemon, "four", a)
+    assert after["calls"] == 1
+    assert after["instance"] != before["instance"]
+
+
+def test_fifty_callers_at_once_share_four_places_and_nothing_else(daemon: Daemon) -> None:
+    """Everybody is answered; the agent itself raises where it finds a trace of another caller."""
+    tokens = [token(daemon, f"flood {number}") for number in range(50)]
+    most = 0
+
+    def three(mine: str) -> list[Any]:
+        nonlocal most
+        found = [look(daemon, "four", mine, 0.01) for _ in range(3)]
+        alive = [row for row in daemon.instances() if row.agent_name == "four" and row.state in ("importing", "ready")]
+        most = max(most, len(alive))
+        return found
+
+    with ThreadPoolExecutor(50) as threads:
+        answers = list(threads.map(three, tokens))
+    served = collections.defaultdict(set)
+    for found in answers:
+        assert len({one["caller"] for one in found}) == 1
+        for one in found:
+            served[one["instance"]].add(one["caller"])
+    assert len({found[0]["caller"] for found in answers}) == 50
+    assert {len(callers) for callers in served.values()} == {1}
+    assert most <= 4
+
+
+def test_a_caller_who_floods_keeps_others_waiting_for_a_turn_only(daemon: Daemon) -> None:
+    """A hundred calls of a tenth of a second are ahead, two and a half seconds for four instances: not so for b."""
+    a, b = token(daemon, "flood"), token(daemon, "single")
+    with ThreadPoolExecutor(101) as threads:
+        flood = [threads.submit(look, daemon, "four", a, 0.1) for _ in range(100)]
+        wait_until(lambda: sum(each.done() for each in flood) > 8)
+        single = threads.submit(look, daemon, "four", b)
+        assert single.result()["calls"] == 1
+        left = sum(not each.done() for each in flood)
+        assert all(each.result()["caller"] != single.result()["caller"] for each in flood)
+    assert left > 40
+
+
+def test_after_the_end_of_a_gateway_no_instance_is_taken_for_nobodys(daemon: Daemon) -> None:
+    """kill -9 while two callers call: what they had is not given to a third, nor to one of them."""
+    a, b = token(daemon, "a"), token(daemon, "b")
+    before = [look(daemon, "killed", each) for each in (a, b)]
+    known = set(rows(daemon, "killed"))
+    gateway = daemon.gateway_pid()
+    with ThreadPoolExecutor(2) as threads:
+        lost = [threads.submit(look, daemon, "killed", each, 2.0) for each in (a, b)]
+        time.sleep(0.5)
+        os.kill(gateway, signal.SIGKILL)
+        for each in lost:
+            with pytest.raises((HTTPException, OSError)):
+                each.result()
+    wait_until(lambda: daemon.gateway_pid() not in (0, gateway))
+    wait_until(lambda: daemon.request("GET", "/readyz")[0] == 200)
+    after = [look(daemon, "killed", token(daemon, subject)) for subject in ("c", "b", "a")]
+    assert [one["calls"] for one in after] == [1, 1, 1]
+    assert not {one["instance"] for one in after} & {one["instance"] for one in before}
+    wait_until(lambda: not known & set(rows(daemon, "killed")))
+    assert "gateway-lost" in daemon.log.read_text()
