@@ -17,6 +17,8 @@ import pytest
 from runagentd import signing, state
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
+from tests.system.test_metrics import scrape
+from tests.system.test_scaling import control
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -177,6 +179,19 @@ def test_a_caller_who_floods_keeps_others_waiting_for_a_turn_only(daemon: Daemon
         left = sum(not each.done() for each in flood)
         assert all(each.result()["caller"] != single.result()["caller"] for each in flood)
     assert left > 40
+
+
+def test_an_operator_sees_how_many_instances_have_a_caller_and_not_whom(daemon: Daemon) -> None:
+    look(daemon, "four", token(daemon, "somebody with a name"))
+    told = control(daemon, "describe", "four").stdout
+    assert "calls apart by principal" in told
+    assert " with a caller, " in told
+    assert "ready, has a caller" in told
+    assert scrape(daemon)['runagentd_instances_bound{agent="four"}'] >= 1
+    caller = look(daemon, "four", token(daemon, "somebody with a name"))["caller"]
+    for text in (told, control(daemon, "describe", "four", "--json").stdout, control(daemon, "ps").stdout):
+        assert "somebody" not in text
+        assert caller not in text
 
 
 def test_after_the_end_of_a_gateway_no_instance_is_taken_for_nobodys(daemon: Daemon) -> None:
