@@ -18,6 +18,8 @@ from tests.protections.checks import (
     REAPER_IN_USER_NAMESPACE,
     SAME_RANDOM_NUMBERS,
     SAME_SEEDS,
+    TWO_CALLERS,
+    TWO_GATEWAYS,
     ZYGOTE_CAPABILITIES,
     ZYGOTE_DESCRIPTORS,
     ZYGOTE_JAIL,
@@ -27,6 +29,7 @@ from tests.protections.checks import (
     own_namespace,
     reaper,
     siblings,
+    two_calls,
 )
 from tests.protections.weakenings import ARGUMENTS, FAMILIES
 
@@ -213,6 +216,16 @@ ZYGOTE = (
     _row("zygote: read-only jail", ZYGOTE_JAIL),
 )
 
+CALLS = (
+    _row("caller: choice", TWO_CALLERS, "caller: check", policy="caller"),
+    _row("caller: check", TWO_CALLERS, "caller: choice", policy="caller"),
+    _row("caller: next gateway", TWO_GATEWAYS, policy="caller"),
+    _row("call: kill", two_calls("find_what_a_call_has_started"), "call: alone", policy="call"),
+    _row("call: alone", two_calls("find_what_a_call_has_started"), "call: kill", policy="call"),
+    _row("call: emptied", two_calls("find_what_a_call_has_written"), policy="call"),
+    _row("call: passage", two_calls("find_the_arguments_of_a_call"), policy="call"),
+)
+
 _OF_ARGUMENTS = {
     "prctl": "become_dumpable",
     "personality": "call_personality",
@@ -293,4 +306,4 @@ FILTER = (
     *(_row(f"filter: group {group}", test) for group, test in _OF_GROUPS.items()),
 )
 
-PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *FILTER)
+PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *CALLS, *FILTER)
