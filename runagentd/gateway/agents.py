@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from runagentd import errors
 from runagentd.errors import ErrorKind, Refusal
 from runagentd.gateway import binding
+from runagentd.gateway.binding import Leaving
 from runagentd.gateway.calls import Call, State
 from runagentd.gateway.demand import DemandTeller
 from runagentd.gateway.describe import Description
@@ -222,10 +223,10 @@ class Agent:
 
     # ---- instances that serve one caller each
 
-    def _leaving(self) -> list[Instance]:
+    def _leaving(self) -> Leaving[Instance]:
         """Those that take no more calls, for callers who wait and could not have another instance."""
         if not self._waiting:
-            return []
+            return Leaving()
         current = [
             each
             for each in self.instances.values()
@@ -245,11 +246,10 @@ class Agent:
         """Send what waits to where it may go, and end what has no call and stands in the way of others."""
         while self._waiting:
             leaving = self._leaving()
-            ending = [each for each in leaving if not each.load]
-            for instance in ending:
+            for instance in leaving.ending:
                 self._ready.remove(instance)
                 instance.give_up(Cause.EVICTED)
-            if ending:
+            if leaving.ending:
                 continue
             waiting = self._waiting.waiting()
             places = [each for each in self._ready if each.has_place() and each not in leaving]

@@ -11,9 +11,9 @@ many; that no call reaches an instance of somebody else is not decided here, but
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 TURN_SECONDS = 0.25
 """How long a caller keeps an instance at least while others wait who have none: to start another costs time as well."""
@@ -46,11 +46,24 @@ class Seat(Protocol):
 S = TypeVar("S", bound=Seat)
 
 
+@dataclass(frozen=True, slots=True)
+class Leaving(Generic[S]):
+    """Instances that give way."""
+
+    ending: list[S] = field(default_factory=list)
+    """that have no call, and are to be ended"""
+    closed: set[S] = field(default_factory=set)
+    """that take no more calls until one of them has none, or nobody waits for it any more"""
+
+    def __contains__(self, seat: object) -> bool:
+        return seat in self.closed or seat in self.ending
+
+
 def wanted(seats: Sequence[Seat], waiting: Mapping[str, int], target: int) -> int:
     """How many instances with a caller there should be: those there are, and what calls of this moment lack."""
-    held, calls = _held(seats), _calls(seats, waiting)
-    lacking = sum(max(0, -(-count // target) - held[caller]) for caller, count in calls.items())
-    return held.total() + lacking
+    held, calls = _count(seats, waiting)
+    lacking = sum(max(0, -(-count // target) - held.get(caller, 0)) for caller, count in calls.items())
+    return sum(held.values()) + lacking
 
 
 def choose(seats: Sequence[S], caller: str, target: int) -> S | None:
@@ -64,50 +77,59 @@ def choose(seats: Sequence[S], caller: str, target: int) -> S | None:
 
 def first_in_line(seats: Sequence[Seat], waiting: Mapping[str, int]) -> frozenset[str]:
     """Of the callers who wait, those with the fewest instances: one of them gets the next that nobody has."""
-    held = _held(seats)
-    fewest = min((held[caller] for caller in waiting), default=0)
-    return frozenset(caller for caller in waiting if held[caller] == fewest)
+    held, _ = _count(seats, waiting)
+    fewest = min((held.get(caller, 0) for caller in waiting), default=0)
+    return frozenset(caller for caller in waiting if held.get(caller, 0) == fewest)
 
 
 def leaving(
     seats: Sequence[S], waiting: Mapping[str, int], *, coming: int, maximum: int, concurrency: int, now: float
-) -> list[S]:
-    """Instances that take no more calls, so that callers who wait get others in their place.
+) -> Leaving[S]:
+    """What takes no more calls, so that callers who wait get other instances in its place.
 
     `coming` are those that nobody has and that start, or may be started. First go instances that have no call at all,
     the longest unused first, whoever needs one. Then, for callers with less than their share: what others have beyond
-    theirs. At last, for callers with none: one whose caller has had a turn. A share is `maximum` divided by the callers
-    who have calls.
+    theirs. At last, for callers with none: those whose caller has had a turn. A share is `maximum` divided by the
+    callers who have calls. Of busy ones it cannot be said which will be without a call first, so all of them wait
+    for that: one with a long call must not stand for one that could end at once.
     """
-    held, calls = _held(seats), _calls(seats, waiting)
-    bound = [seat for seat in seats if seat.caller is not None]
-    chosen: list[S] = []
-
-    def take(lacking: int, candidates: list[S]) -> None:
-        chosen.extend(candidates[: max(0, lacking - coming - len(chosen))])
-
+    held, calls = _count(seats, waiting)
+    bound = sorted((seat for seat in seats if seat.caller is not None), key=_last_used)
     lacks = {caller: -(-count // concurrency) for caller, count in waiting.items()}
-    idle = [seat for seat in bound if not seat.load and seat.caller not in waiting]
-    take(sum(lacks.values()), sorted(idle, key=lambda seat: seat.last_used))
-
     share = max(1, maximum // max(1, len(calls)))
-    rich = []
-    for seat in sorted((seat for seat in bound if seat not in chosen), key=lambda seat: (seat.load, seat.last_used)):
-        if seat.caller is not None and held[seat.caller] > share:
-            held[seat.caller] -= 1
-            rich.append(seat)
-    before = _held(seats)
-    take(sum(min(lack, max(0, share - before[caller])) for caller, lack in lacks.items()), rich)
+    beyond = {caller: count - share for caller, count in held.items()}
+    found: Leaving[S] = Leaving()
 
-    over = [seat for seat in bound if seat not in chosen and now - seat.bound_at >= turn_seconds(seat)]
-    take(sum(not before[caller] for caller in waiting), sorted(over, key=lambda seat: seat.bound_at))
-    return chosen
+    def missing(lacking: int) -> int:
+        return lacking - coming - len(found.ending)
+
+    for seat in bound:
+        if missing(sum(lacks.values())) > 0 and not seat.load and seat.caller not in waiting:
+            found.ending.append(seat)
+            beyond[str(seat.caller)] -= 1
+
+    poor = sum(min(lack, max(0, share - held.get(caller, 0))) for caller, lack in lacks.items())
+    for seat in bound:
+        if missing(poor) > 0 and not seat.load and beyond[str(seat.caller)] > 0 and seat not in found.ending:
+            found.ending.append(seat)
+            beyond[str(seat.caller)] -= 1
+    if missing(poor) > 0:
+        found.closed.update(seat for seat in bound if seat.load and beyond[str(seat.caller)] > 0)
+
+    none = sum(caller not in held for caller in waiting)
+    over = [seat for seat in bound if now - seat.bound_at >= turn_seconds(seat)]
+    for seat in sorted(over, key=_bound_at):
+        if missing(none) > 0 and not seat.load and seat not in found.ending:
+            found.ending.append(seat)
+    if missing(none) > 0:
+        found.closed.update(seat for seat in over if seat.load)
+    return found
 
 
 def surplus(seats: Sequence[S], keep_free: int, count: int) -> list[S]:
     """`count` of these instances without a call, to be ended: those that nobody has beyond `keep_free` come first."""
-    free = sorted((seat for seat in seats if seat.caller is None), key=lambda seat: seat.last_used)
-    bound = sorted((seat for seat in seats if seat.caller is not None), key=lambda seat: seat.last_used)
+    free = sorted((seat for seat in seats if seat.caller is None), key=_last_used)
+    bound = sorted((seat for seat in seats if seat.caller is not None), key=_last_used)
     beyond = len(free) - keep_free
     order = [*free[: max(0, beyond)], *bound, *free[max(0, beyond) :]]
     return order[: max(0, count)]
@@ -118,18 +140,29 @@ def turn_seconds(seat: Seat) -> float:
     return max(TURN_SECONDS, seat.start_seconds)
 
 
-def _held(seats: Sequence[Seat]) -> Counter[str]:
-    return Counter(seat.caller for seat in seats if seat.caller is not None)
+def _count(seats: Sequence[Seat], waiting: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """How many instances each caller has, and how many calls, running and waiting; nobody is in it without any.
 
-
-def _calls(seats: Sequence[Seat], waiting: Mapping[str, int]) -> Counter[str]:
-    """How many calls each caller has, running and waiting; nobody is in it without one."""
-    calls = Counter(waiting)
+    Asked twice for each call: with collections.Counter it takes ten times as long.
+    """
+    held: dict[str, int] = {}
+    calls = dict(waiting)
     for seat in seats:
-        if seat.caller is not None and seat.load:
-            calls[seat.caller] += seat.load
-    return calls
+        caller = seat.caller
+        if caller is not None:
+            held[caller] = held.get(caller, 0) + 1
+            if load := seat.load:
+                calls[caller] = calls.get(caller, 0) + load
+    return held, calls
 
 
 def _load(seat: Seat) -> int:
     return seat.load
+
+
+def _last_used(seat: Seat) -> float:
+    return seat.last_used
+
+
+def _bound_at(seat: Seat) -> float:
+    return seat.bound_at

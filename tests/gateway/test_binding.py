@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runagentd.gateway import binding
+from runagentd.gateway.binding import Leaving
 
 NOW = 100.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seat:
     """One instance; `a1` is the first one of caller a, and `free` nobody's."""
 
@@ -83,44 +84,55 @@ def recent(name: str) -> Seat:
 
 
 @pytest.mark.parametrize(
-    ("seats", "waiting", "coming", "leaving"),
+    ("seats", "waiting", "coming", "ending", "closed"),
     [
-        pytest.param([Seat("a1"), Seat("b1")], {}, 0, [], id="nobody waits"),
-        pytest.param([Seat("a1", last_used=2), Seat("b1", last_used=1)], {"c": 1}, 0, ["b1"], id="the longest unused"),
-        pytest.param([Seat("a1"), Seat("b1")], {"c": 1}, 1, [], id="another is on its way"),
-        pytest.param([Seat("a1"), Seat("b1")], {"c": 1, "d": 1}, 1, ["a1"], id="one is, and two wait"),
-        pytest.param([Seat("a1"), recent("b1")], {"c": 1, "d": 1}, 0, ["a1"], id="what has a call stays"),
-        pytest.param([Seat("a1", load=1), Seat("a2")], {"a": 1}, 0, [], id="a caller's own is not taken for itself"),
+        pytest.param([Seat("a1"), Seat("b1")], {}, 0, "", "", id="nobody waits"),
+        pytest.param([Seat("a1", last_used=2), Seat("b1", last_used=1)], {"c": 1}, 0, "b1", "", id="longest unused"),
+        pytest.param([Seat("a1"), Seat("b1")], {"c": 1}, 1, "", "", id="another is on its way"),
+        pytest.param([Seat("a1"), Seat("b1")], {"c": 1, "d": 1}, 1, "a1", "", id="one is, and two wait"),
+        pytest.param([Seat("a1"), recent("b1")], {"c": 1, "d": 1}, 0, "a1", "", id="what has a call stays"),
+        pytest.param([busy("a1"), Seat("a2")], {"a": 1}, 0, "", "", id="a caller's own is not taken for itself"),
+        pytest.param([recent("a1"), recent("a2")], {"b": 1}, 0, "", "a1 a2", id="two of two, and another has none"),
+        pytest.param([recent("a1"), Seat("a2", bound_at=NOW)], {"a": 9, "b": 1}, 0, "a2", "", id="first to be free"),
+        pytest.param([recent("a1"), recent("b1")], {"a": 9, "c": 1}, 0, "", "", id="one each: not before its turn"),
+        pytest.param([busy("a1"), busy("b1")], {"a": 9, "c": 1}, 0, "", "a1 b1", id="after it, the first to be free"),
+        pytest.param([Seat("a1"), busy("b1")], {"a": 9, "c": 1}, 0, "a1", "", id="which is this one"),
+        pytest.param([Seat("a1"), Seat("b1", bound_at=9)], {"a": 1, "b": 1, "c": 1}, 0, "b1", "", id="had it longest"),
         pytest.param(
-            [recent("a1"), recent("a2")], {"b": 1}, 0, ["a1"], id="two of two, and another has none"
+            [busy("a1", start_seconds=5.0), busy("b1")], {"c": 2}, 0, "", "b1", id="a turn is no shorter than a start"
         ),
-        pytest.param(
-            [recent("a1"), recent("b1")], {"a": 9, "c": 1}, 0, [], id="one each: not before its turn"
-        ),
-        pytest.param(
-            [Seat("a1", load=1, bound_at=3), Seat("b1", load=1, bound_at=2)], {"c": 1}, 0, ["b1"], id="then by turns"
-        ),
-        pytest.param(
-            [busy("a1", start_seconds=5.0), busy("b1")], {"c": 2}, 0, ["b1"], id="a slow start counts"
-        ),
-        pytest.param([busy("a1")], {"a": 5}, 0, [], id="nobody takes turns with itself"),
-        pytest.param([busy("a1"), busy("b1")], {"b": 4, "a": 4}, 0, [], id="nor two who have one each"),
+        pytest.param([busy("a1")], {"a": 5}, 0, "", "", id="nobody takes turns with itself"),
+        pytest.param([busy("a1"), busy("b1")], {"b": 4, "a": 4}, 0, "", "", id="nor two who have one each"),
     ],
 )  # fmt: skip
 def test_what_leaves_so_that_others_can_come(
-    seats: list[Seat], waiting: dict[str, int], coming: int, leaving: list[str]
+    seats: list[Seat], waiting: dict[str, int], coming: int, ending: str, closed: str
 ) -> None:
     """At a maximum of as many as there are, with one call at a time in each."""
     maximum = len(seats)
     found = binding.leaving(seats, waiting, coming=coming, maximum=maximum, concurrency=1, now=NOW)
-    assert [seat.name for seat in found] == leaving
+    assert names(found) == (ending.split(), closed.split())
+
+
+def names(found: Leaving[Seat]) -> tuple[list[str], list[str]]:
+    return [seat.name for seat in found.ending], sorted(seat.name for seat in found.closed)
 
 
 def test_a_flood_keeps_its_share_and_not_more() -> None:
     """All four are the flood's; a second caller gets two of them if it needs two, and never a third."""
-    seats = [Seat(f"a{number}", load=1, bound_at=NOW) for number in range(4)]
+    seats = [Seat(f"a{number}", load=number == 3, bound_at=NOW) for number in range(4)]
     found = binding.leaving(seats, {"a": 100, "b": 3}, coming=0, maximum=4, concurrency=1, now=NOW)
-    assert [seat.name for seat in found] == ["a0", "a1"]
+    assert names(found) == (["a0", "a1"], [])
+
+
+def test_a_long_call_does_not_stand_for_one_that_could_end_at_once() -> None:
+    """a's has run for long and will; b, whose calls are short, gives way as soon as one has ended."""
+    long, short = Seat("a1", load=1, bound_at=1.0), Seat("b1", load=1, bound_at=2.0)
+    found = binding.leaving([long, short], {"b": 9, "c": 1}, coming=0, maximum=2, concurrency=1, now=NOW)
+    assert names(found) == ([], ["a1", "b1"])
+    free = Seat("b1", bound_at=2.0)
+    found = binding.leaving([long, free], {"b": 9, "c": 1}, coming=0, maximum=2, concurrency=1, now=NOW)
+    assert names(found) == (["b1"], [])
 
 
 def test_of_what_has_no_call_that_nobody_has_goes_first_but_for_the_minimum() -> None:
@@ -151,10 +163,12 @@ def test_whatever_happens_nobody_is_pushed_out_for_more_than_is_lacking(
 ) -> None:
     """What nobody has stays; nothing leaves twice; and no more than those who wait could use."""
     found = binding.leaving(seats, waiting, coming=coming, maximum=maximum, concurrency=concurrency, now=NOW)
-    assert all(seat.caller is not None for seat in found)
-    assert len({id(seat) for seat in found}) == len(found)
-    assert len(found) <= max(0, sum(waiting.values()) - coming)
+    gone = found.ending
+    assert all(seat.caller is not None and not seat.load for seat in gone)
+    assert all(seat.caller is not None and seat.load for seat in found.closed)
+    assert len(set(gone)) == len(gone)
+    assert len(gone) <= max(0, sum(waiting.values()) - coming)
     if set(waiting) == {seat.caller for seat in seats}:
         held = collections.Counter(seat.caller for seat in seats)
-        left = held - collections.Counter(seat.caller for seat in found)
+        left = held - collections.Counter(seat.caller for seat in gone)
         assert all(left[caller] for caller in waiting), "everybody has one, and nobody is left with none"
