@@ -320,15 +320,17 @@ class Agent:
         self.look()
 
     def _count(self, instance: Instance, cause: control.Cause) -> int:
-        """An end of the version that serves; how many milliseconds it delays the next start."""
+        """An end of the version that serves; how many milliseconds later the next one may start."""
         if instance.ready_ns and time.monotonic_ns() - instance.ready_ns > lifecycle.STEADY_SECONDS * 1e9:
             self.failures = 0
-        self.failures += 0 if cause in _EXPECTED else 1
+        expected = cause in _EXPECTED
+        self.failures += not expected
         self.restarts += cause not in _ROUTINE
         self.last_cause = cause
-        delay = lifecycle.restart_delay_ms(self.failures)
-        self._load.not_before = time.monotonic() + delay / 1000
-        return delay
+        if not expected:
+            delay = lifecycle.restart_delay_ms(self.failures, one_callers=self.one_caller and instance.ready_ns > 0)
+            self._load.not_before = time.monotonic() + delay / 1000
+        return self.retry_after_ms
 
 
 @dataclass(slots=True)

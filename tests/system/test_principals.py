@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from runagentd import signing, state
+from runagentd.foreman import admin_client
+from runagentd.wire import admin
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
 from tests.system.test_metrics import scrape
@@ -30,6 +32,9 @@ SOURCE = """
     WHO = os.urandom(8).hex()
     callers = set()
     calls = 0
+
+    def leave() -> None:
+        os._exit(3)
 
     def look(seconds: float = 0.0) -> dict:
         global calls
@@ -59,7 +64,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "killed": "[scaling]\ninstances_max = 4\n",
     }
     policies = [f"{name}={principals(place, name, text)}" for name, text in texts.items()]
-    with serve([agent(place, name, SOURCE, "look") for name in texts], policies=policies) as running:
+    with serve([agent(place, name, SOURCE, "look", "leave") for name in texts], policies=policies) as running:
         yield running
 
 
@@ -179,6 +184,18 @@ def test_a_caller_who_floods_keeps_others_waiting_for_a_turn_only(daemon: Daemon
         left = sum(not each.done() for each in flood)
         assert all(each.result()["caller"] != single.result()["caller"] for each in flood)
     assert left > 40
+
+
+def test_who_ends_their_own_instance_again_and_again_keeps_nobody_out(daemon: Daemon) -> None:
+    """Twelve ends in a row would delay the next start of an agent by half a minute: not here."""
+    a, b = token(daemon, "leaver"), token(daemon, "patient")
+    for _ in range(12):
+        status, _ = daemon.request("POST", "/v1/agents/one/entrypoints/leave:invoke", body={}, token=a)
+        assert status == 502
+    told = admin_client.ask(daemon.state_dir / "admin.sock", admin.DescribeAsk(agent="one"))
+    assert isinstance(told, admin.Described)
+    assert told.retry_after_ms <= 1000
+    assert look(daemon, "one", b)["calls"] == 1
 
 
 def test_an_operator_sees_how_many_instances_have_a_caller_and_not_whom(daemon: Daemon) -> None:
