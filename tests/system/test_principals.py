@@ -231,3 +231,27 @@ def test_after_the_end_of_a_gateway_no_instance_is_taken_for_nobodys(daemon: Dae
     assert not {one["instance"] for one in after} & {one["instance"] for one in before}
     wait_until(lambda: not known & set(rows(daemon, "killed")))
     assert "gateway-lost" in daemon.log.read_text()
+
+
+def test_a_policy_and_an_agent_that_change_meanwhile_keep_callers_apart(tmp_path: Path) -> None:
+    """From one instance for all to one for each caller, and to other code: no call fails, nothing is carried over."""
+    folder = agent(tmp_path, "live", SOURCE.replace("raise RuntimeError", "pass  #"), "look", "leave")
+    file = Path(policy(tmp_path, "rules", "[scaling]\ninstances_max = 4\n"))
+    with serve([folder], policies=[str(file)], options=["--reload"]) as running:
+        a, b = token(running, "a"), token(running, "b")
+        assert [look(running, "live", each)["calls"] for each in (a, b)] == [1, 2]
+        principals(tmp_path, "rules", "[scaling]\ninstances_max = 4\n")
+        running.wait_for_log("live: reloaded in ")
+        assert [look(running, "live", each)["calls"] for each in (a, b, a, b)] == [1, 1, 2, 2]
+        source = folder / "agent.py"
+        with ThreadPoolExecutor(8) as threads:
+            calls = [threads.submit(look, running, "live", each, 0.02) for each in (a, b) * 20]
+            source.write_text(source.read_text().replace("pass  #", "raise RuntimeError"))
+            calls += [threads.submit(look, running, "live", each, 0.02) for each in (a, b) * 20]
+            found = [each.result() for each in calls]
+        served = collections.defaultdict(set)
+        for one in found:
+            served[one["instance"]].add(one["caller"])
+        assert {len(callers) for callers in served.values()} == {1}
+        wait_until(lambda: running.log.read_text().count("live: reloaded in ") == 2)
+        assert look(running, "live", a)["calls"] < look(running, "live", a)["calls"]
