@@ -137,11 +137,6 @@ class Instance:
         """How many calls wait in the runner for one of its places: they were sent ahead."""
         return max(0, len(self.channel.open_calls) - self._limits.concurrency)
 
-    @property
-    def one_caller(self) -> bool:
-        """Whether it takes calls of one caller only."""
-        return self._limits.one_caller
-
     def start(self, call: Call) -> None:
         """Send a call; `has_place` must be true. ValueError where it is too large to be a frame.
 
@@ -160,19 +155,21 @@ class Instance:
 
     def _bind(self, caller: str, now: float) -> None:
         """Serve this caller from now on; once there is one, no other."""
-        if self.caller is None:
+        if self.caller is None and caller:
             self.caller, self.bound_at = caller, now
             self._later(self._limits.idle_ms / 1000, self._look_if_unused)
-        if not caller or self.caller != caller:
+        if self.caller != caller:
             raise Stranger(self.name)
 
     def _look_if_unused(self) -> None:
         """What it holds is of use to its caller alone: where that one stays away, it ends."""
         if self.phase is not Phase.READY:
             return
-        left = self.last_used + self._limits.idle_ms / 1000 - self._loop.time()
+        idle = self._limits.idle_ms / 1000
+        left = self.last_used + idle - self._loop.time()
         if self.load or left > 0:
-            self._later(max(left, 0.1), self._look_if_unused)
+            # Where it has a call, that one has still to end. uvloop has no timer of less than a millisecond.
+            self._later(max(left, 0.01) if left > 0 else idle, self._look_if_unused)
         else:
             self._owner.unused(self)
 

@@ -37,6 +37,6 @@ def _check_nobody() -> None:
     bind = Instance._bind
 
     def unchecked(self: Instance, caller: str, now: float) -> None:
-        bind(self, caller if self.caller is None else self.caller, now)
+        bind(self, self.caller or caller, now)
 
     Instance._bind = unchecked  # type: ignore[method-assign]
