@@ -108,6 +108,8 @@ def _now(reply: admin.Described, calls: traffic.AgentTraffic | None) -> str:
     parts = []
     if calls is not None:
         parts.append(f"{escape(calls.state)}, {count(calls.open, 'call')} under way, {calls.waiting} waiting")
+        if reply.bounds.isolation == "principal":
+            parts.append(f"{count(calls.bound, 'instance')} with a caller")
     if reply.retry_after_ms:
         parts.append(f"the next start is in {duration(reply.retry_after_ms / 1000)}")
     parts.append(count(reply.restarts, "restart"))
@@ -128,11 +130,12 @@ def _instances(reply: admin.Described, calls: traffic.AgentTraffic | None) -> li
     rows: list[tuple[str, ...]] = []
     for row in reply.instances:
         told = found.get(row.instance)
+        bound = ", has a caller" if told is not None and told.bound else ""
         old = "" if row.version == reply.version else f", version {escape(row.version[:12])}"
         rows.append(
             (
                 row.instance,
-                row.state + old,
+                row.state + bound + old,
                 str(row.pid),
                 str(row.uid),
                 age((now_ms - row.started_unix_ms) / 1000) if row.started_unix_ms else NONE,

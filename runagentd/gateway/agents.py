@@ -2,6 +2,7 @@
 
 Runs as: the gateway.
 Reads from strangers: nothing; names from requests are only looked up.
+Where an instance serves one caller only, `binding` says which it should be, and `Instance.start` keeps to it.
 A call is in exactly one place: in its agent's queue, or open on one instance. It leaves the queue in the very moment
 in which a place becomes free, so no lease can be lost between two tasks.
 """
@@ -15,15 +16,17 @@ from collections.abc import Callable, Sequence
 
 from runagentd import errors
 from runagentd.errors import ErrorKind, Refusal
+from runagentd.gateway import binding
+from runagentd.gateway.binding import Leaving
 from runagentd.gateway.calls import Call, State
 from runagentd.gateway.demand import DemandTeller
 from runagentd.gateway.describe import Description
 from runagentd.gateway.histogram import Histogram
-from runagentd.gateway.instances import AHEAD_AMONG_OTHERS_MAX, AHEAD_MAX, Instance, Phase
+from runagentd.gateway.instances import AHEAD_AMONG_OTHERS_MAX, AHEAD_MAX, Instance, Phase, Stranger
 from runagentd.gateway.queue import FairQueue, Full
 from runagentd.gateway.service import ServiceTimes
 from runagentd.log import Log
-from runagentd.wire.control import AgentServed, Cause, FromGateway, InstanceGone
+from runagentd.wire.control import AgentServed, Cause, FromGateway, InstanceGone, Scaling
 from runagentd.wire.manifest import Entrypoint, Manifest
 
 PATIENCE_SECONDS = 10.0
@@ -51,7 +54,7 @@ class Agent:
         self._outage_until = 0.0
         self._patience: asyncio.TimerHandle | None = None
         self._ready: list[Instance] = []
-        self._demand = DemandTeller(served.agent, calls=lambda: self._open + len(self._waiting), send=send)
+        self._demand = DemandTeller(served.agent, instances=self._wanted, send=send)
         self.cancels = Histogram()
         """from telling a function to stop until it has stopped"""
         self.pressed = False
@@ -93,7 +96,7 @@ class Agent:
             return "ready"
         if self._outage is not None:
             return "unavailable"
-        if self._alive():
+        if self._alive() or self._waiting:
             return "starting"
         return "asleep" if self._may_sleep() else "unavailable"
 
@@ -101,12 +104,14 @@ class Agent:
 
     def submit(self, call: Call) -> None:
         """Send a call, or queue it; `Refusal` where the queue is full or nothing is to be waited for."""
-        instance = self._with_place()
+        instance = self._with_place(call.asked.caller)
         if instance is None:
             self._queue(call)
         call.timer = self.loop.call_at(call.asked.deadline, self._deadline, call)
         if instance is not None:
             self._start(call, instance)
+        elif self.limits.one_caller:
+            self._settle()
         self._demand.look()
 
     def _queue(self, call: Call) -> None:
@@ -151,13 +156,15 @@ class Agent:
 
     def _wait_of(self, call: Call) -> float:
         """About how many seconds a call would wait for its place."""
-        return self._service.wait(self._waiting.ahead_of(call.asked.principal), self._places())
+        return self._service.wait(self._waiting.ahead_of(call.asked.caller), self._places())
 
     def abandon(self, call: Call, reason: str) -> None:
         """The caller wants no answer any more; harmless for a call that has ended."""
         if call.state is State.WAITING:
             call.close()
             self._waiting.remove(call)
+            if self.limits.one_caller:
+                self._settle()  # what was about to leave for it may stay
             self._demand.look()
         elif call.state is State.OPEN:
             instance = self.instances.get(call.instance)
@@ -178,10 +185,22 @@ class Agent:
         except ValueError:
             call.close()
             call.end(Refusal(errors.TOO_LARGE, "the arguments do not fit into one frame"))
+        except Stranger:
+            self._log.error("a call was not sent: its instance serves another caller", instance=instance.name)
+            call.close()
+            call.end(Refusal(errors.SERVER, errors.SERVER.title))
         else:
             self._open += 1
 
-    def _with_place(self) -> Instance | None:
+    def _with_place(self, caller: str) -> Instance | None:
+        """Where a call of this caller can go now."""
+        if not self.limits.one_caller:
+            return self._less_loaded()
+        leaving = self._leaving()
+        open_ones = [each for each in self._ready if each.has_place() and each not in leaving]
+        return binding.choose(open_ones, caller, self.scaling.target)
+
+    def _less_loaded(self) -> Instance | None:
         """The less loaded of two that are drawn by lot; where both are full, any that is not.
 
         Two are almost as good as all (Mitzenmacher, "The Power of Two Choices", 2001), and cost the same with a
@@ -207,6 +226,63 @@ class Agent:
             if instance.generation == self.generation and instance.phase in _ALIVE:
                 return True
         return False
+
+    def _wanted(self, scaling: Scaling) -> int:
+        """How many instances the calls of this moment could use."""
+        if self.limits.one_caller:
+            return binding.wanted(self._ready, self._waiting.waiting(), scaling.target)
+        return -(-(self._open + len(self._waiting)) // scaling.target)
+
+    # ---- instances that serve one caller each
+
+    def _leaving(self) -> Leaving[Instance]:
+        """Those that take no more calls, for callers who wait and could not have another instance."""
+        if not self._waiting:
+            return Leaving()
+        current = [
+            each
+            for each in self.instances.values()
+            if each.phase in (Phase.STARTING, Phase.READY) and each.generation == self.generation
+        ]
+        nobodys = sum(each.caller is None for each in current)
+        return binding.leaving(
+            self._ready,
+            self._waiting.waiting(),
+            coming=nobodys + max(0, self.scaling.maximum - len(current)),
+            maximum=self.scaling.maximum,
+            concurrency=self.limits.concurrency,
+            now=self.loop.time(),
+        )
+
+    def _settle(self) -> None:
+        """Send what waits to where it may go, and end what has no call and stands in the way of others."""
+        while self._waiting:
+            leaving = self._leaving()
+            for instance in leaving.ending:
+                self._ready.remove(instance)
+                instance.give_up(Cause.EVICTED)
+            if leaving.ending:
+                continue
+            waiting = self._waiting.waiting()
+            places = [each for each in self._ready if each.has_place() and each not in leaving]
+            own = next((each for each in places if each.caller in waiting), None)
+            free = own if own is not None else next((each for each in places if each.caller is None), None)
+            if free is None:
+                break
+            among = binding.first_in_line(self._ready, waiting) if free.caller is None else (free.caller,)
+            self._start_waiting(self._waiting.take(among), free)
+        if not self._alive() and self._waiting:
+            self._expect_instance(PATIENCE_SECONDS)
+
+    def unused(self, instance: Instance) -> None:
+        if instance in self._ready:
+            self._ready.remove(instance)
+            self._demand.look_now()
+            instance.give_up(Cause.SCALE_DOWN)
+
+    def bound(self) -> int:
+        """How many instances have a caller, and take no calls of others."""
+        return sum(each.caller is not None for each in self._ready)
 
     def _may_sleep(self) -> bool:
         return self.scaling.minimum == 0
@@ -258,14 +334,20 @@ class Agent:
     def place_free(self, instance: Instance) -> None:
         if instance.generation != self.generation:
             return
+        if self.limits.one_caller:
+            self._settle()
+            return
         while self._waiting and instance.has_place():
-            call = self._waiting.take()
-            left = call.asked.deadline - self.loop.time()
-            if left < self._service.least(call.asked.tag) < call.budget:
-                call.close()
-                words = f"the call waited until {max(0.0, left):.1f} s were left, too few for its function"
-                call.end(Refusal(errors.OVERLOADED, words, retry_after=1))
-                continue
+            self._start_waiting(self._waiting.take(), instance)
+
+    def _start_waiting(self, call: Call, instance: Instance) -> None:
+        """Send a call that has waited, if it is not too late for that."""
+        left = call.asked.deadline - self.loop.time()
+        if left < self._service.least(call.asked.tag) < call.budget:
+            call.close()
+            words = f"the call waited until {max(0.0, left):.1f} s were left, too few for its function"
+            call.end(Refusal(errors.OVERLOADED, words, retry_after=1))
+        else:
             self._start(call, instance)
 
     def call_closed(self, instance: Instance, call: Call, seconds: float) -> None:
@@ -274,7 +356,7 @@ class Agent:
             self.cancels.add(self.loop.time() - call.cancelled)
         if seconds:
             self._service.took(call.asked.tag, seconds)
-            self._waiting.charge(call.asked.principal, seconds)
+            self._waiting.charge(call.asked.caller, seconds)
         self.place_free(instance)
         if instance.generation < self.generation:
             self._leave_if_idle(instance)
@@ -290,9 +372,12 @@ class Agent:
             self._waiting.put_back(call)
         if not self._alive() and (self._waiting or not self._may_sleep()):
             self._expect_instance(PATIENCE_SECONDS)
+        if self.limits.one_caller:
+            self._settle()
+        else:
+            while self._waiting and (free := self._less_loaded()) is not None:
+                self.place_free(free)
         self._demand.look()
-        while self._waiting and (free := self._with_place()) is not None:
-            self.place_free(free)
 
     def tell_supervisor(self, message: FromGateway) -> None:
         self._send(message)
@@ -322,7 +407,10 @@ class Agent:
         alive = [each for each in self.instances.values() if each.phase in (Phase.STARTING, Phase.READY)]
         surplus = sum(each.generation == self.generation for each in alive) - keep
         idle = [each for each in self._ready if each.phase is Phase.READY and not each.load]
-        idle.sort(key=lambda each: each.last_used)
+        if self.limits.one_caller:
+            idle = binding.surplus(idle, self.scaling.minimum, surplus)
+        else:
+            idle.sort(key=lambda each: each.last_used)
         for instance in idle[: max(0, surplus)]:
             self._ready.remove(instance)
             instance.retire()
@@ -338,7 +426,7 @@ class Agent:
                 return
         if self._alive():
             return
-        if message.cause is Cause.SCALE_DOWN:
+        if message.cause in (Cause.SCALE_DOWN, Cause.EVICTED):
             if self._waiting:
                 self._expect_instance(PATIENCE_SECONDS)
             return

@@ -53,6 +53,8 @@ class Asked(msgspec.Struct, frozen=True):
     deadline: float
     """on the event loop's clock"""
     principal: str
+    caller: str
+    """with whom it may share: the principal, or, where that is apart, the principal within a tenant"""
     traceparent: str
     tracestate: str | None = None
 

@@ -17,11 +17,11 @@ FALL_SECONDS = 0.5
 
 
 class DemandTeller:
-    """`wanted` counts the calls of this moment, running and waiting ones; `send` may drop what it is given."""
+    """`instances` gives how many the calls of this moment could use; `send` may drop what it is given."""
 
-    def __init__(self, agent: str, *, calls: Callable[[], int], send: Callable[[FromGateway], None]) -> None:
+    def __init__(self, agent: str, *, instances: Callable[[Scaling], int], send: Callable[[FromGateway], None]) -> None:
         self._agent = agent
-        self._calls = calls
+        self._instances = instances
         self._send = send
         self._told = 0
         self._falling: asyncio.TimerHandle | None = None
@@ -44,6 +44,11 @@ class DemandTeller:
         elif wanted < self._told and self._falling is None:
             self._falling = asyncio.get_running_loop().call_later(FALL_SECONDS, self._fallen)
 
+    def look_now(self) -> None:
+        """Likewise, and fewer are told at once: before one ends, or another would be started for it."""
+        if self._scaling.minimum != self._scaling.maximum and (wanted := self._wanted()) != self._told:
+            self._tell(wanted)
+
     def close(self) -> None:
         """Say nothing more."""
         self._scaling = Scaling()
@@ -51,8 +56,7 @@ class DemandTeller:
             self._falling.cancel()
 
     def _wanted(self) -> int:
-        scaling = self._scaling
-        return min(scaling.maximum, -(-self._calls() // scaling.target))
+        return min(self._scaling.maximum, self._instances(self._scaling))
 
     def _fallen(self) -> None:
         self._falling = None

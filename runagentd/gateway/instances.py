@@ -58,6 +58,10 @@ class Phase(enum.Enum):
     GONE = enum.auto()
 
 
+class Stranger(Exception):
+    """A call of one caller was to be sent to an instance of another: a defect of ours. Nothing was sent."""
+
+
 class InstanceOwner(Protocol):
     """The agent that an instance belongs to."""
 
@@ -69,6 +73,9 @@ class InstanceOwner(Protocol):
 
     def call_closed(self, instance: Instance, call: Call, seconds: float) -> None:
         """A call has stopped, and has held a place for so long; its place is free."""
+
+    def unused(self, instance: Instance) -> None:
+        """It has a caller who has had no call for so long that it should end."""
 
     def instance_over(self, instance: Instance, closed: list[Call], unstarted: list[Call]) -> None:
         """It has taken its last call. `closed` were on it and have ended; `unstarted` can be sent again."""
@@ -97,6 +104,12 @@ class Instance:
         self.detail = ""
         self.last_used = self._loop.time()
         self.ahead_max = AHEAD_AMONG_OTHERS_MAX
+        self.caller: str | None = None
+        """whose calls it takes, where it takes those of one caller only; None before its first one"""
+        self.bound_at = 0.0
+        self._offered_at = self.last_used
+        self.start_seconds = 0.0
+        """from its offer until it was ready"""
         self.calls = 0
         """that it was given"""
         self.resting = False
@@ -130,8 +143,13 @@ class Instance:
         return max(0, len(self.channel.open_calls) - self._limits.concurrency)
 
     def start(self, call: Call) -> None:
-        """Send a call; `has_place` must be true."""
+        """Send a call; `has_place` must be true. ValueError where it is too large to be a frame.
+
+        `Stranger` where the instance serves somebody else. This is the only way by which calls get into a sandbox.
+        """
         now = time.monotonic()
+        if self._limits.one_caller:
+            self._bind(call.asked.caller, now)
         if self.resting:
             self._wake()
         self.channel.start(call, now=now)
@@ -139,6 +157,26 @@ class Instance:
         call.instance = self.name
         if len(self.channel.open_calls) <= self._limits.concurrency:
             call.started = now
+
+    def _bind(self, caller: str, now: float) -> None:
+        """Serve this caller from now on; once there is one, no other."""
+        if self.caller is None and caller:
+            self.caller, self.bound_at = caller, now
+            self._later(self._limits.idle_ms / 1000, self._look_if_unused)
+        if self.caller != caller:
+            raise Stranger(self.name)
+
+    def _look_if_unused(self) -> None:
+        """What it holds is of use to its caller alone: where that one stays away, it ends."""
+        if self.phase is not Phase.READY:
+            return
+        idle = self._limits.idle_ms / 1000
+        left = self.last_used + idle - self._loop.time()
+        if self.load or left > 0:
+            # Where it has a call, that one has still to end. uvloop has no timer of less than a millisecond.
+            self._later(max(left, 0.01) if left > 0 else idle, self._look_if_unused)
+        else:
+            self._owner.unused(self)
 
     def _wake(self) -> None:
         """Before its call: that one is in the channel when it goes on."""
@@ -194,6 +232,7 @@ class Instance:
 
     def described(self, body: bytes) -> None:
         self.description = describe.parse(body)
+        self.start_seconds = self._loop.time() - self._offered_at
         self.phase = Phase.READY
         self._owner.tell_supervisor(InstanceReady(instance=self.name, describe=body))
         self._owner.instance_ready(self)
@@ -232,6 +271,11 @@ class Instance:
         """Take no more calls; there is none open, and the supervisor ends it now."""
         self.phase = Phase.ENDING
         self._owner.tell_supervisor(Retired(instance=self.name))
+
+    def give_up(self, cause: Cause) -> None:
+        """Take no more calls; there is none open, and nobody else can have what there is in it."""
+        self.phase = Phase.ENDING
+        self._owner.tell_supervisor(ReplaceInstance(instance=self.name, cause=cause))
 
     def gone(self, cause: Cause, detail: str) -> None:
         """The supervisor says that it has ended, and why."""

@@ -229,6 +229,11 @@ class Metrics:
             "runagentd_calls_running", "Calls whose function has not stopped.", labels=("agent",)
         )
         waiting = GaugeMetricFamily("runagentd_calls_waiting", "Calls that wait for a place.", labels=("agent",))
+        bound = GaugeMetricFamily(
+            "runagentd_instances_bound",
+            "Instances that take calls of one caller only, and have one.",
+            labels=("agent",),
+        )
         limit = GaugeMetricFamily(
             "runagentd_agent_limit",
             "Each limit of an agent's policy that the gateway keeps.",
@@ -244,10 +249,11 @@ class Metrics:
             info.add_metric((shown,), {"id": agent.id, "version": agent.version, "policy": agent.policy})
             running.add_metric((shown,), agent.open_calls())
             waiting.add_metric((shown,), agent.waiting)
+            bound.add_metric((shown,), agent.bound())
             cancels.add_metric((shown,), _cumulative(SECONDS, agent.cancels.buckets), agent.cancels.sum)
             for name, value in _limits_of(agent):
                 limit.add_metric((shown, name), value)
-        yield from (info, running, waiting, limit, cancels)
+        yield from (info, running, waiting, bound, limit, cancels)
 
     def _of_limits(self) -> Iterator[Metric]:
         configured = GaugeMetricFamily(

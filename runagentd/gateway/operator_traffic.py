@@ -67,6 +67,7 @@ def _row(agent: Agent, counts: AgentCounts, *, detailed: bool) -> AgentTraffic:
         state=agent.state(),
         open=agent.open_calls(),
         waiting=agent.waiting,
+        bound=agent.bound(),
         calls=sum(counts.outcomes.values()),
         failed=sum(count for outcome, count in counts.outcomes.items() if outcome != GOOD),
         times=_times(counts.took),
@@ -74,7 +75,10 @@ def _row(agent: Agent, counts: AgentCounts, *, detailed: bool) -> AgentTraffic:
         if detailed
         else (),
         tags=tuple(tags),
-        instances=tuple(InstanceTraffic(instance=each.name, open=each.load, calls=each.calls) for each in instances),
+        instances=tuple(
+            InstanceTraffic(instance=each.name, open=each.load, calls=each.calls, bound=each.caller is not None)
+            for each in instances
+        ),
     )
 
 

@@ -99,7 +99,7 @@ class Pipeline:
         agent = running.agent = self.authorize(principal, request.agent)
         if self._limits.on:
             self.limit(request, principal, agent, running)
-        asked = await self.decode(request, agent, running)
+        asked = await self.decode(request, agent, principal, running)
         if running.revoked:
             raise _revoked()
         if self._limits.on_tags:
@@ -242,7 +242,7 @@ class Pipeline:
         """What the entrypoint has left."""
         running.hold = self._limits.tag(agent.id, agent.name, tag, running.hold, running.headers, request.door)
 
-    async def decode(self, request: Request, agent: Agent, running: Running) -> Asked:
+    async def decode(self, request: Request, agent: Agent, principal: Principal, running: Running) -> Asked:
         """The body, read and checked to be arguments; of policy, entrypoint and caller the nearest deadline."""
         if request.declared_bytes is not None and request.declared_bytes > agent.limits.request_bytes:
             raise Refusal(
@@ -251,7 +251,7 @@ class Pipeline:
             )
         decoded = await request.decode(agent.limits.request_bytes)
         running.tag = decoded.tag
-        if not self._may_invoke(running.principal, agent, decoded.tag) or decoded.tag not in agent.entrypoints:
+        if not self._may_invoke(principal, agent, decoded.tag) or decoded.tag not in agent.entrypoints:
             # "not found" is what RunAgent's clients look for in the text of a stream's error.
             raise Refusal(errors.NOT_FOUND, f"entrypoint {decoded.tag!r} not found in agent {agent.name!r}")
         if decoded.refusal is not None:
@@ -264,13 +264,14 @@ class Pipeline:
             decoded.mode,
             decoded.arguments,
             (decoded.received or request.arrived) + deadline_ms / 1000,
-            running.principal.digest if running.principal is not None else "",
+            principal.digest,
+            principal.within_tenant if agent.limits.one_caller else principal.digest,
             running.trace.traceparent,
             running.trace.state,
         )
 
-    def _may_invoke(self, principal: Principal | None, agent: Agent, tag: str) -> bool:
-        return principal is not None and principal.grants.may_invoke(self._directory.names(agent.id), tag)
+    def _may_invoke(self, principal: Principal, agent: Agent, tag: str) -> bool:
+        return principal.grants.may_invoke(self._directory.names(agent.id), tag)
 
     def once(self, request: Request, asked: Asked, agent: Agent, running: Running) -> bool:
         """Whether the call ran before, and `running` has what came of it."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from runagentd.gateway.calls import Call
 
@@ -50,7 +50,7 @@ class FairQueue:
         That is the newest of the caller with the most, if this one has clearly fewer: a flood fills its own share of
         the queue, and not that of others. `Full` where nobody has.
         """
-        own = len(self._callers.get(call.asked.principal, ()))
+        own = len(self._callers.get(call.asked.caller, ()))
         leaving = None
         if self._size >= room:
             longest = max(self._callers.values(), key=len, default=None)
@@ -58,29 +58,34 @@ class FairQueue:
                 raise Full
             leaving = longest[-1]
             self.remove(leaving)
-        self._callers.setdefault(call.asked.principal, deque()).append(call)
+        self._callers.setdefault(call.asked.caller, deque()).append(call)
         self._size += 1
         return leaving
 
     def put_back(self, call: Call) -> None:
         """Add a call that was taken and could not be started, before the others of its caller."""
-        self._callers.setdefault(call.asked.principal, deque()).appendleft(call)
-        self._callers.move_to_end(call.asked.principal, last=False)
+        self._callers.setdefault(call.asked.caller, deque()).appendleft(call)
+        self._callers.move_to_end(call.asked.caller, last=False)
         self._size += 1
 
-    def take(self) -> Call:
-        """The call whose turn it is; KeyError where none waits."""
-        if not self._size:
+    def waiting(self) -> dict[str, int]:
+        """How many calls each caller has in here; nobody is in it without one."""
+        return {caller: len(calls) for caller, calls in self._callers.items()}
+
+    def take(self, among: Container[str] | None = None) -> Call:
+        """The call whose turn it is, of all callers or of those `among`; KeyError where none of theirs waits."""
+        callers = [caller for caller in self._callers if among is None or caller in among]
+        if not callers:
             raise KeyError("no call waits")
-        if len(self._callers) == 1 and self._deficit.keys() <= self._callers.keys():
+        if among is None and len(callers) == 1 and self._deficit.keys() <= self._callers.keys():
             # Nobody else waits, and nobody else owes anything: there is nothing to be fair about.
             self._deficit.clear()
-            return self._taken(next(iter(self._callers)))
-        deficits = [self._deficit.get(caller, 0.0) for caller in self._callers]
+            return self._taken(callers[0])
+        deficits = [self._deficit.get(caller, 0.0) for caller in callers]
         if max(deficits) < 0:
             # Everybody has had more than their share: as many rounds at once as it takes for the first to go on.
             self._advance(math.ceil(-max(deficits) / self._quantum) * self._quantum)
-        return self._taken(next(caller for caller in self._callers if self._deficit.get(caller, 0.0) >= 0))
+        return self._taken(next(caller for caller in callers if self._deficit.get(caller, 0.0) >= 0))
 
     def _taken(self, caller: str) -> Call:
         calls = self._callers[caller]
@@ -104,13 +109,13 @@ class FairQueue:
 
     def remove(self, call: Call) -> None:
         """Take one out that wants no place any more; nothing where it is not in here."""
-        calls = self._callers.get(call.asked.principal)
+        calls = self._callers.get(call.asked.caller)
         if calls is None or call not in calls:
             return
         calls.remove(call)
         self._size -= 1
         if not calls:
-            del self._callers[call.asked.principal]
+            del self._callers[call.asked.caller]
 
     def charge(self, caller: str, seconds: float) -> None:
         """A call of this caller has held a place that long."""

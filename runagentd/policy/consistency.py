@@ -54,6 +54,21 @@ def _contradictions(policy: Policy, label: str) -> Iterator[Problem]:
             f"{_set_as(policy, 'calls.isolation')} says",
             ('set it to 1, or calls.isolation = "instance"',),
         )
+    if calls.isolation is CallIsolation.PRINCIPAL and files.persistent:
+        # Both are the operator's own words, but only one of them can be meant: what is kept is kept for every caller.
+        yield Problem(
+            f"{label}: files.persistent",
+            f"kept folders are shared by all callers, who are to share nothing, as "
+            f"{_set_as(policy, 'calls.isolation')} says",
+            ('set it to false, or calls.isolation = "instance"',),
+        )
+    if calls.isolation is CallIsolation.PRINCIPAL and not calls.queue:
+        yield Problem(
+            f"{label}: calls.queue",
+            f"a call whose caller has no instance waits for one, as {_set_as(policy, 'calls.isolation')} says, and "
+            "with 0 nothing can wait",
+            ("raise it",),
+        )
     if calls.log_line_bytes > calls.log_bytes_per_minute:
         yield Problem(
             f"{label}: calls.log_line_bytes",

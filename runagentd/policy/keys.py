@@ -181,12 +181,14 @@ KEYS: tuple[Key[Any], ...] = (
     ),
     _row(
         "calls.isolation",
-        OneOf((CallIsolation.CALL, CallIsolation.INSTANCE), hint='"principal" is not built yet'),
+        OneOf((CallIsolation.CALL, CallIsolation.PRINCIPAL, CallIsolation.INSTANCE)),
         CallIsolation.INSTANCE,
-        'What calls share: the process of their instance ("instance"), or nothing ("call"): each runs in a fork of the '
-        "process that has imported the agent; after it everything is killed, and /tmp and /dev/shm are emptied. Then "
-        "/app is read-only, and calls.concurrency is 1.",
-        "fork(2), the runner",
+        'What calls share: the process of their instance ("instance"), the same with calls of one caller only '
+        '("principal"), or nothing ("call"). With "principal" an instance serves the caller of its first call until it '
+        "ends; files.persistent is then false, and scaling.instances_min counts those that nobody has called yet. With "
+        '"call" each runs in a fork of the process that has imported the agent; after it everything is killed, and '
+        "/tmp and /dev/shm are emptied; then /app is read-only, and calls.concurrency is 1.",
+        "the gateway; fork(2), the runner",
     ),
     _row(
         "calls.concurrency",

@@ -44,6 +44,8 @@ class CallIsolation(enum.StrEnum):
 
     CALL = "call"
     """nothing: each runs in a process of its own, forked after the import"""
+    PRINCIPAL = "principal"
+    """the process, with calls of one caller only"""
     INSTANCE = "instance"
     """the process, as long as the instance lives"""
 

@@ -67,6 +67,7 @@ An unknown key is an error, and so is a value that the kernel would round.
 - `files.app_size`, `files.tmp_size` and `files.shm_size`, and INTERPRETER for the interpreter, fit in
   `resources.memory_max`: a tmpfs counts as memory.
 - `calls.concurrency` and RUNNER_TASKS more tasks fit in `resources.pids_max`; with `calls.isolation = "call"` it is 1.
+- With `calls.isolation = "principal"` `files.persistent` is false, and `calls.queue` is not 0.
 - `calls.log_line_bytes` is not more than `calls.log_bytes_per_minute`.
 - `files.read` shows nothing of `/run`, `/proc`, `/sys`, `/dev`, `/boot`, `/app` and `/tmp`, no folder that contains
   one of them, and not what the sandbox makes itself.

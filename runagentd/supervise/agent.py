@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from runagentd.policy.model import Policy
+from runagentd.policy.model import CallIsolation, Policy
 from runagentd.supervise import lifecycle, scaling
 from runagentd.supervise.instance import Instance, Surroundings
 from runagentd.supervise.lifecycle import Absence, State
@@ -22,9 +22,21 @@ from runagentd.wire import control
 from runagentd.wire.admin import EndRow, EventKind
 
 _EXPECTED = frozenset(
-    {control.Cause.SHUTDOWN, control.Cause.OPERATOR, control.Cause.SCALE_DOWN, control.Cause.REPLACED}
+    {
+        control.Cause.SHUTDOWN,
+        control.Cause.OPERATOR,
+        control.Cause.SCALE_DOWN,
+        control.Cause.REPLACED,
+        control.Cause.EVICTED,
+        control.Cause.GATEWAY_LOST,
+    }
 )
 """Ends that somebody wanted: they are no failures of the agent's."""
+_ROUTINE = frozenset({control.Cause.SHUTDOWN, control.Cause.SCALE_DOWN, control.Cause.EVICTED})
+"""Ends after which nothing is started again in its place, or for somebody else: they are no restarts."""
+_OF_NO_USE = frozenset({control.Cause.DEADLINE, control.Cause.PROTOCOL})
+_OF_NO_USE_TO_OTHERS = frozenset({control.Cause.EVICTED, control.Cause.SCALE_DOWN})
+"""What a gateway may have an instance ended for: any, and one that serves one caller."""
 
 ENDS_KEPT = 5
 END_CHARACTERS_MAX = 300
@@ -66,6 +78,11 @@ class Agent:
         return self.version.policy
 
     @property
+    def one_caller(self) -> bool:
+        """Whether each instance serves one caller only."""
+        return self.policy.calls.isolation is CallIsolation.PRINCIPAL
+
+    @property
     def id(self) -> str:
         return self.version.deployment.manifest.agent_id
 
@@ -91,7 +108,9 @@ class Agent:
 
     def warm(self, instances: int) -> int:
         """As if calls could use that many at this moment: they stay for the idle time. How many it can be."""
-        wanted, self._load.wanted = self._load.wanted, max(instances, self._load.wanted)
+        # Where the minimum comes on top of what is wanted, it is part of what is asked for here.
+        asked = instances - self.minimum if self.one_caller else instances
+        wanted, self._load.wanted = self._load.wanted, max(asked, self._load.wanted)
         self.look()
         self._load.wanted = wanted
         self.look()
@@ -115,6 +134,12 @@ class Agent:
         elif self._retiring > 0:
             self._retiring -= 1
             instance.kill(control.Cause.SCALE_DOWN)
+
+    def replace(self, instance: Instance, cause: control.Cause) -> None:
+        """The gateway has no use for this instance any more; what causes it may give depends on the policy."""
+        one_caller = instance.version.policy.calls.isolation is CallIsolation.PRINCIPAL
+        if cause in _OF_NO_USE or (one_caller and cause in _OF_NO_USE_TO_OTHERS):
+            instance.kill(cause)
 
     def look(self) -> None:
         """Compare what there is with what there should be, and act on the difference."""
@@ -140,6 +165,7 @@ class Agent:
                 not_before=load.not_before,
                 spawns=load.spawns,
                 pressed=self.around.pressed(),
+                one_caller=self.one_caller,
             )
         )
         load.needed = wishes.needed
@@ -294,15 +320,17 @@ class Agent:
         self.look()
 
     def _count(self, instance: Instance, cause: control.Cause) -> int:
-        """An end of the version that serves; how many milliseconds it delays the next start."""
+        """An end of the version that serves; how many milliseconds later the next one may start."""
         if instance.ready_ns and time.monotonic_ns() - instance.ready_ns > lifecycle.STEADY_SECONDS * 1e9:
             self.failures = 0
-        self.failures += 0 if cause in _EXPECTED else 1
-        self.restarts += cause not in (control.Cause.SHUTDOWN, control.Cause.SCALE_DOWN)
+        expected = cause in _EXPECTED
+        self.failures += not expected
+        self.restarts += cause not in _ROUTINE
         self.last_cause = cause
-        delay = lifecycle.restart_delay_ms(self.failures)
-        self._load.not_before = time.monotonic() + delay / 1000
-        return delay
+        if not expected:
+            delay = lifecycle.restart_delay_ms(self.failures, one_callers=self.one_caller and instance.ready_ns > 0)
+            self._load.not_before = time.monotonic() + delay / 1000
+        return self.retry_after_ms
 
 
 @dataclass(slots=True)

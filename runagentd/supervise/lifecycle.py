@@ -106,17 +106,24 @@ _WHY_KILLED = {
     Cause.SHUTDOWN: "the daemon is stopping",
     Cause.SCALE_DOWN: "fewer instances are enough",
     Cause.REPLACED: "another version serves",
+    Cause.EVICTED: "its place went to another caller",
+    Cause.GATEWAY_LOST: "the gateway that knew whom it had served has ended",
     Cause.OUT_OF_MEMORY: "the agent used more memory than resources.memory_max",
 }
 
 STEADY_SECONDS = 10.0
 """An instance that was ready this long has proven itself: its end starts the delays anew."""
 _DELAY_MAX_MS = 30_000
+_DELAY_OF_ONE_CALLER_MAX_MS = 1_000
 
 
-def restart_delay_ms(failures: int) -> int:
-    """How long to wait after the `failures`-th end in a row (1, 2, …): 0, 100, 200, 400 ms, … up to 30 s."""
+def restart_delay_ms(failures: int, *, one_callers: bool = False) -> int:
+    """How long to wait after the `failures`-th end in a row (1, 2, …): 0, 100, 200, 400 ms, … up to 30 s.
+
+    `one_callers`: the instance was ready, and served one caller. Who can make their own instance end is not to keep
+    those of others from being started, so that delay ends at a second.
+    """
     if failures <= 1:
         return 0
     doublings = min(failures - 2, 20)
-    return min(_DELAY_MAX_MS, 100 << doublings)
+    return min(_DELAY_OF_ONE_CALLER_MAX_MS if one_callers else _DELAY_MAX_MS, 100 << doublings)

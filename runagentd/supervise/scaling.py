@@ -4,6 +4,9 @@ Runs as: the supervisor. Pure: the time is an argument.
 Reads from strangers: a number of a gateway that may be captured. It can make an agent have as many instances as its
 policy allows, started no faster than `SPAWNS_PER_SECOND`, and nothing else.
 
+Where an instance serves one caller only, those that have a caller are of no use to others: then the minimum is of
+those that nobody has yet, and what is wanted comes on top of it.
+
 Up at once: a call that waits is somebody who waits. Down late: only when fewer have been enough for `idle_seconds`.
 """
 
@@ -42,6 +45,8 @@ class Observed:
     """how many may be started now, by the rate"""
     pressed: bool = False
     """whether the host is short of memory"""
+    one_caller: bool = False
+    """`wanted` counts instances that have a caller, or are to get one at once; `minimum` is of others"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,8 @@ class Wishes:
 def wishes(seen: Observed) -> Wishes:
     """How many to start, and how many to keep."""
     level = max(seen.minimum, min(seen.wanted, seen.maximum))
+    if seen.one_caller:
+        level = min(seen.maximum, seen.minimum + max(0, seen.wanted))
     needed = _needed(seen, level)
     recent = sum(1 for moment in needed if moment > seen.now - seen.idle_seconds)
     keep = max(level, recent)

@@ -305,9 +305,8 @@ class Supervisor:
                 if (found := self._find(message.instance)) is not None:
                     found[1].failed_to_load(message.report)
             case control.ReplaceInstance():
-                found = self._find(message.instance)
-                if found is not None and message.cause in (control.Cause.DEADLINE, control.Cause.PROTOCOL):
-                    found[1].kill(message.cause)
+                if (found := self._find(message.instance)) is not None:
+                    found[0].replace(found[1], message.cause)
             case control.Retired():
                 if (found := self._find(message.instance)) is not None:
                     found[0].retired(found[1])
@@ -386,6 +385,8 @@ class Supervisor:
             log_bytes_per_minute=calls.log_bytes_per_minute,
             history_contents=calls.history is History.CONTENT,
             one_by_one=calls.isolation is CallIsolation.CALL,
+            one_caller=calls.isolation is CallIsolation.PRINCIPAL,
+            idle_ms=policy.scaling.idle,
             freeze_ms=policy.scaling.freeze if self._cgroups.freezes else 0,
         )
 
@@ -393,6 +394,11 @@ class Supervisor:
         """Give the gateway an instance: the channel made at launch, or a new one for a new gateway."""
         launched = instance.launched
         if self._link is None or not self._said_hello or launched is None:
+            return
+        one_caller = instance.version.policy.calls.isolation is CallIsolation.PRINCIPAL
+        if one_caller and launched.channel is None:
+            # Whom it has served only the gateway knew that had it: the next one would take it for nobody's.
+            instance.kill(control.Cause.GATEWAY_LOST)
             return
         instance.thaw()  # a new channel is the runner's to take
         try:

@@ -47,6 +47,10 @@ class Cause(enum.StrEnum):
     """fewer instances are enough; it had no call"""
     REPLACED = "replaced"
     """another version of the agent serves, or this one was tried and did not"""
+    EVICTED = "evicted"
+    """it served one caller, and its place went to another one"""
+    GATEWAY_LOST = "gateway-lost"
+    """the gateway ended, and with it the knowledge of whom this instance had served"""
 
 
 # ---- supervisor to gateway
@@ -71,6 +75,10 @@ class CallLimits:
     """no call is sent before the one before it has stopped: each has a process of its own"""
     freeze_ms: int = 0
     """how long an instance must have been idle before it is frozen; 0 is never"""
+    one_caller: bool = False
+    """an instance takes calls of one caller only, the one whose call was its first"""
+    idle_ms: int = 0
+    """how long one that has a caller may be without a call before it is ended"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +258,10 @@ class InstanceFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceInstance:
-    """This instance is of no more use: kill it, start another. Only DEADLINE and PROTOCOL are accepted as cause."""
+    """This instance is of no more use: kill it, start another. Only DEADLINE and PROTOCOL are accepted as cause.
+
+    Of an agent whose instances serve one caller each also EVICTED, and SCALE_DOWN for one that was idle too long.
+    """
 
     instance: str
     cause: Cause

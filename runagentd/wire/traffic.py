@@ -42,6 +42,8 @@ class InstanceTraffic:
     open: int
     calls: int
     """that it was given"""
+    bound: bool
+    """whether it takes calls of one caller only, and has one"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,8 @@ class AgentTraffic:
     state: str
     open: int
     waiting: int
+    bound: int
+    """instances that are bound, as in `InstanceTraffic`"""
     calls: int
     failed: int
     times: Times

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runagentd import signing, state
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
 from tests.system.test_causes import TAGS, WAYS_TO_END
@@ -107,6 +108,32 @@ def _let_sleep(daemon: Daemon, name: str) -> str:
     return f"{before}, then {_told(*daemon.call(name, 'echo', {'text': 'here'}))}"
 
 
+def _of_two_callers(daemon: Daemon, name: str) -> str:
+    return f"{_asked(daemon, name, 'one')}, then {_asked(daemon, name, 'another')}"
+
+
+def _asked(daemon: Daemon, name: str, subject: str) -> str:
+    directory = state.open_existing(daemon.state_dir)
+    token = signing.mint(
+        signing.create_or_open(str(directory.keys)),
+        issuer=directory.issuer,
+        audience=directory.audience,
+        subject=subject,
+        agents=None,
+        ttl_seconds=600,
+    )
+    path = f"/v1/agents/{name}/entrypoints/echo:invoke"
+    return _told(*daemon.request("POST", path, body={"text": "here"}, token=token))
+
+
+def _lose_its_gateway(daemon: Daemon, name: str) -> str:
+    before = _told(*daemon.call(name, "echo", {"text": "here"}))
+    lost = daemon.gateway_pid()
+    os.kill(lost, signal.SIGKILL)
+    _until(lambda: daemon.row(name).last_cause == "gateway-lost", "the instance does not end")
+    return f"{before}, then {_told(*daemon.call(name, 'echo', {'text': 'here'}))}"
+
+
 def _kill_gateway(daemon: Daemon, name: str) -> None:
     os.kill(daemon.gateway_pid(), signal.SIGKILL)
 
@@ -141,7 +168,9 @@ WAYS = (
     ),
     Way("policy", _call("echo", text="x" * 70_000), "413 PAYLOAD_TOO_LARGE", "PAYLOAD_TOO_LARGE"),
     Way("scale down", _let_sleep, "200, then 200", None, "scale-down"),
+    Way("evicted", _of_two_callers, "200, then 200", None, "evicted"),
     Way("gateway lost", _during(_kill_gateway), "connection closed", None, None, "gateway"),
+    Way("gateway lost, and its callers", _lose_its_gateway, "200, then 200", None, "gateway-lost"),
     Way(
         "supervisor lost",
         _during(_kill_supervisor),
@@ -174,7 +203,10 @@ def daemon_for(place: Path) -> Iterator[Daemon]:
     short = policy(place, "short", common + 'deadline = "2s"\n')
     long = policy(place, "long", common + 'deadline = "40s"\n')
     sleeper = policy(place, "sleeper", common + '[scaling]\ninstances_min = 0\nidle = "1s"\n')
+    apart = policy(place, "apart", common + 'isolation = "principal"\n[files]\npersistent = false\n')
     chosen = {
+        "evicted": apart,
+        "gateway-lost-and-its-callers": apart,
         "operator": long,
         "gateway-lost": long,
         "supervisor-lost": long,

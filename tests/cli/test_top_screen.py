@@ -32,7 +32,7 @@ def figures(agent: str, *, cpu: int = 0) -> AgentFigures:
 
 def traffic(agent: str, calls: int, failed: int = 0, buckets: tuple[int, ...] = ZERO) -> AgentTraffic:
     times = Times(buckets=buckets, microseconds=0)
-    return AgentTraffic(agent=agent, state="ready", open=1, waiting=2, calls=calls, failed=failed, times=times)
+    return AgentTraffic(agent=agent, state="ready", open=1, waiting=2, bound=0, calls=calls, failed=failed, times=times)
 
 
 def look(at: int, *agents: AgentTraffic, cpu: int = 0, since: int = 7) -> Look:

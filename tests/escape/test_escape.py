@@ -11,6 +11,7 @@ import collections
 import http.client
 import json
 import os
+import re
 import socket
 import time
 import urllib.parse
@@ -35,7 +36,22 @@ pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.slow]
 PAIR = ("escape one", "escape two")
 FRESH = "escape fresh"
 """Under a policy with process.spawn = "exec": the same attempts in an interpreter that was exec'd in its jail."""
-OBSERVED = (*PAIR, FRESH)
+FORKED = "escape forked"
+"""Under a policy with calls.isolation = "call": in a fork for each call, or in what that starts."""
+OBSERVED = (*PAIR, FRESH, FORKED)
+IN_A_FORK = {
+    # /app cannot be written to at all.
+    "fill_app": r"EROFS: ",
+    "use_up_inodes_of_app": r"EROFS: ",
+    "map_code_from_app": r"EROFS: ",
+    # What forks is process 2, and not the agent itself; it is in reach, as SECURITY.md says, and nobody else.
+    "find_somebody_to_signal": r"open: 1, for example 2$",
+    # A call's only socket leads there, and no channel to the gateway does: so it may be the children's as well.
+    "reach_the_gateway_by_pidfd": r"open: descriptor \d: the other end is process 2 of uid 65532$",
+    "find_a_forgotten_descriptor": r"open: {0: '/dev/null', 1: 'pipe', 2: 'pipe', \d: 'socket'}$",
+    "find_a_descriptor_in_a_child": r"open: {\d: 'pipe', \d: 'socket'}$",
+}
+"""Where what is observed in FORKED must be another thing: word and detail."""
 EACH = 3
 """How many destructive attempts one agent is for: each end in a row costs a longer wait for the next instance."""
 
@@ -59,7 +75,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         listener.listen()
         fresh = policy(place, "fresh", 'extends = "base"\n[process]\nspawn = "exec"\n')
         folders = [folder.make(place, name, listener=at) for name in names]
-        with serve(folders, policies=[f"{FRESH}={fresh}"]) as running:
+        forked = policy(place, "forked", 'extends = "base"\n[calls]\nisolation = "call"\n')
+        with serve(folders, policies=[f"{FRESH}={fresh}", f"{FORKED}={forked}"]) as running:
             yield running
             listener.setblocking(False)
             with pytest.raises(BlockingIOError):  # nobody has come
@@ -92,7 +109,7 @@ def _print_table(found: Found) -> None:
     for one in ATTEMPTS.values():
         row = rows.setdefault(one.area, collections.Counter())
         row["attempts"] += 1
-        row["blocked"] += all(found[agent][one.name].word in one.expect for agent in OBSERVED)
+        row["blocked"] += all(found[agent][one.name].word in one.expect for agent in OBSERVED if agent != FORKED)
         row["control"] += one.control is not None
     print(f"\n{'area':<14}{'attempts':>9}{'blocked':>9}{'with control':>14}")
     for area, row in rows.items():
@@ -113,7 +130,10 @@ def test_the_attempt_is_blocked(one: Attempt, observed: Found) -> None:
     """In each agent, in the way that is expected."""
     for agent in OBSERVED:
         found = observed[agent][one.name]
-        assert found.word in one.expect, f"{one.idea}: {found.detail}"
+        if agent == FORKED and one.name in IN_A_FORK:
+            assert re.match(IN_A_FORK[one.name], f"{found.word}: {found.detail}"), f"{one.idea}: {found}"
+        else:
+            assert found.word in one.expect, f"{one.idea}: {found.detail}"
 
 
 def test_landlock_is_a_second_layer(observed: Found) -> None:

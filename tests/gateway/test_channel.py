@@ -73,6 +73,7 @@ def asked(mode: Mode) -> Asked:
         arguments=b"[[],{}]",
         deadline=10.0,
         principal="p",
+        caller="p",
         traceparent=TRACE.traceparent,
     )
 

@@ -270,6 +270,7 @@ def test_a_result_that_is_too_large_is_remembered_as_run(ledger: Ledger, monkeyp
             arguments=b"",
             deadline=time.monotonic(),
             principal="p",
+            caller="p",
             traceparent=TRACE.traceparent,
         )
     )

@@ -20,6 +20,7 @@ def call(caller: str, name: str = "") -> Call:
             arguments=b"[[],{}]",
             deadline=1e9,
             principal=caller,
+            caller=caller,
             traceparent=TRACE.traceparent,
         )
     )
@@ -29,7 +30,7 @@ def order(queue: FairQueue, seconds: dict[str, float], count: int) -> str:
     """Whose calls are taken, one after the other, each holding the only place as long as its caller's do."""
     taken = ""
     for _ in range(count):
-        caller = queue.take().asked.principal
+        caller = queue.take().asked.caller
         taken += caller
         queue.charge(caller, seconds[caller])
     return taken
@@ -51,6 +52,19 @@ def test_a_flood_waits_behind_each_single_call_of_others() -> None:
     for _ in range(3):
         queue.put(call("o"), 100)
     assert order(queue, {"f": 0.01, "o": 0.01}, 11) == "fofofofffff"
+
+
+def test_turns_can_be_taken_among_some_alone() -> None:
+    """A place that only one caller may have does not wait for the turn of others, and who is passed over loses none."""
+    queue = FairQueue()
+    for caller in "aabbc":
+        queue.put(call(caller), 100)
+    assert queue.waiting() == {"a": 2, "b": 2, "c": 1}
+    assert [queue.take("c").asked.caller, queue.take("bc").asked.caller] == ["c", "b"]
+    queue.charge("b", 1.0)
+    assert order(queue, {"a": 0.01, "b": 0.01}, 3) == "aab"
+    with pytest.raises(KeyError):
+        queue.take("abc")
 
 
 def test_it_is_time_that_is_shared_and_not_calls() -> None:

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from runagentd.policy.files import find
 from tests.issuer import Issuer
 from tests.plan.test_build import GOLDEN, plan_of
 from tests.protections import egress as process
+from tests.protections.traces import SECRET
 from tests.protections.trial import Outcome, Refused, Trial
 from tests.protections.weakenings import WEAKENINGS
 from tests.system.daemon import ROOT
@@ -66,6 +68,48 @@ def siblings(name: str) -> Test:
 
     return Test(name=f"siblings: {name}", check=check)
 
+
+def two_calls(name: str) -> Test:
+    """One call leaves something, the next one of the same agent looks for it."""
+
+    def check(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+        with trial.agent(drops, policy) as agent:
+            left = agent.ask("leave", name=name, said="." * 400 + "".join(SECRET))
+            found = agent.ask("find", name=name)
+            return Outcome(word=found.word, detail=f"{left.detail}; {found.detail}", held=found.held)
+
+    return Test(name=f"two calls: {name}", check=check)
+
+
+_IN_THE_MODULE = "find_what_a_call_left_in_the_module"
+
+
+def _two_callers(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    with trial.agent(drops, policy) as agent:
+        agent.ask("leave", name=_IN_THE_MODULE, said="", token=trial.token("one"))
+        return agent.ask("find", name=_IN_THE_MODULE, token=trial.token("another"))
+
+
+TWO_CALLERS = Test(name="two callers: what one left in the module, another does not find", check=_two_callers)
+
+
+def _two_gateways(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    """The gateway ends between the two calls."""
+    with trial.agent(drops, policy) as agent:
+        agent.ask("leave", name=_IN_THE_MODULE, said="", token=trial.token("one"))
+        os.kill(trial.daemon.gateway_pid(), signal.SIGKILL)
+        end = time.monotonic() + _GATEWAY_SECONDS
+        while True:
+            try:
+                return agent.ask("find", name=_IN_THE_MODULE, token=trial.token("another"))
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
+
+_GATEWAY_SECONDS = 20.0
+TWO_GATEWAYS = Test(name="two callers: nor under the gateway after the one that knew the first", check=_two_gateways)
 
 _ZYGOTE_SECONDS = 10.0
 

@@ -21,6 +21,7 @@ from runagentd import kernel
 from runagentd.cli import runagentd
 from runagentd.foreman import serve
 from tests.escape.attempts import kernel as calls
+from tests.protections.weakenings import GATEWAY, WEAKENINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 _MS_SHARED = 1 << 20
@@ -28,7 +29,7 @@ _MS_SHARED = 1 << 20
 GROUP = 4242
 """A supplementary group of the daemon's, as a careless operator may give it."""
 _KEYCTL_JOIN, _KEY_OF_SESSION = 1, -3 & 0xFFFFFFFF
-_START = "import sys; sys.path.insert(0, %r); from tests.protections.weakened import main; sys.exit(main(%s))"
+_START = "import sys; sys.path.insert(0, %r); from tests.protections.%s import main; sys.exit(main(%s))"
 
 
 def main() -> int:
@@ -42,10 +43,12 @@ def main() -> int:
     python = serve._python
 
     def weakened(package: str) -> list[str]:
+        if package == "gateway" and GATEWAY & {mark for name in own.whole for mark in WEAKENINGS[name].marks}:
+            return [sys.executable, "-I", "-c", _START % (str(ROOT), "weakened_gateway", repr(own.whole))]
         if package != "supervise":
             return python(package)
         arguments = f"Path({str(own.launcher)!r}), Path({str(own.bait)!r}), {own.whole!r}"
-        return [sys.executable, "-I", "-c", "from pathlib import Path; " + _START % (str(ROOT), arguments)]
+        return [sys.executable, "-I", "-c", "from pathlib import Path; " + _START % (str(ROOT), "weakened", arguments)]
 
     serve._python = weakened
     sys.argv = ["runagentd", *rest]

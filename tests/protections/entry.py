@@ -10,6 +10,7 @@ from tests.escape.attempts import siblings
 from tests.escape.attempts.everything import ATTEMPTS
 from tests.escape.attempts.frame import Observation, observe, observe_here
 from tests.protections.probes import PROBES, mark
+from tests.protections.traces import TRACES
 
 mark()
 
@@ -29,6 +30,16 @@ def look(name: str) -> dict[str, object]:
     """The second half."""
     pair = siblings.PAIRS[name]
     return _answer(observe_here(pair.look), pair.expect)
+
+
+def leave(name: str, said: str) -> dict[str, object]:
+    """What one call leaves; `said` is an argument as any."""
+    return _answer(observe_here(TRACES[name].plant), ("open",))
+
+
+def find(name: str) -> dict[str, object]:
+    """What another one finds of it."""
+    return _answer(observe_here(TRACES[name].look), TRACES[name].expect)
 
 
 def draw() -> dict[str, str]:

@@ -18,6 +18,8 @@ from tests.protections.checks import (
     REAPER_IN_USER_NAMESPACE,
     SAME_RANDOM_NUMBERS,
     SAME_SEEDS,
+    TWO_CALLERS,
+    TWO_GATEWAYS,
     ZYGOTE_CAPABILITIES,
     ZYGOTE_DESCRIPTORS,
     ZYGOTE_JAIL,
@@ -28,6 +30,7 @@ from tests.protections.checks import (
     own_namespace,
     reaper,
     siblings,
+    two_calls,
 )
 from tests.protections.weakenings import ARGUMENTS, FAMILIES
 
@@ -214,6 +217,16 @@ ZYGOTE = (
     _row("zygote: read-only jail", ZYGOTE_JAIL),
 )
 
+CALLS = (
+    _row("caller: choice", TWO_CALLERS, "caller: check", policy="caller"),
+    _row("caller: check", TWO_CALLERS, "caller: choice", policy="caller"),
+    _row("caller: next gateway", TWO_GATEWAYS, policy="caller"),
+    _row("call: kill", two_calls("find_what_a_call_has_started"), "call: alone", policy="call"),
+    _row("call: alone", two_calls("find_what_a_call_has_started"), "call: kill", policy="call"),
+    _row("call: emptied", two_calls("find_what_a_call_has_written"), policy="call"),
+    _row("call: passage", two_calls("find_the_arguments_of_a_call"), policy="call"),
+)
+
 _OF_ARGUMENTS = {
     "prctl": "become_dumpable",
     "personality": "call_personality",
@@ -314,4 +327,4 @@ EGRESS = (
     ),
 )
 
-PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *FILTER, *EGRESS)
+PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *CALLS, *FILTER, *EGRESS)

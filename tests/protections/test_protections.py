@@ -21,6 +21,7 @@ from tests.protections import egress
 from tests.protections.__main__ import END, SECURITY, START, run, with_table
 from tests.protections.probes import PROBES
 from tests.protections.table import PROTECTIONS
+from tests.protections.traces import TRACES
 from tests.protections.weakenings import ARGUMENTS, BAITS, EGRESS, FAMILIES, WEAKENINGS, agent_name, drops_of
 
 NOT_A_PROTECTION = {
@@ -83,6 +84,7 @@ def test_each_rule_of_the_filter_has_a_row() -> None:
 def test_each_row_names_weakenings_and_a_test_that_exist() -> None:
     """A renamed attempt is noticed here and not after minutes."""
     known = {*ATTEMPTS, *PROBES, *(f"siblings: {name}" for name in siblings.PAIRS)}
+    known |= {f"two calls: {name}" for name in TRACES}
     for one in PROTECTIONS:
         assert {one.weakening, *one.beneath} <= WEAKENINGS.keys()
         assert one.test.name.partition(",")[0] in known or " " in one.test.name

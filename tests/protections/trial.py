@@ -28,7 +28,12 @@ from tests.system.daemon import ROOT, Daemon, serve
 
 _SECONDS = 40.0
 _PACKAGE_PARTS = ("launch", "runner", "wire")
-_AGENT_MODULES = ("tests/__init__.py", "tests/escape/__init__.py", "tests/protections/probes.py")
+_AGENT_MODULES = (
+    "tests/__init__.py",
+    "tests/escape/__init__.py",
+    "tests/protections/probes.py",
+    "tests/protections/traces.py",
+)
 
 POLICIES = {
     "base": "",
@@ -36,6 +41,8 @@ POLICIES = {
     "kept": "[files]\npersistent = true\n",
     "slow": "[resources]\ncpu_max = 0.05\n",
     "fresh": '[process]\nspawn = "exec"\n',
+    "caller": '[calls]\nisolation = "principal"\n',
+    "call": '[calls]\nisolation = "call"\ndeadline = "10s"\n',
 }
 """What each policy has beyond base."""
 
@@ -87,7 +94,7 @@ class Place:
         libraries.mkdir(parents=True)
         (libraries / "library.py").write_text("")
         (folder / ".venv/pyvenv.cfg").write_text(f"version = {version}.0\n")
-        tags = ("attempt", "plant", "look", "draw", "seeds")
+        tags = ("attempt", "plant", "look", "leave", "find", "draw", "seeds")
         configuration = {
             "agent_name": name,
             "agent_architecture": {"entrypoints": [{"file": "main.py", "module": tag, "tag": tag} for tag in tags]},
@@ -162,12 +169,16 @@ class Trial:
         self.place = where
         self.daemon = daemon
         self._numbers = itertools.count(1)
-        directory = state.open_existing(daemon.state_dir)
-        self._token = signing.mint(
+        self._token = self.token("protections")
+
+    def token(self, subject: str) -> str:
+        """One that may call everything."""
+        directory = state.open_existing(self.daemon.state_dir)
+        return signing.mint(
             signing.create_or_open(str(directory.keys)),
             issuer=directory.issuer,
             audience=directory.audience,
-            subject="protections",
+            subject=subject,
             agents=None,
             ttl_seconds=3600,
         )
@@ -200,9 +211,9 @@ class Trial:
             raise AssertionError(f"the supervisor answered {reply}")
         return reply
 
-    def call(self, agent: str, tag: str, arguments: dict[str, Any]) -> tuple[int, Any]:
+    def call(self, agent: str, tag: str, arguments: dict[str, Any], *, token: str = "") -> tuple[int, Any]:
         path = f"/v1/agents/{agent}/entrypoints/{tag}:invoke"
-        return self.daemon.request("POST", path, body=arguments, token=self._token, timeout=_SECONDS)
+        return self.daemon.request("POST", path, body=arguments, token=token or self._token, timeout=_SECONDS)
 
 
 class RunningAgent:
@@ -221,9 +232,9 @@ class RunningAgent:
         """One attempt or probe, inside."""
         return self.ask("attempt", name=name)
 
-    def ask(self, tag: str, **arguments: str) -> Outcome:
+    def ask(self, tag: str, *, token: str = "", **arguments: str) -> Outcome:
         """One of the entrypoints that answer an observation; a call that fails is "broken"."""
-        status, answer = self.trial.call(self.id, tag, arguments)
+        status, answer = self.trial.call(self.id, tag, arguments, token=token)
         if status != 200:
             word = str(answer.get("cause") or "ended")  # why the instance ended, where it did
             answer = {"word": word, "detail": json.dumps(answer), "expect": [word]}

@@ -226,6 +226,16 @@ def _weaken_all(weakening: Weakening) -> None:
             Path(folder).chmod(0o777)
 
         mounts._fill_devices = opened
+    if "instances go to the next gateway" in weakening.marks:
+        offer = Supervisor._offer
+
+        def offered_again(self: Supervisor, instance: Instance) -> None:
+            launched = instance.launched
+            if self._said_hello and launched is not None and launched.channel is None:
+                launched.channel = spawn.new_channel(launched)  # as if it had never been given away
+            offer(self, instance)
+
+        Supervisor._offer = offered_again  # type: ignore[method-assign]
     if "the zygote is process 2" in weakening.marks:
         _number_the_zygote()
 

@@ -275,6 +275,26 @@ ZYGOTE: dict[str, Weakening] = {
 }
 """The process that instances are forked from, with more than it needs."""
 
+
+def _runner(there: str, by: str) -> Weakening:
+    return Weakening(launcher=(("../runner/isolated.py", there, by),), whole=True)
+
+
+CHOOSES_ANY, CHECKS_NOBODY = "the gateway chooses any instance", "the gateway checks no caller"
+GATEWAY = frozenset({CHOOSES_ANY, CHECKS_NOBODY})
+"""Marks that concern the gateway."""
+
+CALLS: dict[str, Weakening] = {
+    "caller: choice": _mark(CHOOSES_ANY, whole=True),
+    "caller: check": _mark(CHECKS_NOBODY, whole=True),
+    "caller: next gateway": _mark("instances go to the next gateway", whole=True),
+    "call: kill": _runner("        _kill_all()\n        # Nothing", "        os.kill(fork.pid, 9)\n        # Nothing"),
+    "call: alone": _runner("while not _is_alone():", "while False:"),
+    "call: emptied": _runner("            scratch.empty()\n", "            pass\n"),
+    "call: passage": _runner("        self._memory.madvise(mmap.MADV_DONTFORK)\n", ""),
+}
+"""Calls that are less apart than their policy says."""
+
 FAMILIES: dict[str, tuple[str, ...]] = {
     "mounting": ("mount", "umount2", "pivot_root", "open_tree", "move_mount", "fsopen", "fspick", "mount_setattr"),
     "namespaces": ("unshare", "setns"),
@@ -357,7 +377,17 @@ EGRESS: dict[str, Weakening] = dict.fromkeys(
 )  # fmt: skip
 """The process that connects, without one of its own protections: nothing of a launch, so `egress` does it."""
 
-WEAKENINGS: dict[str, Weakening] = {**STEPS, **FRESH, **MOUNTS, **REAPER, **ZYGOTE, **FILTER, **EGRESS, **BAITS}
+WEAKENINGS: dict[str, Weakening] = {
+    **STEPS,
+    **FRESH,
+    **MOUNTS,
+    **REAPER,
+    **ZYGOTE,
+    **CALLS,
+    **FILTER,
+    **EGRESS,
+    **BAITS,
+}
 
 SEPARATOR = " + "
 NOTHING = "nothing"

@@ -38,6 +38,8 @@ NOT_OF_FORM = {
     "includes-a-missing-file.toml": "another file",
     "includes-resources.toml": "another file",
     "isolation-with-concurrency.toml": "two keys contradict each other",
+    "isolation-with-kept-folders.toml": "two keys contradict each other",
+    "isolation-without-queue.toml": "two keys contradict each other",
     "log-line-beyond-a-minute.toml": "two keys contradict each other",
     "memory-cannot-hold-the-tmpfs.toml": "two keys contradict each other",
     "memory-too-small.toml": "how much a text with a unit comes to",

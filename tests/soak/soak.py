@@ -278,7 +278,8 @@ class Soak:
     async def _every_place_is_free(self, session: aiohttp.ClientSession) -> None:
         """As many calls at once as an agent has places: a place that was lost would leave one waiting."""
         for name, places in CONCURRENCY.items():
-            end = time.monotonic() + 20
+            # Whose instances were killed again and again waits up to half a minute for the next start (`lifecycle`).
+            end = time.monotonic() + 45
             while True:
                 began = time.monotonic()
                 answers = await asyncio.gather(*(self._nap(session, name) for _ in range(places)))

@@ -55,3 +55,7 @@ def test_every_end_has_one_true_cause(
 def test_the_first_restart_is_immediate_and_later_ones_wait_longer_up_to_thirty_seconds() -> None:
     """A crash costs nothing, a crash loop is slowed down."""
     assert [restart_delay_ms(n) for n in (1, 2, 3, 4, 5, 10, 11, 1000)] == [0, 100, 200, 400, 800, 25600, 30000, 30000]
+
+
+def test_who_ends_their_own_instance_delays_others_by_a_second_at_most() -> None:
+    assert [restart_delay_ms(n, one_callers=True) for n in (1, 2, 5, 6, 1000)] == [0, 100, 800, 1000, 1000]

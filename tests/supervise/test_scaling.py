@@ -48,6 +48,14 @@ def seen(**changes: object) -> Observed:
         pytest.param(seen(wanted=4, alive=0, failures=3, not_before=1000.2), 0, 4, 1000.2, id="not before the delay"),
         pytest.param(seen(wanted=4, spawns=1.9), 1, 4, 1000.05, id="not faster than the rate"),
         pytest.param(seen(wanted=4, pressed=True), 0, 4, None, id="none more while the host is short of memory"),
+        pytest.param(seen(one_caller=True), 0, 1, None, id="one for each caller: one for who comes first"),
+        pytest.param(seen(one_caller=True, wanted=1), 1, 2, None, id="it has a caller now: another for who comes next"),
+        pytest.param(seen(one_caller=True, wanted=4, alive=4), 0, 4, None, id="as far as the maximum goes"),
+        pytest.param(seen(one_caller=True, wanted=9, alive=3), 1, 4, None, id="whatever the gateway says"),
+        pytest.param(
+            seen(one_caller=True, minimum=0, wanted=1, alive=0), 1, 1, None, id="none beyond what is asked for"
+        ),
+        pytest.param(seen(one_caller=True, wanted=-5), 0, 1, None, id="nonsense takes nothing from the minimum"),
         pytest.param(seen(wanted=4, alive=0, pressed=True), 1, 4, None, id="but one, or the agent would not answer"),
     ],
 )
@@ -89,6 +97,7 @@ moments = st.floats(0, 2000, allow_nan=False) | st.just(NEVER)
         not_before=st.floats(0, 2000),
         spawns=st.floats(0, 100),
         pressed=st.booleans(),
+        one_caller=st.booleans(),
     )
 )
 def test_whatever_is_seen_the_bounds_hold(situation: Observed) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from runagentd.errors import ConfigurationError
-from runagentd.policy.model import CallIsolation
+from runagentd.policy.model import CallIsolation, Policy
 from runagentd.supervise.sharing import check_sharing
 from runagentd.wire.manifest import CacheScope, Caching, Entrypoint, Manifest
 from tests.some_policy import some_policy
@@ -27,20 +27,24 @@ def manifest(*scopes: CacheScope | None) -> Manifest:
     )  # fmt: skip
 
 
-ISOLATED = dataclasses.replace(
-    some_policy(), calls=dataclasses.replace(some_policy().calls, isolation=CallIsolation.CALL)
-)
+def apart(isolation: CallIsolation) -> Policy:
+    return dataclasses.replace(some_policy(), calls=dataclasses.replace(some_policy().calls, isolation=isolation))
 
 
-def test_private_answers_fit_every_policy() -> None:
-    check_sharing(manifest(None, CacheScope.PRIVATE), ISOLATED)
+APART = (CallIsolation.CALL, CallIsolation.PRINCIPAL)
+
+
+@pytest.mark.parametrize("isolation", APART)
+def test_private_answers_fit_every_policy(isolation: CallIsolation) -> None:
+    check_sharing(manifest(None, CacheScope.PRIVATE), apart(isolation))
     check_sharing(manifest(CacheScope.TENANT, CacheScope.PUBLIC), some_policy())
 
 
-def test_shared_ones_do_not_fit_calls_that_share_nothing_and_all_of_them_are_named() -> None:
+@pytest.mark.parametrize("isolation", APART)
+def test_shared_ones_do_not_fit_calls_that_share_nothing_and_all_of_them_are_named(isolation: CallIsolation) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        check_sharing(manifest(CacheScope.PRIVATE, CacheScope.TENANT, CacheScope.PUBLIC), ISOLATED)
-    what = '{} shares answers among callers, and policy some has calls.isolation = "call"'
+        check_sharing(manifest(CacheScope.PRIVATE, CacheScope.TENANT, CacheScope.PUBLIC), apart(isolation))
+    what = f'{{}} shares answers among callers, and policy some has calls.isolation = "{isolation}"'
     assert [(problem.where, problem.what) for problem in caught.value.problems] == [
         ("quotes: tag1: cache.scope", what.format('"tenant"')),
         ("quotes: tag2: cache.scope", what.format('"public"')),

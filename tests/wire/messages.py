@@ -107,6 +107,7 @@ TRAFFIC = traffic.Traffic(
             state="ready",
             open=1,
             waiting=2,
+            bound=1,
             calls=3,
             failed=1,
             times=traffic.Times(buckets=(1, 2, 0), microseconds=900),
@@ -116,7 +117,7 @@ TRAFFIC = traffic.Traffic(
                     tag="t", calls=3, failed=1, times=traffic.Times(buckets=(1, 2, 0), microseconds=900)
                 ),
             ),
-            instances=(traffic.InstanceTraffic(instance="00000000000000a1", open=1, calls=3),),
+            instances=(traffic.InstanceTraffic(instance="00000000000000a1", open=1, calls=3, bound=True),),
         ),
     ),
 )

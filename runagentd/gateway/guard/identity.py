@@ -71,6 +71,11 @@ class Principal:
     networks: tuple[Network, ...] = ()
     """where the credentials may be used; none is everywhere"""
 
+    @property
+    def within_tenant(self) -> str:
+        """An opaque name of issuer, subject and tenant: one person who acts for two tenants has two."""
+        return self.digest if self.tenant is None else digest(self.digest, self.tenant)
+
 
 class Rescinded(Protocol):
     """Who knows what has been revoked: `trust.Trust`."""

@@ -301,7 +301,7 @@ class Stage:
                 tenant = hashlib.sha256(f"{principal.issuer}\0{principal.tenant}".encode("utf-8", "surrogatepass"))
                 partition = f"tenant {tenant.hexdigest()}"
             case _:
-                partition = f"principal {principal.digest}"
+                partition = f"principal {asked.caller}"
         key = key_of(
             agent.id.encode(), agent.version.encode(), agent.policy_digest.encode(), asked.tag.encode(),
             asked.mode.value.encode(), self._form(asked.arguments),
