@@ -64,6 +64,7 @@ class Agent:
         """Take over what the supervisor says about this agent."""
         self.scaling = served.scaling
         self.generation = served.generation
+        self._leaving = {each.generation: each.keep for each in served.leaving}
         self.id = served.agent
         self.version = served.version
         self.policy = served.policy
@@ -219,7 +220,10 @@ class Agent:
 
     def instance_ready(self, instance: Instance) -> None:
         if instance.generation != self.generation:
-            return  # of a version that is tried: called once the supervisor says that it is the one that serves
+            # Of a version that is tried: called once the supervisor says that it is the one that serves.
+            if instance.generation in self._leaving:
+                self._leave_if_idle(instance)
+            return
         self._take_in(instance)
 
     def _take_in(self, instance: Instance) -> None:
@@ -234,14 +238,17 @@ class Agent:
             self._ready.remove(instance)
         for instance in self.instances.values():
             if instance.phase is Phase.READY:
-                if instance.generation < self.generation:
+                if instance.generation in self._leaving:
                     self._leave_if_idle(instance)
                 elif instance.generation == self.generation and instance not in self._ready:
                     self._take_in(instance)
 
     def _leave_if_idle(self, instance: Instance) -> None:
+        """Name it, unless it is one of those that are kept for the case that its version serves again."""
         if not instance.load and instance.phase is Phase.READY:
-            instance.retire()
+            of_it = (each for each in self.instances.values() if each.generation == instance.generation)
+            if sum(each.phase is Phase.READY for each in of_it) > self._leaving[instance.generation]:
+                instance.retire()
 
     def place_free(self, instance: Instance) -> None:
         if instance.generation != self.generation:
@@ -264,7 +271,7 @@ class Agent:
             self._service.took(call.asked.tag, seconds)
             self._waiting.charge(call.asked.principal, seconds)
         self.place_free(instance)
-        if instance.generation < self.generation:
+        if instance.generation in self._leaving:
             self._leave_if_idle(instance)
         self._demand.look()
 

@@ -56,6 +56,8 @@ class Surroundings:
     gone: Callable[[control.InstanceGone], None]
     proven: Callable[[Instance], None]
     """an instance has become ready"""
+    announce: Callable[[str], None]
+    """tell the gateway what of the agent with this id serves, and what leaves"""
     pressed: Callable[[], bool]
     """whether the host is short of memory"""
     events: Events

@@ -15,6 +15,7 @@ files and folders about in it. So a file is copied only where whoever could have
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -83,14 +84,9 @@ def take(folder: int, parent: Path) -> Snapshot:
 
 
 def discard(path: Path) -> None:
-    """Remove a snapshot. Its files are root's to remove: no process of an agent's ever sees them writable."""
-    shutil.rmtree(path)
-
-
-def discard_unfinished(parent: Path) -> None:
-    """Remove what a supervisor that was killed left half copied below `parent`."""
-    for path in parent.iterdir():
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a snapshot, where it is there. Its files are root's: no process of an agent's ever sees them writable."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def _copy_all(folder: int, place: Path, copy: _Copy) -> None:

@@ -26,10 +26,9 @@ from runagentd.plan.model import SandboxPlan
 from runagentd.plan.seccomp import SyscallFilter, filter_for, reaper_filter
 from runagentd.plan.syscalls import SyscallTable
 from runagentd.policy.digest import policy_digest
-from runagentd.policy.files import find
 from runagentd.policy.model import CallIsolation, History, Policy
 from runagentd.state import StateDirectory
-from runagentd.supervise import code, host_folders, libseccomp, shown, snapshot
+from runagentd.supervise import code, host_folders, libseccomp, releases, shown
 from runagentd.supervise.admin_server import AdminServer
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.cgroup import CgroupHost
@@ -37,14 +36,15 @@ from runagentd.supervise.deploy import Deployer
 from runagentd.supervise.events import Events, TooManyFollowers
 from runagentd.supervise.figures import Counters, FigureTeller
 from runagentd.supervise.gateway_link import GatewayLink, connect
+from runagentd.supervise.homes import Homes
+from runagentd.supervise.identity import SHOWN_DIGITS
 from runagentd.supervise.instance import Instance, Surroundings
 from runagentd.supervise.lifecycle import State
 from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
 from runagentd.supervise.pressure import PressureWatch
-from runagentd.supervise.sharing import check_sharing
 from runagentd.supervise.spawn import new_channel
-from runagentd.supervise.store import Deployment, Store
+from runagentd.supervise.store import ALIASES_MAX, Deployed, Store
 from runagentd.supervise.trust_teller import TrustTeller
 from runagentd.supervise.version import Version
 from runagentd.supervise.zygote import Zygote, package
@@ -77,6 +77,7 @@ class Supervisor:
         self,
         *,
         state: StateDirectory,
+        store: Store,
         options: Options,
         facts: HostFacts,
         cgroups: CgroupHost,
@@ -92,7 +93,10 @@ class Supervisor:
         self._cgroups = cgroups
         self._syscalls = syscalls
         self._state = state
-        self._store = Store(state.agents)
+        self._store = store
+        self._homes = Homes(state.agents)
+        self._unserved: dict[str, str] = {}
+        """agents that are deployed and could not be served at the start, and why"""
         self._agents: dict[str, Agent] = {}
         self._link: GatewayLink | None = None
         self._said_hello = False
@@ -134,6 +138,7 @@ class Supervisor:
         )
         self._deployer = Deployer(
             store=self._store,
+            homes=self._homes,
             served=self._agents,
             loader_uid=options.loader_uid,
             try_plan=self._try_plan,
@@ -149,6 +154,7 @@ class Supervisor:
             program=self._program,
             code=self._code,
             offer=self._offer,
+            announce=lambda agent: self._announce(self._agents[agent]),
             retire=lambda agent, keep: self._tell_gateway(control.Retire(agent=agent, keep=keep)),
             gone=self._tell_gateway,
             proven=self._counters.proven,
@@ -164,12 +170,17 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         if self._options.fresh:
-            self._store.forget_all()
+            self._store.forget_passing()
         self._events.add(EventKind.STARTED)
-        snapshot.discard_unfinished(self._store.incoming())
+        known = self._store.agents()
+        for name in self._homes.sweep({agent: self._store.codes(agent) for agent in known}):
+            self._log.warning(
+                "an agent that the 'serve' of an earlier version brought is not served: serve its folder again",
+                folder=name,
+            )
         self._pool.refill()
-        for deployment in self._store.deployments():
-            self._restore(deployment)
+        for agent in known:
+            self._restore(agent)
         self._connect_gateway()
         self._pressure.start()
         self._admin.start()
@@ -189,6 +200,7 @@ class Supervisor:
             await asyncio.to_thread(self._zygote_group.end)
             self._cgroups.remove()
             self._trust.close()
+            self._store.close()
 
     def stop(self) -> None:
         """Drain, then end; called again while it drains, end at once."""
@@ -365,12 +377,14 @@ class Supervisor:
                 scaling=control.Scaling(
                     minimum=agent.minimum, maximum=agent.maximum, target=agent.policy.scaling.target
                 ),
+                leaving=agent.leaving(),
             )
         )
 
-    def _switched(self, agent: Agent) -> None:
+    def _switched(self, agent: Agent, kind: EventKind) -> None:
         self._announce(agent)
-        agent.note(EventKind.DEPLOYED, f"version {agent.deployment.version[:12]}, policy {agent.policy.name}")
+        agent.note(kind, _words(agent))
+        self._log.info("another version serves", agent=agent.id, version=_words(agent))
 
     def _call_limits(self, policy: Policy) -> control.CallLimits:
         calls = policy.calls
@@ -440,6 +454,11 @@ class Supervisor:
                 return shown.instances(
                     self._agents.values(), skip=request.skip, zygote=self._pool.zygote.pid, spares=self._pool.ready
                 )
+            case admin.VersionsAsk() | admin.Promote() | admin.Remove() | admin.SetAlias():
+                try:
+                    return await self._versions(request)
+                except ConfigurationError as error:
+                    return admin.Failed(message=str(error))
             case admin.Restart() | admin.Warm() | admin.Scale():
                 agent = self._by_id_or_name(request.agent)
                 if agent is None:
@@ -470,6 +489,60 @@ class Supervisor:
                 if agent is None:
                     return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
                 return shown.described(agent, await self._ask_traffic((agent.id,), detailed=True))
+
+    async def _versions(
+        self, request: admin.VersionsAsk | admin.Promote | admin.Remove | admin.SetAlias
+    ) -> admin.Reply:
+        """What concerns the versions of an agent, served or not; ConfigurationError for what is not there."""
+        agent = self._by_id_or_name(request.agent)
+        known = self._store.find(agent.id if agent is not None else request.agent)
+        if known is None:
+            return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
+        match request:
+            case admin.VersionsAsk():
+                return releases.shown(known, agent, self._unserved.get(known.agent, ""))
+            case admin.Promote():
+                number = releases.resolve(known, request.version) if request.version else releases.former(known)
+                if agent is None:
+                    return admin.Failed(message="the agent is not served: deploy it again")
+                return await self._deployer.promote(agent, number)
+            case admin.SetAlias():
+                return self._set_alias(known, request)
+            case admin.Remove():
+                return await self._remove_of(known, agent, request.version)
+
+    def _set_alias(self, known: Deployed, request: admin.SetAlias) -> admin.Reply:
+        releases.check_alias(request.alias)
+        if not request.version and request.alias not in known.aliases:
+            return admin.Failed(message=f"{request.alias!r} is no alias of this agent")
+        if request.version and request.alias not in known.aliases and len(known.aliases) >= ALIASES_MAX:
+            return admin.Failed(message=f"an agent has at most {ALIASES_MAX} aliases")
+        number = releases.resolve(known, request.version) if request.version else 0
+        self._store.alias(known.agent, request.alias, number)
+        return admin.Done()
+
+    async def _remove_of(self, known: Deployed, agent: Agent | None, version: str) -> admin.Reply:
+        async with self._deployer.alone(known.agent):
+            if not version:
+                self._store.forget(known.agent)
+                self._unserved.pop(known.agent, None)
+                if agent is not None:
+                    await self._remove(agent)
+                await self._deployer.prune(known.agent)
+                return admin.Done()
+            number = releases.resolve(known, version)
+            aliases = sorted(alias for alias, to in known.aliases.items() if to == number)
+            if number == known.serving:
+                return admin.Failed(message=f"v{number} serves: promote another one first, or remove the whole agent")
+            if aliases:
+                return admin.Failed(
+                    message=f"v{number} has the alias {aliases[0]!r}: let that lead to another one first"
+                )
+            self._store.remove(known.agent, number)
+            if agent is not None and agent.former is not None and agent.former.number == number:
+                agent.cool()
+            await self._deployer.prune(known.agent)
+            return admin.Done()
 
     def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:
         match request:
@@ -576,7 +649,6 @@ class Supervisor:
     async def _remove(self, agent: Agent) -> None:
         """Serve it no more; nothing of its instance is left when this returns."""
         self._agents.pop(agent.id)
-        self._store.forget(agent.id)
         agent.note(EventKind.REMOVED)
         self._tell_gateway(control.AgentRemoved(agent=agent.id))
         await agent.stop()
@@ -586,24 +658,35 @@ class Supervisor:
         folders = AgentFolders(environments=(), persistent=(), absent=self._absent(policy))
         self._build(policy, Identity(uid=1, instance="0" * 16), folders)
 
-    def _restore(self, deployment: Deployment) -> None:
-        try:
-            policy = find(deployment.policy)
-            check_sharing(deployment.manifest, policy)
-            version = Version(
-                deployment=deployment,
-                policy=policy,
-                snapshot=self._store.open_snapshot(deployment),
-                persistent=self._store.open_persistent(deployment),
-            )
-            self._serve(version).start()
-        except (ConfigurationError, HostError, OSError) as error:
-            self._log.error("an agent is not served again", agent=deployment.manifest.agent_id, reason=error)
+    def _restore(self, agent_id: str) -> None:
+        """Serve what was served before this supervisor; or say of which agent that is not possible, and why."""
+        reason = ""
+        known = self._store.find(agent_id)
+        release = known.releases.get(known.serving) if known is not None else None
+        if release is None:
+            reason = known.damaged.get(known.serving, "the version that served is not there") if known else "it is gone"
+        else:
+            try:
+                self._serve(self._deployer.restored(release)).start()
+            except (ConfigurationError, HostError, OSError) as error:
+                reason = str(error)
+        if reason:
+            self._unserved[agent_id] = reason
+            self._events.add(EventKind.NOT_RESTORED, reason, agent=agent_id)
+            self._log.error("an agent is not served again", agent=agent_id, reason=reason)
 
     def _serve(self, version: Version) -> Agent:
         agent = self._agents[version.deployment.manifest.agent_id] = Agent(version, self._around)
+        self._unserved.pop(agent.id, None)
         self._introduce(agent)
         policy = version.policy
-        agent.note(EventKind.SERVED, f"version {version.deployment.version[:12]}, policy {policy.name}")
+        agent.note(EventKind.SERVED, _words(agent))
         self._log.info("an agent is served", agent=agent.id, policy=policy.name, digest=policy_digest(policy)[:12])
         return agent
+
+
+def _words(agent: Agent) -> str:
+    """Which version serves, for people."""
+    version = agent.version
+    number = f"v{version.number}, " if version.number else ""
+    return f"{number}version {version.deployment.version[:SHOWN_DIGITS]}, policy {version.policy.name}"

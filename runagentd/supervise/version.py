@@ -47,8 +47,10 @@ class Version:
         self.policy = policy
         self.snapshot = snapshot
         self.persistent = persistent
+        self.number = 0
+        """under which it is kept; 0 until it has been proven"""
         self.generation = next(_generations)
-        """tells versions apart, also two with the same code; later ones have larger numbers"""
+        """tells what was made from it apart, also from what was made of the same version before"""
         self.first_start = FirstStart(done=asyncio.get_running_loop().create_future())
         self.on_trial = False
         """somebody waits for the first start: where that fails, nothing is started again"""

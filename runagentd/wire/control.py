@@ -84,6 +84,14 @@ class Scaling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """Instances of a generation that is called no more: those that have no call are named, beyond `keep` of them."""
+
+    generation: int
+    keep: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentServed:
     """From now on this agent can be called. `manifest` is the record of a `wire.manifest.Manifest`."""
 
@@ -94,8 +102,10 @@ class AgentServed:
     policy_digest: str
     limits: CallLimits
     generation: int = 0
-    """instances of another one are not called: they are tried, or on their way out"""
+    """instances of another one are not called: they are tried, kept for a while, or on their way out"""
     scaling: Scaling = Scaling()
+    leaving: tuple[Leaving, ...] = ()
+    """what is of a generation that is not here, and does not serve, is tried: it stays as it is"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +276,10 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retired:
-    """The answer to `Retire`, for each instance that is given no call any more and has none: it can be ended."""
+    """This instance is given no call any more and has none: it can be ended.
+
+    The answer to `Retire`, and to a generation's being among those that leave.
+    """
 
     instance: str
 

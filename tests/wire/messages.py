@@ -153,7 +153,16 @@ DESCRIBED = admin.Described(
 )
 
 FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
-    control.AgentServed(agent="a", manifest=b"M", version="v1", policy="base", policy_digest="d1", limits=LIMITS),
+    control.AgentServed(
+        agent="a",
+        manifest=b"M",
+        version="v1",
+        policy="base",
+        policy_digest="d1",
+        limits=LIMITS,
+        generation=7,
+        leaving=(control.Leaving(generation=3, keep=2),),
+    ),
     control.AgentRemoved(agent="a"),
     control.InstanceOffered(instance="00000000000000a1", agent="a", generation=7, limits=LIMITS),
     control.InstanceGone(
@@ -223,7 +232,18 @@ TO_EGRESS: tuple[issuers.FromGateway, ...] = (issuers.Greeting(), issuers.Refres
 PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("create it",))
 
 REQUESTS: tuple[admin.Request, ...] = (
-    admin.Deploy(folder="/srv/chat", policies=(admin.PolicyChoice(agent="", policy="base"),)),
+    admin.Deploy(
+        folder="/srv/chat",
+        policies=(admin.PolicyChoice(agent="", policy="base"),),
+        keep=True,
+        name="chat",
+        instances=admin.InstanceBounds(minimum=0, maximum=4),
+        alias="stable",
+    ),
+    admin.VersionsAsk(agent="a"),
+    admin.Promote(agent="a", version="v1"),
+    admin.Remove(agent="a", version=""),
+    admin.SetAlias(agent="a", alias="stable", version="v2"),
     admin.ListInstances(),
     admin.AllDeployed(),
     admin.Restart(agent="a"),
@@ -278,6 +298,33 @@ REPLIES: tuple[admin.Reply, ...] = (
         total=1,
         daemons=(admin.DaemonRow(name="gateway", pid=9),),
         spares=1,
+    ),
+    admin.Versions(
+        agent="a",
+        agent_name="chat",
+        stays=True,
+        problem="",
+        rows=(
+            admin.VersionRow(
+                number=2,
+                version="d",
+                code="c",
+                environment="",
+                configuration="m",
+                policy="base",
+                policy_digest="p",
+                origin="/srv/chat",
+                created_unix_ms=1,
+                state="warm",
+                percent=0,
+                aliases=("stable",),
+                instances=1,
+                warm_until_unix_ms=3,
+            ),
+        ),
+    ),
+    admin.Promoted(
+        agent="a", agent_name="chat", number=1, version="d", policy="base", before=2, warm=True, wider=("w",)
     ),
     admin.Done(),
     admin.Failed(message="no such agent"),
