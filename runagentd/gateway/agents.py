@@ -107,6 +107,11 @@ class Agent:
             self._start(call, instance)
         self._demand.look()
 
+    def try_out(self, call: Call, instance: Instance) -> None:
+        """Send a call to this instance, whether its version serves or not; what comes of it is the call's to say."""
+        call.timer = self._loop.call_at(call.asked.deadline, self._deadline, call)
+        self._start(call, instance)
+
     def _queue(self, call: Call) -> None:
         """Among those that wait, where waiting can be of use."""
         if self._outage is not None and not self._alive():

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from runagentd import errors
 from runagentd.errors import Refusal
+from runagentd.gateway import trial
 from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.control import close_all
 from runagentd.gateway.guard.trust import Trust
@@ -45,9 +46,11 @@ from runagentd.wire.control import (
     Revoked,
     TrafficAnswer,
     TrafficQuestion,
+    Tried,
     TrustedKeys,
     TrustTaken,
     TrustTold,
+    TryCall,
 )
 from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
 
@@ -154,6 +157,8 @@ class Announcements:
                 self._start(self._tell_calls(message))
             case TrafficQuestion():
                 self._send(TrafficAnswer(number=message.number, page=self._traffic(message)))
+            case TryCall():
+                self._start(self._try_call(message))
             case Drain():
                 self.drain(message.grace_ms / 1000)
 
@@ -240,6 +245,10 @@ class Announcements:
         except Refusal:
             return  # the history has said in the log what is wrong with it, and the supervisor waits for a while only
         self._send(CallsAnswer(number=question.number, page=page))
+
+    async def _try_call(self, question: TryCall) -> None:
+        found = await trial.problem(self._directory.find_id(question.agent), question)
+        self._send(Tried(number=question.number, problem=found))
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -197,6 +197,11 @@ class Agent:
             self.drop(version)
         return ok
 
+    def ready_instance(self, version: Version) -> Instance | None:
+        """One of this version that the gateway could call."""
+        ready = (each for each in self._alive(version) if each.state is State.READY and each.describe)
+        return next(ready, None)
+
     def drop(self, version: Version) -> None:
         """A version that was proven is not to serve after all."""
         version.give_up()
@@ -210,9 +215,7 @@ class Agent:
     def is_warm(self, number: int) -> bool:
         """Whether this version serves no more, and has instances all the same that can take a call now."""
         former = self.former
-        if former is None or former.number != number:
-            return False
-        return any(each.state is State.READY and each.describe for each in self._alive(former))
+        return former is not None and former.number == number and self.ready_instance(former) is not None
 
     def switch(self, version: Version, *, keep_warm: bool) -> None:
         """From now on this version, which has been proven, is the one that is called.

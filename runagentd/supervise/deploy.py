@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -24,7 +25,7 @@ from runagentd.policy.compare import differences
 from runagentd.policy.files import find
 from runagentd.policy.model import Policy
 from runagentd.policy.order import Comparison
-from runagentd.supervise import snapshot
+from runagentd.supervise import releases, snapshot
 from runagentd.supervise.agent import WARM_SECONDS, Agent
 from runagentd.supervise.homes import Homes
 from runagentd.supervise.identity import Identity, identity
@@ -34,6 +35,9 @@ from runagentd.supervise.store import ALIASES_MAX, Deployment, Release, Store
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
 from runagentd.wire.manifest import LoadProblem, Manifest
+
+HEALTH_MS_MAX = 30_000
+"""How long the function that tells whether an agent is well may take, where nothing else says less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,7 @@ class Deployer:
         served: Mapping[str, Agent],
         loader_uid: int,
         try_plan: Callable[[Policy], None],
+        try_call: Callable[[str, str, str, int], Awaitable[str]],
         serve: Callable[[Version], Agent],
         switched: Callable[[Agent, admin.EventKind], None],
         remove: Callable[[Agent], Awaitable[None]],
@@ -67,9 +72,12 @@ class Deployer:
         self._served = served
         self._loader_uid = loader_uid
         self._try_plan = try_plan
+        self._try_call = try_call
         self._serve = serve
         self._switched = switched
         self._remove = remove
+        self._pruning: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._busy: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     @contextlib.asynccontextmanager
@@ -154,9 +162,17 @@ class Deployer:
             was = self._identity_of(before) if before is not None else None
             if not await (self._first(version) if agent is None else agent.prove(version)):
                 return _not_started(request, version, hints)
+            if problem := await self._unwell(version):
+                return _unwell(request, version, hints, problem)
             try:
                 version.number = self._store.serve(
-                    deployment, made, policy=text, origin=loaded.origin, stays=request.keep, alias=request.alias
+                    deployment,
+                    made,
+                    policy=text,
+                    origin=loaded.origin,
+                    stays=request.keep,
+                    name=request.name,
+                    alias=request.alias,
                 )
             except BaseException:
                 await self._withdraw(version)
@@ -234,6 +250,22 @@ class Deployer:
             await self._withdraw(version)
         return ok
 
+    async def _unwell(self, version: Version) -> str:
+        """What the function says that tells whether the agent is well; it is withdrawn then. "" where all is well."""
+        manifest = version.deployment.manifest
+        if not manifest.health:
+            return ""
+        agent = self._served[manifest.agent_id]
+        instance = agent.ready_instance(version)
+        entrypoint = next(each for each in manifest.entrypoints if each.tag == manifest.health)
+        limits = (HEALTH_MS_MAX, version.policy.calls.deadline, entrypoint.timeout_ms or HEALTH_MS_MAX)
+        problem = "its instance has ended"
+        if instance is not None:
+            problem = await self._try_call(agent.id, instance.id, manifest.health, min(limits))
+        if problem:
+            await self._withdraw(version)
+        return problem
+
     async def _withdraw(self, version: Version) -> None:
         """Nothing of this version stays, and nothing of its agent where there was no other."""
         agent = self._served.get(version.deployment.manifest.agent_id)
@@ -244,30 +276,79 @@ class Deployer:
 
     # ---- from one version to another
 
-    async def promote(self, agent: Agent, number: int) -> admin.Reply:
-        """Have a version serve that is kept: at once where instances of it are, else once one has started."""
-        async with self.alone(agent.id):
-            known = self._store.find(agent.id)
-            release = known.releases.get(number) if known is not None else None
-            if known is None or release is None:
-                reason = known.damaged.get(number, "there is no such version") if known is not None else ""
-                return admin.Failed(message=f"v{number}: {reason}")
+    async def promote(self, agent_id: str, text: str) -> admin.Reply:
+        """Have the version serve that `text` names, the one that served before where it is empty.
+
+        At once where instances of it are there, else once one has started and is well. ConfigurationError for a version
+        that is none.
+        """
+        async with self.alone(agent_id):
+            known, agent = self._store.find(agent_id), self._served.get(agent_id)
+            if known is None or agent is None:
+                return admin.Failed(message="the agent is not served: deploy it again")
+            number = releases.resolve(known, text) if text else releases.former(known)
             before = agent.version
             if before.number == number:
                 return _promoted(agent, before=before, warm=True)
-            warm = agent.is_warm(number) and agent.former is not None
+            if number in known.unread:
+                return admin.Failed(message=f"v{number}: {known.unread[number].reason}")
+            version = agent.former if agent.is_warm(number) else None
+            warm = version is not None
             try:
-                version = agent.former if warm and agent.former is not None else self.restored(release)
-                if not warm and not await agent.prove(version):
-                    return admin.Failed(message=f"v{number} did not start: {version.first_start.detail}")
+                if version is None:
+                    version = self.restored(known.releases[number])
+                    if not await agent.prove(version):
+                        return admin.Failed(message=f"v{number} did not start: {version.first_start.detail}")
+                    if problem := await self._unwell(version):
+                        tag = version.deployment.manifest.health
+                        return admin.Failed(message=f"v{number} is not well: {tag!r}: {problem}")
                 self._store.promote(agent.id, number)
-            except ConfigurationError as error:
-                return admin.Failed(message=f"v{number} cannot be served: {error}")
-            except (HostError, OSError) as error:
-                return admin.Failed(message=f"v{number} cannot be served: {error}")
+            except (ConfigurationError, HostError, OSError) as error:
+                if version is not None and not warm:
+                    agent.drop(version)
+                return admin.Failed(message=f"v{number} cannot serve: {error}")
             self._switch(agent, version, admin.EventKind.PROMOTED, keep_warm=True)
             await self.prune(agent.id)
             return _promoted(agent, before=before, warm=warm)
+
+    async def remove(self, agent_id: str, text: str) -> admin.Reply:
+        """Forget an agent, or one of its versions that nothing leads to. ConfigurationError for one that is none."""
+        async with self.alone(agent_id):
+            known, agent = self._store.find(agent_id), self._served.get(agent_id)
+            if known is None:
+                return admin.Failed(message="the agent is not deployed any more")
+            if not text:
+                self._store.forget(agent_id)
+                if agent is not None:
+                    await self._remove(agent)
+            else:
+                number = releases.resolve(known, text)
+                releases.check_unused(known, number)
+                self._store.remove(agent_id, number)
+                if agent is not None and agent.former is not None and agent.former.number == number:
+                    agent.cool()
+            await self.prune(agent_id)
+            return admin.Done()
+
+    async def reread(self, agent: str) -> None:
+        """Make manifests again that cannot be read, from their snapshots, as they were made when they were deployed.
+
+        A record of another runagentd's form is no reason to serve an agent no more. Where it does not work, the version
+        stays as it is, and whoever needs it says why.
+        """
+        known = self._store.find(agent)
+        for number, unread in known.unread.items() if known is not None else ():
+            try:
+                descriptor = self._homes.open_snapshot(agent, unread.code)
+                try:
+                    report = await load(descriptor, uid=self._loader_uid, gid=self._loader_uid)
+                finally:
+                    os.close(descriptor)
+                manifest = _called(unread.name, report.manifest) if report.manifest is not None else None
+            except (ConfigurationError, HostError, OSError):
+                continue
+            if manifest is not None and manifest.agent_id == agent:
+                self._store.reread(agent, number, manifest)
 
     def restored(self, release: Release) -> Version:
         """A version as it was deployed; ConfigurationError, HostError or OSError where that is not possible now."""
@@ -290,7 +371,29 @@ class Deployer:
         except BaseException:
             os.close(code)
             raise
-        return Version(deployment=deployment, policy=policy, snapshot=code, persistent=data)
+        return Version(
+            deployment=deployment,
+            policy=policy,
+            snapshot=code,
+            persistent=data,
+            on_over=functools.partial(self._over, agent),
+        )
+
+    def _over(self, agent: str) -> None:
+        """Nothing of a version is left: its snapshot may be needed no more."""
+        if not self._closed:
+            task = asyncio.create_task(self._prune_alone(agent), name=f"prune {agent}")
+            self._pruning.add(task)
+            task.add_done_callback(self._pruning.discard)
+
+    async def _prune_alone(self, agent: str) -> None:
+        async with self.alone(agent):
+            if not self._closed:
+                await self.prune(agent)
+
+    def close(self) -> None:
+        """Whatever is over from now on is looked at by the next supervisor."""
+        self._closed = True
 
     def _identity_of(self, version: Version) -> Identity:
         deployment = version.deployment
@@ -374,6 +477,15 @@ def _promoted(agent: Agent, *, before: Version, warm: bool) -> admin.Promoted:
 def _not_started(request: admin.Deploy, version: Version, hints: tuple[str, ...]) -> admin.Deployed:
     what = f"the agent did not start: {version.first_start.detail}"
     return _reply(version, hints, ok=False, problems=(LoadProblem(where=request.folder, what=what),))
+
+
+def _unwell(request: admin.Deploy, version: Version, hints: tuple[str, ...], problem: str) -> admin.Deployed:
+    tag = version.deployment.manifest.health
+    words = LoadProblem(
+        where=f"{request.folder}: health",
+        what=f"{tag!r} was called before anybody else calls the agent, and did not answer well: {problem}",
+    )
+    return _reply(version, hints, ok=False, problems=(words,))
 
 
 def _reply(

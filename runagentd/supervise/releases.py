@@ -56,6 +56,18 @@ def former(known: Deployed) -> int:
     )
 
 
+def check_unused(known: Deployed, number: int) -> None:
+    """ConfigurationError where a version cannot be forgotten, for something leads to it."""
+    if number == known.serving:
+        raise ConfigurationError(
+            Problem("", f"v{number} serves", ("promote another one first, or remove the whole agent",))
+        )
+    for alias in sorted(alias for alias, to in known.aliases.items() if to == number):
+        raise ConfigurationError(
+            Problem("", f"v{number} has the alias {alias!r}", ("have that lead to another one first",))
+        )
+
+
 def shown(known: Deployed, agent: Agent | None, problem: str) -> admin.Versions:
     """All of them, the newest first. `problem` is why the agent is not served, where it is not."""
     names = [release.deployment.manifest.agent_name for release in known.releases.values()]
@@ -74,7 +86,7 @@ def _row(known: Deployed, number: int, agent: Agent | None) -> admin.VersionRow:
     warm = agent is not None and agent.former is not None and agent.former.number == number
     state = "serving" if serving else "warm" if warm else "kept"
     if release is None:
-        state = f"damaged: {known.damaged[number]}"
+        state = f"damaged: {known.unread[number].reason}"
     elif serving and agent is None:
         state = "not served"
     instances = 0

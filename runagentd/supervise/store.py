@@ -43,8 +43,8 @@ CREATE TABLE agents (
 CREATE TABLE versions (
     agent TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE, number INTEGER NOT NULL, digest TEXT NOT NULL,
     code TEXT NOT NULL, environment TEXT NOT NULL, configuration TEXT NOT NULL, policy_digest TEXT NOT NULL,
-    policy_name TEXT NOT NULL, policy TEXT NOT NULL, manifest BLOB NOT NULL, origin TEXT NOT NULL,
-    created INTEGER NOT NULL, PRIMARY KEY (agent, number), UNIQUE (agent, digest)) WITHOUT ROWID;
+    policy_name TEXT NOT NULL, policy TEXT NOT NULL, manifest BLOB NOT NULL, name TEXT NOT NULL,
+    origin TEXT NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (agent, number), UNIQUE (agent, digest)) WITHOUT ROWID;
 CREATE TABLE aliases (
     agent TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE, alias TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (agent, alias)) WITHOUT ROWID;
@@ -82,6 +82,17 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A version whose manifest cannot be read: damaged, or in the form of another runagentd."""
+
+    code: str
+    """the digest of its snapshot, from which the manifest can be made again"""
+    name: str
+    """what its operator called it; "" for what its folder says"""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
     """An agent as it is kept. `former` served before; 0 for none."""
 
@@ -91,14 +102,13 @@ class Deployed:
     serving: int
     former: int
     releases: dict[int, Release]
-    damaged: dict[int, str]
-    """versions whose rows cannot be read, and why"""
+    unread: dict[int, Unread]
     aliases: dict[str, int]
 
     @property
     def numbers(self) -> list[int]:
         """Of all versions, the newest first."""
-        return sorted([*self.releases, *self.damaged], reverse=True)
+        return sorted([*self.releases, *self.unread], reverse=True)
 
     def of_digest(self, digest: str) -> Release | None:
         """The version that is exactly this one."""
@@ -168,16 +178,17 @@ class Store:
         if row is None:
             return None
         releases: dict[int, Release] = {}
-        damaged: dict[int, str] = {}
+        unread: dict[int, Unread] = {}
         columns = "number, digest, code, environment, configuration, policy_digest, policy_name, policy, manifest"
         for each in self._database.execute(
-            f"SELECT {columns}, origin, created FROM versions WHERE agent = ?", (agent,)
+            f"SELECT {columns}, name, origin, created FROM versions WHERE agent = ?", (agent,)
         ):
             number = int(each[0])
             try:
                 releases[number] = _release(each)
             except (record.RecordError, TypeError) as error:
-                damaged[number] = f"its record cannot be read: {error}"
+                reason = f"its record cannot be read: {error}"
+                unread[number] = Unread(code=str(each[2]), name=str(each[9]), reason=reason)
         aliases = dict(self._database.execute("SELECT alias, number FROM aliases WHERE agent = ?", (agent,)))
         return Deployed(
             agent=agent,
@@ -185,7 +196,7 @@ class Store:
             serving=row[1],
             former=row[2],
             releases=releases,
-            damaged=damaged,
+            unread=unread,
             aliases=aliases,
         )
 
@@ -196,7 +207,15 @@ class Store:
     # ---- changes
 
     def serve(
-        self, deployment: Deployment, identity: Identity, *, policy: str, origin: str, stays: bool, alias: str = ""
+        self,
+        deployment: Deployment,
+        identity: Identity,
+        *,
+        policy: str,
+        origin: str,
+        stays: bool,
+        name: str = "",
+        alias: str = "",
     ) -> int:
         """A version that was proven serves from now on; its number, which is that of before where it was there."""
         agent = deployment.manifest.agent_id
@@ -207,11 +226,11 @@ class Store:
                 number = int(self._one("SELECT next FROM agents WHERE id = ?", agent))
                 self._database.execute("UPDATE agents SET next = next + 1 WHERE id = ?", (agent,))
                 self._database.execute(
-                    "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         agent, number, deployment.version, identity.code, identity.environment,
                         identity.configuration, identity.policy, deployment.policy, policy,
-                        record.encode(deployment.manifest), _text(origin), time.time_ns() // 1_000_000,
+                        record.encode(deployment.manifest), name, _text(origin), time.time_ns() // 1_000_000,
                     ),
                 )  # fmt: skip
             self._promote(agent, number)
@@ -219,6 +238,14 @@ class Store:
                 self._alias(agent, alias, number)
             self._forget_oldest(agent)
         return number
+
+    def reread(self, agent: str, number: int, manifest: Manifest) -> None:
+        """The manifest of a version was made again from its snapshot."""
+        with self._transaction():
+            self._database.execute(
+                "UPDATE versions SET manifest = ? WHERE agent = ? AND number = ?",
+                (record.encode(manifest), agent, number),
+            )
 
     def promote(self, agent: str, number: int) -> None:
         """A version that is kept serves from now on."""
@@ -292,9 +319,8 @@ class Store:
 
 
 def _release(row: tuple[object, ...]) -> Release:
-    number, digest, code, environment, configuration, policy_digest, policy_name, policy, manifest, origin, created = (
-        row
-    )
+    number, digest, code, environment, configuration, policy_digest, policy_name, policy, manifest = row[:9]
+    _, origin, created = row[9:]
     if not (isinstance(manifest, bytes) and isinstance(number, int) and isinstance(created, int)):
         raise TypeError("a value of another type")
     identity = Identity(

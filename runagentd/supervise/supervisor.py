@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runagentd.errors import ConfigurationError, HostError
-from runagentd.log import Log
+from runagentd.log import Log, escape
 from runagentd.plan.build import AgentFolders, Identity, build, neutral_mounts, spare_steps
 from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import SandboxPlan
@@ -143,6 +143,7 @@ class Supervisor:
             loader_uid=options.loader_uid,
             try_plan=self._try_plan,
             serve=self._serve,
+            try_call=self._try_call,
             switched=self._switched,
             remove=self._remove,
         )
@@ -180,6 +181,7 @@ class Supervisor:
             )
         self._pool.refill()
         for agent in known:
+            await self._deployer.reread(agent)
             self._restore(agent)
         self._connect_gateway()
         self._pressure.start()
@@ -189,6 +191,7 @@ class Supervisor:
             await self._drain()
         finally:
             self._admin.close()
+            self._deployer.close()
             self._pressure.close()
             if self._connecting is not None:
                 self._connecting.cancel()
@@ -343,7 +346,7 @@ class Supervisor:
                 self._answered(message)
             case control.CallsAnswer():
                 self._answered(message)
-            case control.TrafficAnswer():
+            case control.TrafficAnswer() | control.Tried():
                 self._answered(message)
             case control.Drained():
                 if self._drained is not None and not self._drained.done():
@@ -502,14 +505,13 @@ class Supervisor:
             case admin.VersionsAsk():
                 return releases.shown(known, agent, self._unserved.get(known.agent, ""))
             case admin.Promote():
-                number = releases.resolve(known, request.version) if request.version else releases.former(known)
-                if agent is None:
-                    return admin.Failed(message="the agent is not served: deploy it again")
-                return await self._deployer.promote(agent, number)
+                return await self._deployer.promote(known.agent, request.version)
             case admin.SetAlias():
                 return self._set_alias(known, request)
             case admin.Remove():
-                return await self._remove_of(known, agent, request.version)
+                if not request.version:
+                    self._unserved.pop(known.agent, None)
+                return await self._deployer.remove(known.agent, request.version)
 
     def _set_alias(self, known: Deployed, request: admin.SetAlias) -> admin.Reply:
         releases.check_alias(request.alias)
@@ -520,29 +522,6 @@ class Supervisor:
         number = releases.resolve(known, request.version) if request.version else 0
         self._store.alias(known.agent, request.alias, number)
         return admin.Done()
-
-    async def _remove_of(self, known: Deployed, agent: Agent | None, version: str) -> admin.Reply:
-        async with self._deployer.alone(known.agent):
-            if not version:
-                self._store.forget(known.agent)
-                self._unserved.pop(known.agent, None)
-                if agent is not None:
-                    await self._remove(agent)
-                await self._deployer.prune(known.agent)
-                return admin.Done()
-            number = releases.resolve(known, version)
-            aliases = sorted(alias for alias, to in known.aliases.items() if to == number)
-            if number == known.serving:
-                return admin.Failed(message=f"v{number} serves: promote another one first, or remove the whole agent")
-            if aliases:
-                return admin.Failed(
-                    message=f"v{number} has the alias {aliases[0]!r}: let that lead to another one first"
-                )
-            self._store.remove(known.agent, number)
-            if agent is not None and agent.former is not None and agent.former.number == number:
-                agent.cool()
-            await self._deployer.prune(known.agent)
-            return admin.Done()
 
     def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:
         match request:
@@ -608,6 +587,17 @@ class Supervisor:
         found = shown.overview(self._agents, page, self._figures, traffic)
         return found if found is not None else admin.Failed(message=f"there is no page {page}")
 
+    async def _try_call(self, agent: str, instance: str, tag: str, timeout_ms: int) -> str:
+        """What is wrong with an instance, as a call of this entrypoint shows; "" where it answers well."""
+        answer = await self._ask_gateway(
+            lambda number: control.TryCall(
+                number=number, agent=agent, instance=instance, tag=tag, timeout_ms=timeout_ms
+            ),
+            seconds=timeout_ms / 1000 + _TRAFFIC_SECONDS,
+        )
+        # An agent's words, by way of a gateway that may be captured: they go into events and onto terminals.
+        return escape(answer.problem) if isinstance(answer, control.Tried) else "no gateway has said what came of it"
+
     async def _ask_traffic(self, agents: tuple[str, ...], *, detailed: bool) -> bytes:
         """Empty where no gateway answers: what we know ourselves is shown all the same."""
         answer = await self._ask_gateway(
@@ -664,7 +654,8 @@ class Supervisor:
         known = self._store.find(agent_id)
         release = known.releases.get(known.serving) if known is not None else None
         if release is None:
-            reason = known.damaged.get(known.serving, "the version that served is not there") if known else "it is gone"
+            unread = known.unread.get(known.serving) if known is not None else None
+            reason = unread.reason if unread is not None else "the version that served is not there"
         else:
             try:
                 self._serve(self._deployer.restored(release)).start()

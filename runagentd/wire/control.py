@@ -19,6 +19,7 @@ MESSAGE_BYTES_MAX = 160 * 1024
 REPORT_BYTES_MAX = 64 * 1024
 TRUST_ROWS_MAX = 32
 """API keys, ids or subjects in one message: even the largest fit into a datagram."""
+TRIED_CHARACTERS_MAX = 500
 CONTROL_VERSION = 1
 
 
@@ -220,6 +221,17 @@ class TrafficQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TryCall:
+    """Call this entrypoint without arguments on this instance, which need not serve, and say what came of it."""
+
+    number: int
+    agent: str
+    instance: str
+    tag: str
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FiguresTold:
     """A page of the answer to `AskFigures` of this number; the last one has `figures.more` false."""
 
@@ -337,6 +349,17 @@ class TrafficAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """The answer to the `TryCall` of this number: what was wrong, in words that may be the agent's; "" for nothing.
+
+    At most TRIED_CHARACTERS_MAX.
+    """
+
+    number: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskFigures:
     """What only the supervisor can count; answered with `FiguresTold`."""
 
@@ -366,6 +389,7 @@ FromSupervisor = (
     | CallsQuestion
     | FiguresTold
     | TrafficQuestion
+    | TryCall
 )
 FromGateway = (
     Hello
@@ -383,9 +407,10 @@ FromGateway = (
     | CallsAnswer
     | AskFigures
     | TrafficAnswer
+    | Tried
 )
 
-Answer = CacheAnswer | CallsAnswer | TrafficAnswer
+Answer = CacheAnswer | CallsAnswer | TrafficAnswer | Tried
 """What carries the number of a question of the supervisor's."""
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
@@ -406,6 +431,7 @@ _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     15: CallsQuestion,
     16: FiguresTold,
     30: TrafficQuestion,
+    40: TryCall,
 }
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     65: Hello,
@@ -423,6 +449,7 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     77: CallsAnswer,
     78: AskFigures,
     90: TrafficAnswer,
+    110: Tried,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 _WHAT = "a message that may come from here"

@@ -28,10 +28,10 @@ MANIFEST = Manifest(
 )
 
 
-def made(letter: str, agent: str = "one") -> tuple[Deployment, Identity]:
-    identity = Identity(code=letter * 64, environment="", configuration="c", policy="p")
+def made(letter: str, agent: str = "one", *, code: str = "") -> tuple[Deployment, Identity]:
+    identity = Identity(code=code or letter * 64, environment="", configuration="c", policy="p")
     manifest = dataclasses.replace(MANIFEST, agent_id=agent)
-    return Deployment(manifest=manifest, version=identity.digest, code=letter * 64, policy="base"), identity
+    return Deployment(manifest=manifest, version=identity.digest, code=identity.code, policy="base"), identity
 
 
 def serve(store: Store, letter: str, agent: str = "one", *, stays: bool = True, alias: str = "") -> int:
@@ -136,7 +136,13 @@ def test_a_damaged_row_is_told_and_hides_no_other(store: Store, tmp_path: Path) 
     again.close()
     assert known is not None
     assert (list(known.releases), known.numbers) == ([2], [2, 1])
-    assert known.damaged[1].startswith("its record cannot be read: ")
+    assert (known.unread[1].code, known.unread[1].reason[:27]) == ("a" * 64, "its record cannot be read: ")
+    again = Store(tmp_path)
+    again.reread("one", 1, MANIFEST)
+    known = again.find("one")
+    again.close()
+    assert known is not None
+    assert known.releases[1].deployment.manifest == MANIFEST
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 8192, b"SQLite format 3\0" + b"\0" * 5000])

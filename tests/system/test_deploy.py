@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,10 @@ def test_a_broken_version_is_refused_and_nothing_of_it_stays(daemon: Daemon, pla
     assert daemon.call("chat", "say") == (200, "one")
     assert daemon.row("chat").instance == before
     assert states(daemon) == {1: "serving"}
-    assert len(list(daemon.state_dir.glob("agents/*/versions/*"))) == 1
+    end = time.monotonic() + 5  # until the last instance that was tried is gone
+    while len(list(daemon.state_dir.glob("agents/*/versions/*"))) != 1:
+        assert time.monotonic() < end
+        time.sleep(0.02)
     assert list((daemon.state_dir / "agents" / "incoming").iterdir()) == []
 
 
@@ -206,7 +211,7 @@ def test_versions_and_agents_can_be_forgotten(daemon: Daemon, place: Path) -> No
     ctl(daemon, "deploy", place)
     change(place, "three")
     ctl(daemon, "deploy", place)
-    assert run("remove", "chat", "v3", state=daemon.state_dir)[2].startswith("runagentctl: v3 serves: promote another")
+    assert run("remove", "chat", "v3", state=daemon.state_dir)[2].startswith("runagentctl: v3 serves\nhint: promote")
     assert "v1 has the alias 'stable'" in run("remove", "chat", "v1", state=daemon.state_dir)[2]
     assert ctl(daemon, "remove", "chat", "v2") == "chat: v2 is forgotten\n"
     assert states(daemon) == {3: "serving", 1: "kept"}
@@ -237,6 +242,56 @@ def test_an_agent_that_cannot_be_served_again_is_named(daemon: Daemon, place: Pa
     assert "No such file or directory" in err
     assert "not-restored" in ctl(daemon, "events")
     assert "v1 serves" in ctl(daemon, "deploy", place, "--name", "other"), "what is whole again serves again"
+
+
+def test_a_manifest_in_another_form_is_made_again_from_its_snapshot(daemon: Daemon, place: Path) -> None:
+    """As after an upgrade that knows more of an agent: what is deployed is served, under the name that it was given."""
+    ctl(daemon, "deploy", place, "--name", "other")
+    with sqlite3.connect(daemon.state_dir / "deployments.db") as database:
+        database.execute("UPDATE versions SET manifest = substr(manifest, 1, length(manifest) - 4)")
+    database.close()
+    kill_supervisor(daemon)
+    daemon.wait_until_ready("other")
+    assert daemon.call("other", "say") == (200, "one")
+
+
+def test_a_version_that_is_not_well_gets_no_call(daemon: Daemon, tmp_path: Path) -> None:
+    """The function that the configuration names is called first: an exception, false, or a missing argument is no."""
+    source = """
+        def say() -> str:
+            return "one"
+
+        def well():
+            return True
+
+        def odd(text: str) -> str:
+            return text
+    """
+    folder = agent(tmp_path, "careful", source, "say", "well", "odd", health="well")
+    ctl(daemon, "deploy", folder)
+    good = (folder / "agent.py").read_text()
+    for answer, words in (
+        ("return False", "'well' was called before anybody else calls the agent, and did not answer well: it answered"),
+        ("raise RuntimeError('the model file is\\x1b[2J missing')", "the model file is\\x1b[2J missing"),
+        ("import os; os._exit(1)", "the agent's process ended during the call"),
+    ):
+        (folder / "agent.py").write_text(good.replace("return True", answer).replace('"one"', '"two"'))
+        status, out, err = run("deploy", folder, state=daemon.state_dir)
+        assert (status, out) == (1, "")
+        assert words in err
+        assert "\x1b" not in err
+        assert daemon.call("careful", "say") == (200, "one")
+    configuration = json.loads((folder / "runagent.config.json").read_text())
+    (folder / "runagent.config.json").write_text(json.dumps({**configuration, "health": "odd"}))
+    assert "it needs arguments (text), and is called without any" in run("deploy", folder, state=daemon.state_dir)[2]
+    (folder / "runagent.config.json").write_text(json.dumps({**configuration, "health": "wel"}))
+    err = run("deploy", folder, state=daemon.state_dir)[2]
+    assert 'health: "wel" is not the tag of one of the entrypoints\nhint: did you mean "well"?' in err
+    assert {row.agent_name: row.number for row in daemon.instances()} == {"careful": 1}
+    (folder / "runagent.config.json").write_text(json.dumps(configuration))
+    (folder / "agent.py").write_text(good.replace('"one"', '"two"'))
+    ctl(daemon, "deploy", folder)
+    assert daemon.call("careful", "say") == (200, "two")
 
 
 def test_no_call_is_lost_while_versions_come_and_go(daemon: Daemon, place: Path) -> None:

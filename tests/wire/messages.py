@@ -164,6 +164,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
         leaving=(control.Leaving(generation=3, keep=2),),
     ),
     control.AgentRemoved(agent="a"),
+    control.TryCall(number=1, agent="a", instance="00000000000000a1", tag="well", timeout_ms=500),
     control.InstanceOffered(instance="00000000000000a1", agent="a", generation=7, limits=LIMITS),
     control.InstanceGone(
         instance="00000000000000a1",
@@ -201,6 +202,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
+    control.Tried(number=1, problem="it answered false"),
     control.Hello(version=1),
     control.InstanceReady(instance="00000000000000a1", describe=b"{}"),
     control.InstanceFailed(instance="00000000000000a1", report=b"{}"),
