@@ -284,9 +284,9 @@ def test_a_version_that_is_not_well_gets_no_call(daemon: Daemon, tmp_path: Path)
     configuration = json.loads((folder / "runagent.config.json").read_text())
     (folder / "runagent.config.json").write_text(json.dumps({**configuration, "health": "odd"}))
     assert "it needs arguments (text), and is called without any" in run("deploy", folder, state=daemon.state_dir)[2]
-    (folder / "runagent.config.json").write_text(json.dumps({**configuration, "health": "wel"}))
+    (folder / "runagent.config.json").write_text(json.dumps({**configuration, "health": "weell"}))
     err = run("deploy", folder, state=daemon.state_dir)[2]
-    assert 'health: "wel" is not the tag of one of the entrypoints\nhint: did you mean "well"?' in err
+    assert 'health: "weell" is not the tag of one of the entrypoints\nhint: did you mean "well"?' in err
     assert {row.agent_name: row.number for row in daemon.instances()} == {"careful": 1}
     (folder / "runagent.config.json").write_text(json.dumps(configuration))
     (folder / "agent.py").write_text(good.replace('"one"', '"two"'))
