@@ -124,6 +124,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("version", type=_text, metavar="VERSION", help="v3, an alias, or the begin of a digest")
     command.set_defaults(run=_promote)
 
+    command = commands.add_parser("traffic", parents=[common], help="have calls go to several versions of an agent")
+    command.add_argument("agent", metavar="AGENT")
+    command.add_argument("shares", type=_share, nargs="+", metavar="VERSION=PERCENT", help="all of them add up to 100")
+    command.add_argument(
+        "--errors-max",
+        type=_percent,
+        default=5,
+        metavar="PERCENT",
+        help="a version with more failed calls gets none any more; 100 allows all (default: %(default)s)",
+    )
+    command.set_defaults(run=_traffic)
+
     command = commands.add_parser("alias", parents=[common], help="give a version of an agent a name")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("alias", type=_text, metavar="ALIAS")
@@ -267,6 +279,19 @@ def _text(text: str) -> str:
     return text
 
 
+def _percent(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return int(text)
+
+
+def _share(text: str) -> tuple[str, int]:
+    version, equals, percent = text.partition("=")
+    if not version or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not VERSION=PERCENT, such as v2=10")
+    return version, _percent(percent)
+
+
 def _restart(arguments: argparse.Namespace) -> int:
     from runagentd.cli import scale_commands
 
@@ -351,6 +376,18 @@ def _promote(arguments: argparse.Namespace) -> int:
 
     directory = state.open_existing(arguments.state_dir)
     return version_commands.promote(directory, arguments.agent, arguments.version, as_json=arguments.json)
+
+
+def _traffic(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import version_commands
+
+    return version_commands.traffic(
+        state.open_existing(arguments.state_dir),
+        arguments.agent,
+        arguments.shares,
+        errors_max=arguments.errors_max,
+        as_json=arguments.json,
+    )
 
 
 def _alias(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`runagentctl versions`, `rollback`, `promote`, `alias` and `remove`: which version of an agent serves.
+"""`runagentctl versions`, `rollback`, `promote`, `traffic`, `alias` and `remove`: which version of an agent serves.
 
 Runs as: root.
 Reads from strangers: names that an agent's author chose; control characters never reach the terminal.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 
 from runagentd.cli import table
 from runagentd.cli.quantities import age
@@ -71,6 +72,22 @@ def promote(directory: StateDirectory, agent: str, version: str, *, as_json: boo
     print(f"{name}: v{reply.number} serves, in the place of v{reply.before}, {how}")
     for key in reply.wider:
         print(f"  its policy is wider: {escape(key)}")
+    return 0
+
+
+def traffic(
+    directory: StateDirectory, agent: str, shares: Sequence[tuple[str, int]], *, errors_max: int, as_json: bool
+) -> int:
+    """Have calls go to several versions; the exit status."""
+    wanted = tuple(admin.WantedShare(version=version, percent=percent) for version, percent in shares)
+    request = admin.Divide(agent=agent, shares=wanted, errors_max=errors_max)
+    _ask(directory, request, seconds=PROMOTE_SECONDS)
+    if as_json:
+        print(json.dumps({"agent": agent, "traffic": dict(shares), "errors_max": errors_max}))
+        return 0
+    print(f"{escape(agent)}: " + ", ".join(f"{escape(version)} {percent} %" for version, percent in shares))
+    if len(shares) > 1 and errors_max < 100:
+        print(f"  a version of whose calls more than {errors_max} % fail gets none any more ('runagentctl events')")
     return 0
 
 

@@ -22,6 +22,7 @@ from runagentd.gateway.histogram import Histogram
 from runagentd.gateway.instances import Instance, Phase
 from runagentd.gateway.queue import FairQueue, Full
 from runagentd.gateway.service import ServiceTimes
+from runagentd.gateway.split import Split, Tally
 from runagentd.log import Log
 from runagentd.wire.control import AgentServed, Cause, FromGateway, InstanceGone
 from runagentd.wire.manifest import Entrypoint, Manifest
@@ -51,6 +52,11 @@ class Agent:
         self._patience: asyncio.TimerHandle | None = None
         self._ready: list[Instance] = []
         self._demand = DemandTeller(served.agent, calls=lambda: self._open + len(self._waiting), send=send)
+        self.side = served.side
+        """0, or the number of the version that it is, beside the one that serves"""
+        self.split = Split()
+        self.tally: Tally | None = None
+        """while its calls are split among versions"""
         self.cancels = Histogram()
         """from telling a function to stop until it has stopped"""
         self.pressed = False
@@ -65,6 +71,11 @@ class Agent:
         self.scaling = served.scaling
         self.generation = served.generation
         self._leaving = {each.generation: each.keep for each in served.leaving}
+        self.split.shares = served.shares
+        if not (served.shares or served.side):
+            self.tally = None
+        elif self.tally is None:
+            self.tally = Tally(served.agent, served.side, self._send)
         self.id = served.agent
         self.version = served.version
         self.policy = served.policy
@@ -214,12 +225,12 @@ class Agent:
 
     @property
     def waiting(self) -> int:
-        """How many calls have no place yet."""
-        return len(self._waiting) + self._ahead()
+        """How many calls have no place yet, those of all versions together."""
+        return len(self._waiting) + self._ahead() + sum(side.waiting for side in self.split.sides.values())
 
     def open_calls(self) -> int:
-        """How many calls were sent and have not stopped."""
-        return self._open
+        """How many calls were sent and have not stopped, those of all versions together."""
+        return self._open + sum(side.open_calls() for side in self.split.sides.values())
 
     # ---- InstanceOwner
 
@@ -253,6 +264,8 @@ class Agent:
         if not instance.load and instance.phase is Phase.READY:
             of_it = (each for each in self.instances.values() if each.generation == instance.generation)
             if sum(each.phase is Phase.READY for each in of_it) > self._leaving[instance.generation]:
+                if instance in self._ready:
+                    self._ready.remove(instance)
                 instance.retire()
 
     def place_free(self, instance: Instance) -> None:
@@ -367,10 +380,15 @@ class Agent:
             self.abandon(call, reason)
 
     def removed(self) -> None:
-        """This agent is served no more."""
+        """This agent is served no more, or this version beside the one that serves gets no calls any more."""
         for instance in list(self.instances.values()):
             instance.drop(Cause.SHUTDOWN, "the agent is served no more")
-        self._close(Refusal(errors.AGENT_NOT_FOUND, "the agent is served no more"))
+        if self.side:
+            self._close(_unavailable("this version gets no calls any more", None, 0.0))
+        else:
+            self._close(Refusal(errors.AGENT_NOT_FOUND, "the agent is served no more"))
+        for side in self.split.sides.values():
+            side.removed()
         self._demand.close()
         if self._patience is not None:
             self._patience.cancel()
@@ -447,6 +465,15 @@ class Directory:
     def all(self) -> Sequence[Agent]:
         """Every agent, in the order in which they came."""
         return tuple(self._by_id.values())
+
+    def every_version(self) -> Sequence[Agent]:
+        """Every agent, and the versions beside it that get a part of its calls."""
+        return tuple(each for agent in self.all() for each in (agent, *agent.split.sides.values()))
+
+    def find_version(self, agent_id: str, side: int) -> Agent | None:
+        """The agent of this id; where `side` is not 0, that version of it."""
+        agent = self._by_id.get(agent_id)
+        return agent if agent is None or not side else agent.split.sides.get(side)
 
     def _index(self) -> None:
         names = [agent.name for agent in self._by_id.values()]

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+import msgspec
+
 from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.agents import Agent, Directory
@@ -97,6 +99,8 @@ class Pipeline:
         asked = await self.decode(request, agent, running)
         if running.revoked:
             raise _revoked()
+        if agent.split.shares:
+            agent, asked = self.draw(request, asked, agent, running)
         if self._limits.on_tags:
             self.limit_tag(request, asked.tag, agent, running)
         running.single = asked.mode is Mode.SINGLE
@@ -244,6 +248,7 @@ class Pipeline:
             raise decoded.refusal
         limit = agent.deadline_ms(decoded.tag)
         deadline_ms = limit if decoded.timeout_ms is None else min(limit, decoded.timeout_ms)
+        running.hurried = deadline_ms < limit
         return Asked(
             request_id=request.id,
             tag=decoded.tag,
@@ -254,6 +259,14 @@ class Pipeline:
             traceparent=running.trace.traceparent,
             tracestate=running.trace.state,
         )
+
+    def draw(self, request: Request, asked: Asked, agent: Agent, running: Running) -> tuple[Agent, Asked]:
+        """Which version of the agent has the call, and its own deadline where that is nearer."""
+        drawn = running.agent = agent.split.draw(agent, asked.tag)
+        if drawn is agent:
+            return agent, asked
+        own = request.arrived + drawn.deadline_ms(asked.tag) / 1000
+        return drawn, asked if asked.deadline <= own else msgspec.structs.replace(asked, deadline=own)
 
     def _may_invoke(self, principal: Principal | None, agent: Agent, tag: str) -> bool:
         return principal is not None and principal.grants.may_invoke(self._directory.names(agent.id), tag)
@@ -318,6 +331,8 @@ class Pipeline:
     def left(self, running: Running, record: CallRecord) -> None:
         """One request fewer, and its record."""
         self._running.discard(running)
+        if running.agent is not None and running.agent.tally is not None and running.call is not None:
+            running.agent.tally.add(running.refusal, hurried=running.hurried)
         self._sink(record, running.contents)
 
     def end_revoked(self) -> None:
@@ -361,6 +376,7 @@ class Running:
         "fields",
         "headers",
         "hold",
+        "hurried",
         "keeper",
         "member",
         "principal",
@@ -388,6 +404,8 @@ class Running:
         """places that limits count: the call's from `route` on"""
         self.entry: idempotency.Entry | None = None
         """the key under which the call must run once"""
+        self.hurried = False
+        """whether its caller gives it less time than the agent has"""
         self.single = True
         self.member: Member | None = None
         """its part in a call that it shares with others"""

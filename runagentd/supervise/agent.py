@@ -38,7 +38,9 @@ END_CHARACTERS_MAX = 300
 class Agent:
     """Implements `instance.Owner`."""
 
-    def __init__(self, version: Version, around: Surroundings) -> None:
+    def __init__(self, version: Version, around: Surroundings, *, side: int = 0) -> None:
+        self.side = side
+        """0; or the number of a version that gets a part of the calls, beside the one that serves"""
         self.version = version
         """the one whose instances are called"""
         self.former: Version | None = None
@@ -118,7 +120,7 @@ class Agent:
 
         Even where more are wanted again by now: the gateway has given it up.
         """
-        if instance.version is not self.version:
+        if instance.version is not self.version or instance.version.given_up:
             surplus = instance.version is self.former and len(self._alive(self.former)) > WARM_INSTANCES
             if instance.version.given_up or surplus:
                 instance.kill(control.Cause.REPLACED)
@@ -131,7 +133,11 @@ class Agent:
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
-        if self._stopping or (self.version.on_trial and self.version.first_start.cause is not None):
+        if (
+            self._stopping
+            or self.version.given_up
+            or (self.version.on_trial and self.version.first_start.cause is not None)
+        ):
             return  # an agent that could not start once is about to be removed
         if self.former is not None and self.around.pressed():
             self.cool()
@@ -163,7 +169,7 @@ class Agent:
             self._start_one(self.version)
         if len(alive) > wishes.keep:
             self._retiring = max(self._retiring, len(alive) - wishes.keep)
-            self.around.retire(self.id, wishes.keep)
+            self.around.retire(self, wishes.keep)
         if wishes.look_again is not None:
             loop = asyncio.get_running_loop()
             self._next_look = loop.call_later(max(0.0, wishes.look_again - now), self.look)
@@ -291,6 +297,15 @@ class Agent:
         self.kill(control.Cause.OPERATOR)
         self.warm(alive)
 
+    def leave(self) -> None:
+        """Start nothing more: what there is ends when it has no call, or when its last call must have ended."""
+        self._let_go(self.version)
+
+    async def over(self) -> None:
+        """Return when nothing is left after `leave`."""
+        if self._lives:
+            await asyncio.wait(self._lives)
+
     async def stop(self) -> None:
         """End every instance and start no other; nothing is left when this returns."""
         self._stopping = True
@@ -337,9 +352,16 @@ class Agent:
         if instance.version is self.version or instance.launched is not None:
             self.around.gone(
                 control.InstanceGone(
-                    instance=instance.id, agent=self.id, cause=cause, detail=public, retry_after_ms=delay
+                    instance=instance.id,
+                    agent=self.id,
+                    cause=cause,
+                    detail=public,
+                    retry_after_ms=delay,
+                    side=self.side,
                 )
             )
+        if not expected and instance.version is self.version:
+            self.around.died(self)
         write = self.around.log.info if expected else self.around.log.warning
         write("an instance ended", agent=self.id, instance=instance.id, cause=cause, detail=detail)
         self.last_ends.append(

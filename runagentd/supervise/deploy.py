@@ -64,6 +64,7 @@ class Deployer:
         try_plan: Callable[[Policy], None],
         try_call: Callable[[str, str, str, int], Awaitable[str]],
         serve: Callable[[Version], Agent],
+        sides: Callable[[str], Mapping[int, Agent]],
         switched: Callable[[Agent, admin.EventKind], None],
         remove: Callable[[Agent], Awaitable[None]],
     ) -> None:
@@ -74,6 +75,7 @@ class Deployer:
         self._try_plan = try_plan
         self._try_call = try_call
         self._serve = serve
+        self._sides = sides
         self._switched = switched
         self._remove = remove
         self._pruning: set[asyncio.Task[None]] = set()
@@ -162,7 +164,8 @@ class Deployer:
             was = self._identity_of(before) if before is not None else None
             if not await (self._first(version) if agent is None else agent.prove(version)):
                 return _not_started(request, version, hints)
-            if problem := await self._unwell(version):
+            if problem := await self.unwell(agent or self._served[manifest.agent_id], version):
+                await self._withdraw(version)
                 return _unwell(request, version, hints, problem)
             try:
                 version.number = self._store.serve(
@@ -250,21 +253,18 @@ class Deployer:
             await self._withdraw(version)
         return ok
 
-    async def _unwell(self, version: Version) -> str:
-        """What the function says that tells whether the agent is well; it is withdrawn then. "" where all is well."""
+    async def unwell(self, agent: Agent, version: Version) -> str:
+        """What is wrong with it, as the function says that tells whether it is well; "" where nothing is."""
         manifest = version.deployment.manifest
         if not manifest.health:
             return ""
-        agent = self._served[manifest.agent_id]
         instance = agent.ready_instance(version)
         entrypoint = next(each for each in manifest.entrypoints if each.tag == manifest.health)
         limits = (HEALTH_MS_MAX, version.policy.calls.deadline, entrypoint.timeout_ms or HEALTH_MS_MAX)
         problem = "its instance has ended"
         if instance is not None:
             problem = await self._try_call(agent.id, instance.id, manifest.health, min(limits))
-        if problem:
-            await self._withdraw(version)
-        return problem
+        return f"{manifest.health!r} did not answer well: {problem}" if problem else ""
 
     async def _withdraw(self, version: Version) -> None:
         """Nothing of this version stays, and nothing of its agent where there was no other."""
@@ -299,9 +299,9 @@ class Deployer:
                     version = self.restored(known.releases[number])
                     if not await agent.prove(version):
                         return admin.Failed(message=f"v{number} did not start: {version.first_start.detail}")
-                    if problem := await self._unwell(version):
-                        tag = version.deployment.manifest.health
-                        return admin.Failed(message=f"v{number} is not well: {tag!r}: {problem}")
+                    if problem := await self.unwell(agent, version):
+                        agent.drop(version)
+                        return admin.Failed(message=f"v{number} is not well: {problem}")
                 self._store.promote(agent.id, number)
             except (ConfigurationError, HostError, OSError) as error:
                 if version is not None and not warm:
@@ -408,8 +408,8 @@ class Deployer:
         """Remove the snapshots of an agent that nothing is made from, nor will be."""
         agent = self._served.get(agent_id)
         keep = self._store.codes(agent_id)
-        if agent is not None:
-            keep |= {version.deployment.code for version in agent.versions()}
+        for each in (*([agent] if agent is not None else []), *self._sides(agent_id).values()):
+            keep |= {version.deployment.code for version in each.versions()}
         for path in self._homes.put_aside(agent_id, keep):
             await asyncio.to_thread(snapshot.discard, path)
 
@@ -480,10 +480,9 @@ def _not_started(request: admin.Deploy, version: Version, hints: tuple[str, ...]
 
 
 def _unwell(request: admin.Deploy, version: Version, hints: tuple[str, ...], problem: str) -> admin.Deployed:
-    tag = version.deployment.manifest.health
     words = LoadProblem(
         where=f"{request.folder}: health",
-        what=f"{tag!r} was called before anybody else calls the agent, and did not answer well: {problem}",
+        what=f"{problem} (it is called before anybody else calls the agent)",
     )
     return _reply(version, hints, ok=False, problems=(words,))
 

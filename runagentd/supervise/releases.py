@@ -7,6 +7,7 @@ Reads from strangers: nothing; what operators type is only compared.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from runagentd.errors import ConfigurationError, Problem
 from runagentd.log import escape
@@ -14,6 +15,8 @@ from runagentd.supervise.agent import Agent
 from runagentd.supervise.store import Deployed
 from runagentd.wire import admin
 
+SIDES_MAX = 3
+"""Each has instances of its own, within its own policy's bounds."""
 ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,62}", re.ASCII)
 _NUMBER = re.compile(r"v?([1-9][0-9]{0,9})", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{4,64}", re.ASCII)
@@ -56,19 +59,47 @@ def former(known: Deployed) -> int:
     )
 
 
+def shares(known: Deployed, wanted: Sequence[admin.WantedShare]) -> dict[int, int]:
+    """In per cent, of the versions beside the one that serves. ConfigurationError where they cannot be."""
+    found: dict[int, int] = {}
+    for share in wanted:
+        number = resolve(known, share.version)
+        if number in found:
+            raise ConfigurationError(Problem("", f"v{number} is named twice"))
+        if not 0 <= share.percent <= 100:
+            raise ConfigurationError(Problem("", f"v{number}: {share.percent} is not a percentage"))
+        found[number] = share.percent
+    if known.serving not in found or sum(found.values()) != 100:
+        words = f"the percentages of all versions, v{known.serving} that serves among them, must add up to 100"
+        raise ConfigurationError(
+            Problem("", words, (f"to have v{known.serving} get no call at all, promote another version",))
+        )
+    if found.pop(known.serving) == 0:
+        raise ConfigurationError(
+            Problem("", f"v{known.serving} serves, and would get no call", ("promote another version",))
+        )
+    sides = {number: percent for number, percent in found.items() if percent}
+    if len(sides) > SIDES_MAX:
+        raise ConfigurationError(Problem("", f"calls go to at most {SIDES_MAX} versions beside the one that serves"))
+    return sides
+
+
 def check_unused(known: Deployed, number: int) -> None:
     """ConfigurationError where a version cannot be forgotten, for something leads to it."""
     if number == known.serving:
         raise ConfigurationError(
             Problem("", f"v{number} serves", ("promote another one first, or remove the whole agent",))
         )
+    if number in known.shares:
+        words = f"v{number} gets {known.shares[number]} % of the calls"
+        raise ConfigurationError(Problem("", words, ("'runagentctl traffic' changes that",)))
     for alias in sorted(alias for alias, to in known.aliases.items() if to == number):
         raise ConfigurationError(
             Problem("", f"v{number} has the alias {alias!r}", ("have that lead to another one first",))
         )
 
 
-def shown(known: Deployed, agent: Agent | None, problem: str) -> admin.Versions:
+def shown(known: Deployed, agent: Agent | None, sides: Mapping[int, Agent], problem: str) -> admin.Versions:
     """All of them, the newest first. `problem` is why the agent is not served, where it is not."""
     names = [release.deployment.manifest.agent_name for release in known.releases.values()]
     return admin.Versions(
@@ -76,22 +107,26 @@ def shown(known: Deployed, agent: Agent | None, problem: str) -> admin.Versions:
         agent_name=agent.deployment.manifest.agent_name if agent is not None else next(iter(names), known.agent),
         stays=known.stays,
         problem="" if agent is not None else problem or "it is not served",
-        rows=tuple(_row(known, number, agent) for number in known.numbers),
+        rows=tuple(_row(known, number, agent, sides.get(number)) for number in known.numbers),
     )
 
 
-def _row(known: Deployed, number: int, agent: Agent | None) -> admin.VersionRow:
+def _row(known: Deployed, number: int, agent: Agent | None, side: Agent | None) -> admin.VersionRow:
     release = known.releases.get(number)
     serving = number == known.serving
     warm = agent is not None and agent.former is not None and agent.former.number == number
-    state = "serving" if serving else "warm" if warm else "kept"
+    percent = (100 - sum(known.shares.values()) if serving else known.shares.get(number, 0)) if agent is not None else 0
+    state = "serving" if serving else "shares" if percent else "warm" if warm else "kept"
     if release is None:
         state = f"damaged: {known.unread[number].reason}"
     elif serving and agent is None:
         state = "not served"
-    instances = 0
-    if agent is not None:
-        instances = sum(each.alive and each.version.number == number for each in agent.instances.values())
+    instances = sum(
+        each.alive and each.version.number == number
+        for owner in (agent, side)
+        if owner is not None
+        for each in owner.instances.values()
+    )
     return admin.VersionRow(
         number=number,
         version=release.deployment.version if release is not None else "",
@@ -103,7 +138,7 @@ def _row(known: Deployed, number: int, agent: Agent | None) -> admin.VersionRow:
         origin=release.origin if release is not None else "",
         created_unix_ms=release.created_unix_ms if release is not None else 0,
         state=state,
-        percent=100 if serving and agent is not None else 0,
+        percent=percent,
         aliases=tuple(sorted(alias for alias, to in known.aliases.items() if to == number)),
         instances=instances,
         warm_until_unix_ms=agent.former_until_unix_ms if warm and agent is not None else 0,

@@ -16,7 +16,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ CREATE TABLE versions (
 CREATE TABLE aliases (
     agent TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE, alias TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (agent, alias)) WITHOUT ROWID;
+CREATE TABLE shares (
+    agent TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE, number INTEGER NOT NULL, percent INTEGER NOT NULL,
+    errors_max INTEGER NOT NULL, PRIMARY KEY (agent, number)) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
 """
@@ -104,6 +107,10 @@ class Deployed:
     releases: dict[int, Release]
     unread: dict[int, Unread]
     aliases: dict[str, int]
+    shares: dict[int, int]
+    """in per cent, of versions beside the one that serves, which has the rest"""
+    errors_max: int
+    """in per cent, of the calls of those"""
 
     @property
     def numbers(self) -> list[int]:
@@ -190,6 +197,8 @@ class Store:
                 reason = f"its record cannot be read: {error}"
                 unread[number] = Unread(code=str(each[2]), name=str(each[9]), reason=reason)
         aliases = dict(self._database.execute("SELECT alias, number FROM aliases WHERE agent = ?", (agent,)))
+        shares = self._database.execute("SELECT number, percent, errors_max FROM shares WHERE agent = ?", (agent,))
+        shared = shares.fetchall()
         return Deployed(
             agent=agent,
             stays=bool(row[0]),
@@ -198,6 +207,8 @@ class Store:
             releases=releases,
             unread=unread,
             aliases=aliases,
+            shares={number: percent for number, percent, _ in shared},
+            errors_max=max((errors_max for _, _, errors_max in shared), default=100),
         )
 
     def codes(self, agent: str) -> set[str]:
@@ -252,6 +263,13 @@ class Store:
         with self._transaction():
             self._promote(agent, number)
 
+    def divide(self, agent: str, shares: Mapping[int, int], *, errors_max: int) -> None:
+        """Versions beside the one that serves get so many of a hundred calls, and all others none."""
+        with self._transaction():
+            self._database.execute("DELETE FROM shares WHERE agent = ?", (agent,))
+            rows = [(agent, number, percent, errors_max) for number, percent in shares.items()]
+            self._database.executemany("INSERT INTO shares VALUES (?, ?, ?, ?)", rows)
+
     def alias(self, agent: str, alias: str, number: int) -> None:
         """An alias leads to a version from now on; to none where `number` is 0."""
         with self._transaction():
@@ -280,6 +298,7 @@ class Store:
         self._database.execute(
             "UPDATE agents SET former = serving, serving = ? WHERE id = ? AND serving != ?", (number, agent, number)
         )
+        self._database.execute("DELETE FROM shares WHERE agent = ?", (agent,))
 
     def _alias(self, agent: str, alias: str, number: int) -> None:
         self._database.execute("DELETE FROM aliases WHERE agent = ? AND alias = ?", (agent, alias))
@@ -287,7 +306,7 @@ class Store:
             self._database.execute("INSERT INTO aliases VALUES (?, ?, ?)", (agent, alias, number))
 
     def _forget_oldest(self, agent: str) -> None:
-        """What serves, served before, or has an alias is never forgotten by itself."""
+        """What serves, served before, or has an alias is never forgotten by itself; nothing has a share just now."""
         self._database.execute(
             "DELETE FROM versions WHERE agent = :agent AND number IN ("
             " SELECT number FROM versions WHERE agent = :agent"

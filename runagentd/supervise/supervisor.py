@@ -44,6 +44,7 @@ from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
 from runagentd.supervise.pressure import PressureWatch
 from runagentd.supervise.spawn import new_channel
+from runagentd.supervise.splits import Splits
 from runagentd.supervise.store import ALIASES_MAX, Deployed, Store
 from runagentd.supervise.trust_teller import TrustTeller
 from runagentd.supervise.version import Version
@@ -115,6 +116,7 @@ class Supervisor:
         self._figures = FigureTeller(
             self._counters,
             agents=lambda: self._agents.values(),
+            sides=lambda agent: self._splits.sides(agent),
             spares=lambda: self._pool.ready,
             pressed=lambda: self._pressure.pressed,
         )
@@ -144,6 +146,7 @@ class Supervisor:
             try_plan=self._try_plan,
             serve=self._serve,
             try_call=self._try_call,
+            sides=lambda agent: self._splits.sides(agent),
             switched=self._switched,
             remove=self._remove,
         )
@@ -156,11 +159,23 @@ class Supervisor:
             code=self._code,
             offer=self._offer,
             announce=lambda agent: self._announce(self._agents[agent]),
-            retire=lambda agent, keep: self._tell_gateway(control.Retire(agent=agent, keep=keep)),
+            retire=lambda agent, keep: self._tell_gateway(control.Retire(agent=agent.id, keep=keep, side=agent.side)),
+            died=lambda agent: self._splits.died(agent.id, agent.side),
             gone=self._tell_gateway,
             proven=self._counters.proven,
             pressed=lambda: self._pressure.pressed,
             events=self._events,
+            log=log,
+        )
+
+        self._splits = Splits(
+            store=self._store,
+            deployer=self._deployer,
+            served=self._agents,
+            around=self._around,
+            introduce=self._introduce,
+            announce=self._announce,
+            removed=lambda agent, side: self._tell_gateway(control.AgentRemoved(agent=agent, side=side)),
             log=log,
         )
 
@@ -195,7 +210,7 @@ class Supervisor:
             self._pressure.close()
             if self._connecting is not None:
                 self._connecting.cancel()
-            await asyncio.gather(*(agent.stop() for agent in self._agents.values()))
+            await asyncio.gather(*(agent.stop() for agent in self._all()))
             await self._pool.close()
             if self._link is not None:
                 self._link.close()
@@ -291,7 +306,7 @@ class Supervisor:
         self._said_hello = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-        for agent in self._agents.values():
+        for agent in self._all():
             agent.demand(0)  # its calls went with it; the next one says what it needs
         if not self._stopping.is_set():
             self._connect_later()
@@ -307,7 +322,7 @@ class Supervisor:
                 self._counters.gateways += 1
                 self._events.add(EventKind.GATEWAY)
                 self._trust.start()
-                for agent in self._agents.values():
+                for agent in self._all():
                     self._introduce(agent)
                 if self._pressure.pressed:
                     link.send(control.HostPressed(pressed=True))
@@ -336,8 +351,12 @@ class Supervisor:
                 for page in self._figures.pages():
                     link.send(control.FiguresTold(number=message.number, figures=page))
             case control.Demand():
-                if message.agent in self._agents:
-                    self._agents[message.agent].demand(message.instances)
+                owner = self._splits.sides(message.agent).get(message.side) if message.side else None
+                owner = owner or (self._agents.get(message.agent) if not message.side else None)
+                if owner is not None:
+                    owner.demand(message.instances)
+            case control.Outcomes():
+                self._splits.told(message)
             case control.TrustTaken():
                 self._trust.taken(message.epoch)
             case control.ApiKeysUsed():
@@ -353,11 +372,15 @@ class Supervisor:
                     self._drained.set_result(None)
 
     def _find(self, instance: str) -> tuple[Agent, Instance] | None:
-        for agent in self._agents.values():
+        for agent in self._all():
             found = agent.instances.get(instance)
             if found is not None:
                 return agent, found
         return None
+
+    def _all(self) -> list[Agent]:
+        """Every agent, and then the versions beside it that get a part of its calls."""
+        return [*self._agents.values(), *self._splits.all()]
 
     def _introduce(self, agent: Agent) -> None:
         """Tell a new gateway of an agent and all its instances, or a known one of a new agent."""
@@ -381,10 +404,13 @@ class Supervisor:
                     minimum=agent.minimum, maximum=agent.maximum, target=agent.policy.scaling.target
                 ),
                 leaving=agent.leaving(),
+                side=agent.side,
+                shares=() if agent.side else self._splits.shares(agent.id),
             )
         )
 
     def _switched(self, agent: Agent, kind: EventKind) -> None:
+        self._splits.end(agent)
         self._announce(agent)
         agent.note(kind, _words(agent))
         self._log.info("another version serves", agent=agent.id, version=_words(agent))
@@ -427,6 +453,7 @@ class Supervisor:
                         agent=instance.agent_id,
                         generation=instance.version.generation,
                         limits=self._call_limits(instance.version.policy),
+                        side=instance.side,
                     ),
                     (channel.fileno(), launched.stdout, launched.stderr),
                 )
@@ -437,7 +464,7 @@ class Supervisor:
     def _pressure_changed(self) -> None:
         self._tell_gateway(control.HostPressed(pressed=self._pressure.pressed))
         self._events.add(EventKind.PRESSED if self._pressure.pressed else EventKind.RELIEVED)
-        for agent in self._agents.values():
+        for agent in self._all():
             agent.look()
 
     def _tell_gateway(self, message: control.FromSupervisor) -> None:
@@ -455,9 +482,9 @@ class Supervisor:
                 return self._deployed(request, await self._deployer.deploy(request, descriptors[0]))
             case admin.ListInstances():
                 return shown.instances(
-                    self._agents.values(), skip=request.skip, zygote=self._pool.zygote.pid, spares=self._pool.ready
+                    self._all(), skip=request.skip, zygote=self._pool.zygote.pid, spares=self._pool.ready
                 )
-            case admin.VersionsAsk() | admin.Promote() | admin.Remove() | admin.SetAlias():
+            case admin.VersionsAsk() | admin.Promote() | admin.Divide() | admin.Remove() | admin.SetAlias():
                 try:
                     return await self._versions(request)
                 except ConfigurationError as error:
@@ -494,7 +521,7 @@ class Supervisor:
                 return shown.described(agent, await self._ask_traffic((agent.id,), detailed=True))
 
     async def _versions(
-        self, request: admin.VersionsAsk | admin.Promote | admin.Remove | admin.SetAlias
+        self, request: admin.VersionsAsk | admin.Promote | admin.Divide | admin.Remove | admin.SetAlias
     ) -> admin.Reply:
         """What concerns the versions of an agent, served or not; ConfigurationError for what is not there."""
         agent = self._by_id_or_name(request.agent)
@@ -503,7 +530,11 @@ class Supervisor:
             return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
         match request:
             case admin.VersionsAsk():
-                return releases.shown(known, agent, self._unserved.get(known.agent, ""))
+                return releases.shown(
+                    known, agent, self._splits.sides(known.agent), self._unserved.get(known.agent, "")
+                )
+            case admin.Divide():
+                return await self._splits.divide(known.agent, request)
             case admin.Promote():
                 return await self._deployer.promote(known.agent, request.version)
             case admin.SetAlias():
@@ -526,7 +557,8 @@ class Supervisor:
     def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:
         match request:
             case admin.Restart():
-                agent.restart()
+                for each in (agent, *self._splits.sides(agent.id).values()):
+                    each.restart()
                 return admin.Done()
             case admin.Warm():
                 return admin.Scaled(minimum=agent.minimum, maximum=agent.maximum, warm=agent.warm(request.instances))
@@ -641,6 +673,7 @@ class Supervisor:
         self._agents.pop(agent.id)
         agent.note(EventKind.REMOVED)
         self._tell_gateway(control.AgentRemoved(agent=agent.id))
+        await self._splits.stop(agent.id)
         await agent.stop()
 
     def _try_plan(self, policy: Policy) -> None:
@@ -659,6 +692,8 @@ class Supervisor:
         else:
             try:
                 self._serve(self._deployer.restored(release)).start()
+                if known is not None and known.shares:
+                    self._splits.restore(known)
             except (ConfigurationError, HostError, OSError) as error:
                 reason = str(error)
         if reason:

@@ -115,7 +115,7 @@ class VersionRow:
     """the folder that it was made from"""
     created_unix_ms: int
     state: str
-    """serving, warm, kept, or what is wrong with it"""
+    """serving, shares (it gets some of the calls), warm, kept, or what is wrong with it"""
     percent: int
     aliases: tuple[str, ...]
     instances: int
@@ -162,6 +162,23 @@ class Promoted:
     """whether instances of it were there already"""
     wider: tuple[str, ...]
     """how its policy is wider than that of the one before, for the operator to know"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedShare:
+    """So many of a hundred calls are to go to this version, named as in `Promote`."""
+
+    version: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divide:
+    """Have the calls of an agent go to several versions; one by which more than `errors_max` % fail gets none more."""
+
+    agent: str
+    shares: tuple[WantedShare, ...]
+    errors_max: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -415,6 +432,10 @@ class EventKind(enum.StrEnum):
     """another version of an agent serves"""
     PROMOTED = "promoted"
     """one that was deployed before serves again"""
+    TRAFFIC = "traffic"
+    """calls go to other versions than before"""
+    ROLLED_BACK = "rolled-back"
+    """a version that got a part of the calls gets none any more, for too many failed"""
     COOLED = "cooled"
     """instances of the version that served before are kept no longer"""
     NOT_DEPLOYED = "not-deployed"
@@ -594,6 +615,7 @@ Request = (
     | DescribeAsk
     | VersionsAsk
     | Promote
+    | Divide
     | Remove
     | SetAlias
 )
@@ -631,6 +653,7 @@ _REQUESTS: dict[int, type[Request]] = {
     41: Promote,
     42: Remove,
     43: SetAlias,
+    44: Divide,
 }
 _REPLIES: dict[int, type[Reply]] = {
     65: Deployed,

@@ -93,8 +93,20 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """So many of a hundred calls go to this version, drawn by lot."""
+
+    side: int
+    percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentServed:
-    """From now on this agent can be called. `manifest` is the record of a `wire.manifest.Manifest`."""
+    """From now on this agent can be called. `manifest` is the record of a `wire.manifest.Manifest`.
+
+    Where `side` is not 0, it is the number of a version of an agent that was named before: it has instances and calls
+    of its own, and gets the part of the agent's calls that `shares` of that one say.
+    """
 
     agent: str
     manifest: bytes
@@ -107,6 +119,8 @@ class AgentServed:
     scaling: Scaling = Scaling()
     leaving: tuple[Leaving, ...] = ()
     """what is of a generation that is not here, and does not serve, is tried: it stays as it is"""
+    side: int = 0
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +131,7 @@ class AllIntroduced:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRemoved:
     agent: str
+    side: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +142,7 @@ class InstanceOffered:
     agent: str
     generation: int
     limits: CallLimits
+    side: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +155,7 @@ class InstanceGone:
     detail: str
     retry_after_ms: int
     """When the next one will be started; 0 is now."""
+    side: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +164,7 @@ class Retire:
 
     agent: str
     keep: int
+    side: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +302,20 @@ class Demand:
 
     agent: str
     instances: int
+    side: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """How calls have ended since the last time, while they are split among versions; only what is a version's doing.
+
+    A gateway that lies can end a split, and so have the version serve that the operator had serve before.
+    """
+
+    agent: str
+    side: int
+    calls: int
+    failures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,6 +440,7 @@ FromGateway = (
     | AskFigures
     | TrafficAnswer
     | Tried
+    | Outcomes
 )
 
 Answer = CacheAnswer | CallsAnswer | TrafficAnswer | Tried
@@ -450,6 +483,7 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     78: AskFigures,
     90: TrafficAnswer,
     110: Tried,
+    111: Outcomes,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 _WHAT = "a message that may come from here"

@@ -271,7 +271,7 @@ def test_a_version_that_is_not_well_gets_no_call(daemon: Daemon, tmp_path: Path)
     ctl(daemon, "deploy", folder)
     good = (folder / "agent.py").read_text()
     for answer, words in (
-        ("return False", "'well' was called before anybody else calls the agent, and did not answer well: it answered"),
+        ("return False", "'well' did not answer well: it answered false"),
         ("raise RuntimeError('the model file is\\x1b[2J missing')", "the model file is\\x1b[2J missing"),
         ("import os; os._exit(1)", "the agent's process ended during the call"),
     ):

@@ -162,6 +162,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
         limits=LIMITS,
         generation=7,
         leaving=(control.Leaving(generation=3, keep=2),),
+        shares=(control.Share(side=2, percent=10),),
     ),
     control.AgentRemoved(agent="a"),
     control.TryCall(number=1, agent="a", instance="00000000000000a1", tag="well", timeout_ms=500),
@@ -202,6 +203,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
+    control.Outcomes(agent="a", side=2, calls=20, failures=2),
     control.Tried(number=1, problem="it answered false"),
     control.Hello(version=1),
     control.InstanceReady(instance="00000000000000a1", describe=b"{}"),
@@ -244,6 +246,7 @@ REQUESTS: tuple[admin.Request, ...] = (
     ),
     admin.VersionsAsk(agent="a"),
     admin.Promote(agent="a", version="v1"),
+    admin.Divide(agent="a", shares=(admin.WantedShare(version="v2", percent=10),), errors_max=5),
     admin.Remove(agent="a", version=""),
     admin.SetAlias(agent="a", alias="stable", version="v2"),
     admin.ListInstances(),
