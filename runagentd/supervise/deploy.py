@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import os
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +108,11 @@ class Deployer:
 
     async def _load(self, request: admin.Deploy, folder: int) -> _Loaded:
         """Copy the folder and read what it says of itself; ConfigurationError where it is not right."""
-        taken = await asyncio.to_thread(snapshot.take, folder, self._homes.incoming())
+        try:
+            # What an operator deploys is whole: a version without what its author believes to be there is a broken one.
+            taken = await asyncio.to_thread(snapshot.take, folder, self._homes.incoming(), complete=request.keep)
+        except ConfigurationError as error:
+            raise _in_folder(request, error.problems) from error
         try:
             descriptor = os.open(taken.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -119,9 +123,8 @@ class Deployer:
             finally:
                 os.close(descriptor)
             if report.manifest is None:
-                raise ConfigurationError(
-                    *(Problem(_located(request.folder, p.where), p.what, p.hints) for p in report.problems)
-                )
+                problems = tuple(Problem(p.where, p.what, p.hints) for p in report.problems)
+                raise _in_folder(request, problems)
             return _Loaded(
                 snapshot=taken.path,
                 code=taken.digest,
@@ -518,9 +521,11 @@ def _reply(
     )
 
 
-def _located(folder: str, where: str) -> str:
+def _in_folder(request: admin.Deploy, problems: Sequence[Problem]) -> ConfigurationError:
     """Several folders may be served at once: say in which one a file is."""
-    return f"{folder}/{where}" if where else folder
+    return ConfigurationError(
+        *(Problem(f"{request.folder}/{p.where}" if p.where else request.folder, p.what, p.hints) for p in problems)
+    )
 
 
 def _refused(request: admin.Deploy, error: ConfigurationError) -> admin.Deployed:
