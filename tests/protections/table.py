@@ -18,6 +18,7 @@ from tests.protections.checks import (
     REAPER_IN_USER_NAMESPACE,
     SAME_RANDOM_NUMBERS,
     SAME_SEEDS,
+    WIDER_VERSION,
     ZYGOTE_CAPABILITIES,
     ZYGOTE_DESCRIPTORS,
     ZYGOTE_JAIL,
@@ -293,4 +294,6 @@ FILTER = (
     *(_row(f"filter: group {group}", test) for group, test in _OF_GROUPS.items()),
 )
 
-PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *FILTER)
+DEPLOYING = (_row("widening", WIDER_VERSION),)
+
+PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *FILTER, *DEPLOYING)

@@ -326,6 +326,9 @@ FILTER: dict[str, Weakening] = {
 }
 """A filter that lets in one kind of call more."""
 
+DEPLOYING: dict[str, Weakening] = {"widening": _mark("no look at what a version widens", whole=True)}
+"""What stands between an operator's mistake and a version that may do more."""
+
 BAITS: dict[str, Weakening] = {
     "bait: descriptor": Weakening(
         steps=instead(Verb.PIVOT, by=lambda words: (_step("plant-descriptor"), _step("pivot", *words)))
@@ -347,7 +350,7 @@ BAITS: dict[str, Weakening] = {
 }
 """No protection is taken away, but there is something to be had, or time to have it."""
 
-WEAKENINGS: dict[str, Weakening] = {**STEPS, **FRESH, **MOUNTS, **REAPER, **ZYGOTE, **FILTER, **BAITS}
+WEAKENINGS: dict[str, Weakening] = {**STEPS, **FRESH, **MOUNTS, **REAPER, **ZYGOTE, **FILTER, **DEPLOYING, **BAITS}
 
 SEPARATOR = " + "
 NOTHING = "nothing"
