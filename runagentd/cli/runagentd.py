@@ -58,6 +58,8 @@ def main() -> int:
     command.add_argument("--log-format", choices=("text", "json"), default="text")
     command.add_argument("-v", "--verbose", action="store_true", help="log every call")
     arguments = parser.parse_args()
+    if not arguments.folders and (arguments.policy or arguments.reload):
+        parser.error("--policy and --reload are for folders, and none is given: 'runagentctl deploy' chooses policies")
     try:
         scope.enter()
     except HostError as error:

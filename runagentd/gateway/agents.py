@@ -39,7 +39,13 @@ class Agent:
     """One served agent. Implements `InstanceOwner`."""
 
     def __init__(
-        self, served: AgentServed, manifest: Manifest, *, send: Callable[[FromGateway], None], log: Log
+        self,
+        served: AgentServed,
+        manifest: Manifest,
+        *,
+        send: Callable[[FromGateway], None],
+        log: Log,
+        tally: Tally | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._send = send
@@ -54,9 +60,7 @@ class Agent:
         self._demand = DemandTeller(served.agent, calls=lambda: self._open + len(self._waiting), send=send)
         self.side = served.side
         """0, or the number of the version that it is, beside the one that serves"""
-        self.split = Split()
-        self.tally: Tally | None = None
-        """while its calls are split among versions"""
+        self.split = Split(tally if tally is not None else Tally(served.agent, send))
         self.cancels = Histogram()
         """from telling a function to stop until it has stopped"""
         self.pressed = False
@@ -72,10 +76,9 @@ class Agent:
         self.generation = served.generation
         self._leaving = {each.generation: each.keep for each in served.leaving}
         self.split.shares = served.shares
-        if not (served.shares or served.side):
-            self.tally = None
-        elif self.tally is None:
-            self.tally = Tally(served.agent, served.side, self._send)
+        self.split.aliases = {alias.name: alias.side for alias in served.aliases}
+        if not self.side:
+            self.split.tally.on = bool(served.shares)
         self.id = served.agent
         self.version = served.version
         self.policy = served.policy
@@ -435,10 +438,15 @@ class Directory:
         self._by_id: dict[str, Agent] = {}
         self._by_identity: dict[str, Agent] = {}
         self._names: dict[str, tuple[str, ...]] = {}
+        self._aliases: frozenset[str] = frozenset()
 
     def find(self, identity: str) -> Agent | None:
-        """The agent of this id, or of this name where no other has it."""
+        """The agent of this id, or of this name where no other has it; of AGENT@ALIAS that version of it."""
         return self._by_identity.get(identity)
+
+    def names_a_version(self, identity: str) -> bool:
+        """Whether it is AGENT@ALIAS: which version has the call is not drawn by lot then."""
+        return identity in self._aliases
 
     def names(self, identity: str) -> tuple[str, ...]:
         """What a scope may call the agent of this id or name: its id, and its name where no other has it.
@@ -454,12 +462,12 @@ class Directory:
     def add(self, agent: Agent) -> None:
         """Serve one more agent, or one under a new name."""
         self._by_id[agent.id] = agent
-        self._index()
+        self.index()
 
     def remove(self, agent_id: str) -> Agent | None:
         """Serve one fewer."""
         agent = self._by_id.pop(agent_id, None)
-        self._index()
+        self.index()
         return agent
 
     def all(self) -> Sequence[Agent]:
@@ -475,7 +483,11 @@ class Directory:
         agent = self._by_id.get(agent_id)
         return agent if agent is None or not side else agent.split.sides.get(side)
 
-    def _index(self) -> None:
+    def index(self) -> None:
+        """Find everything by its names again: versions, or what leads to them, have changed.
+
+        Every name is in one table, those of versions, too: to look for one that is there takes as long as for another.
+        """
         names = [agent.name for agent in self._by_id.values()]
         by_name = {agent.name: agent for agent in self._by_id.values() if names.count(agent.name) == 1}
         self._by_identity = {**by_name, **self._by_id}
@@ -483,3 +495,14 @@ class Directory:
             identity: (agent.id, agent.name if agent.name in by_name else agent.id)
             for identity, agent in self._by_identity.items()
         }
+        versions = {
+            f"{identity}@{alias}": (identity, agent if side == 0 else agent.split.sides[side])
+            for identity, agent in self._by_identity.items()
+            for alias, side in agent.split.aliases.items()
+            if side == 0 or side in agent.split.sides
+        }
+        self._aliases = frozenset(versions.keys() - self._by_identity.keys())
+        for name in self._aliases:
+            identity, version = versions[name]
+            self._by_identity[name] = version
+            self._names[name] = self._names[identity]  # a scope is for an agent, whichever version has the call

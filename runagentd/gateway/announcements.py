@@ -213,9 +213,14 @@ class Announcements:
         side = main.split.sides.get(served.side)
         if side is None:
             main.split.sides[served.side] = side = Agent(
-                served, manifest, send=functools.partial(self._send_of, served.side), log=self._log
+                served,
+                manifest,
+                send=functools.partial(self._send_of, served.side),
+                log=self._log,
+                tally=main.split.tally,
             )
             side.pressed = self._pressed
+            self._directory.index()
         else:
             side.announce(served, manifest)
 
@@ -226,6 +231,7 @@ class Announcements:
         if side:
             main = self._directory.find_id(agent_id)
             agent = main.split.sides.pop(side, None) if main is not None else None
+            self._directory.index()
         else:
             agent = self._directory.remove(agent_id)
         if agent is not None:

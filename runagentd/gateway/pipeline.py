@@ -99,7 +99,7 @@ class Pipeline:
         asked = await self.decode(request, agent, running)
         if running.revoked:
             raise _revoked()
-        if agent.split.shares:
+        if agent.split.shares and not self._directory.names_a_version(request.agent):
             agent, asked = self.draw(request, asked, agent, running)
         if self._limits.on_tags:
             self.limit_tag(request, asked.tag, agent, running)
@@ -331,8 +331,9 @@ class Pipeline:
     def left(self, running: Running, record: CallRecord) -> None:
         """One request fewer, and its record."""
         self._running.discard(running)
-        if running.agent is not None and running.agent.tally is not None and running.call is not None:
-            running.agent.tally.add(running.refusal, hurried=running.hurried)
+        agent = running.agent
+        if agent is not None and agent.split.tally.on and running.call is not None:
+            agent.split.tally.add(agent.side, running.refusal, hurried=running.hurried)
         self._sink(record, running.contents)
 
     def end_revoked(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from runagentd import errors
 from runagentd.errors import Fault, Refusal
-from runagentd.wire.control import FromGateway, Outcomes, Share
+from runagentd.wire.control import Ended, FromGateway, Outcomes, Share
 
 if TYPE_CHECKING:
     from runagentd.gateway.agents import Agent
@@ -25,9 +25,13 @@ TELL_SECONDS = 0.5
 class Split:
     """The versions that get calls of an agent beside the one that serves: each is an `Agent` with calls of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
         self.sides: dict[int, Agent] = {}
         self.shares: tuple[Share, ...] = ()
+        self.aliases: dict[str, int] = {}
+        """to 0 for the version that serves, else to one of the sides"""
+        self.tally = tally
+        """one for all versions of an agent"""
 
     def draw(self, main: Agent, tag: str) -> Agent:
         """Who is to have a call of this entrypoint. A version without it, or without an instance, is passed over."""
@@ -43,30 +47,37 @@ class Split:
 
 
 class Tally:
-    """Counts how calls of one version end, and tells the supervisor while there is something to tell."""
+    """Counts how calls of an agent's versions end, and tells the supervisor of all of them at once.
 
-    def __init__(self, agent: str, side: int, send: Callable[[FromGateway], None]) -> None:
+    At once: of two messages the one about a version that fails could come first, and nothing be there to compare.
+    """
+
+    def __init__(self, agent: str, send: Callable[[FromGateway], None]) -> None:
         self._agent = agent
-        self._side = side
         self._send = send
-        self._calls = 0
-        self._failures = 0
+        self._counts: dict[int, list[int]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self.on = False
+        """while calls are split among versions"""
 
-    def add(self, refusal: Refusal | None, *, hurried: bool) -> None:
+    def add(self, side: int, refusal: Refusal | None, *, hurried: bool) -> None:
         """A call has ended; `hurried` says that its caller gave it less time than the agent has."""
         failed = failure(refusal, hurried=hurried)
         if failed is None:
             return
-        self._calls += 1
-        self._failures += failed
+        count = self._counts.setdefault(side, [0, 0])
+        count[0] += 1
+        count[1] += failed
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
 
     def _tell(self) -> None:
         self._timer = None
-        self._send(Outcomes(agent=self._agent, side=self._side, calls=self._calls, failures=self._failures))
-        self._calls = self._failures = 0
+        ended = tuple(
+            Ended(side=side, calls=calls, failures=failures) for side, (calls, failures) in sorted(self._counts.items())
+        )
+        self._counts.clear()
+        self._send(Outcomes(agent=self._agent, ended=ended))
 
 
 def failure(refusal: Refusal | None, *, hurried: bool) -> bool | None:

@@ -65,6 +65,7 @@ class Deployer:
         try_call: Callable[[str, str, str, int], Awaitable[str]],
         serve: Callable[[Version], Agent],
         sides: Callable[[str], Mapping[int, Agent]],
+        announce: Callable[[Agent], None],
         switched: Callable[[Agent, admin.EventKind], None],
         remove: Callable[[Agent], Awaitable[None]],
     ) -> None:
@@ -76,6 +77,7 @@ class Deployer:
         self._try_call = try_call
         self._serve = serve
         self._sides = sides
+        self._announce = announce
         self._switched = switched
         self._remove = remove
         self._pruning: set[asyncio.Task[None]] = set()
@@ -92,6 +94,8 @@ class Deployer:
     async def deploy(self, request: admin.Deploy, folder: int) -> admin.Reply:
         """Snapshot, load, plan, start once; the answer comes when the agent serves, or cannot."""
         try:
+            if request.alias:
+                releases.check_alias(request.alias)
             for choice in request.policies:
                 find(choice.policy)  # a wrong file is said at once, before anything is copied
             loaded = await self._load(request, folder)
@@ -155,6 +159,7 @@ class Deployer:
         if agent is not None and agent.deployment.version == deployment.version:
             if request.alias:
                 self._store.alias(agent.id, request.alias, agent.version.number)
+                self._announce(agent)
             return _reply(agent.version, hints, ok=True, unchanged=True)
         check_sharing(manifest, policy)
         self._try_plan(policy)
@@ -185,6 +190,8 @@ class Deployer:
                 raise
             if agent is not None:
                 self._switch(agent, version, admin.EventKind.DEPLOYED, keep_warm=request.keep)
+            elif request.alias:
+                self._announce(self._served[manifest.agent_id])
         finally:
             await self.prune(manifest.agent_id)
         warm = round(WARM_SECONDS) if agent is not None and agent.former is before else 0
@@ -239,6 +246,8 @@ class Deployer:
             theirs = other.deployment.manifest
             if theirs.agent_id == manifest.agent_id:
                 continue
+            if text := _like_an_alias(manifest, theirs) or _like_an_alias(theirs, manifest):
+                return f"{text!r} could be taken for an alias of {text.rpartition('@')[0]!r}"
             if manifest.agent_id == theirs.agent_name or manifest.agent_name == theirs.agent_id:
                 return f"the id of one agent is the name of another: {theirs.agent_name!r} ({theirs.agent_id!r})"
             if manifest.agent_name == theirs.agent_name and manifest.agent_name in chosen:
@@ -437,6 +446,12 @@ def wider_keys(policy: Policy, than: Policy) -> tuple[str, ...]:
         for row in differences(policy, than)
         if row.comparison is not Comparison.NARROWER
     )
+
+
+def _like_an_alias(one: Manifest, other: Manifest) -> str:
+    """The id or name of one agent where it looks as if it led to a version of the other; "" where it does not."""
+    texts = (text for text in (one.agent_id, one.agent_name) if "@" in text)
+    return next((text for text in texts if text.rpartition("@")[0] in (other.agent_id, other.agent_name)), "")
 
 
 def _bounded(policy: Policy, bounds: admin.InstanceBounds | None) -> Policy:

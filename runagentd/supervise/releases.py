@@ -60,7 +60,10 @@ def former(known: Deployed) -> int:
 
 
 def shares(known: Deployed, wanted: Sequence[admin.WantedShare]) -> dict[int, int]:
-    """In per cent, of the versions beside the one that serves. ConfigurationError where they cannot be."""
+    """In per cent, of the versions beside the one that serves; with 0 it is there for who calls it by an alias.
+
+    ConfigurationError where they cannot be.
+    """
     found: dict[int, int] = {}
     for share in wanted:
         number = resolve(known, share.version)
@@ -78,10 +81,9 @@ def shares(known: Deployed, wanted: Sequence[admin.WantedShare]) -> dict[int, in
         raise ConfigurationError(
             Problem("", f"v{known.serving} serves, and would get no call", ("promote another version",))
         )
-    sides = {number: percent for number, percent in found.items() if percent}
-    if len(sides) > SIDES_MAX:
+    if len(found) > SIDES_MAX:
         raise ConfigurationError(Problem("", f"calls go to at most {SIDES_MAX} versions beside the one that serves"))
-    return sides
+    return found
 
 
 def check_unused(known: Deployed, number: int) -> None:
@@ -116,7 +118,7 @@ def _row(known: Deployed, number: int, agent: Agent | None, side: Agent | None) 
     serving = number == known.serving
     warm = agent is not None and agent.former is not None and agent.former.number == number
     percent = (100 - sum(known.shares.values()) if serving else known.shares.get(number, 0)) if agent is not None else 0
-    state = "serving" if serving else "shares" if percent else "warm" if warm else "kept"
+    state = "serving" if serving else "shares" if number in known.shares else "warm" if warm else "kept"
     if release is None:
         state = f"damaged: {known.unread[number].reason}"
     elif serving and agent is None:

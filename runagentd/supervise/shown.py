@@ -62,6 +62,9 @@ def described(agent: Agent, traffic: bytes) -> admin.Described:
         total=len(instances),
         ends=tuple(agent.last_ends),
         traffic=traffic,
+        number=agent.version.number,
+        warm=agent.former.number if agent.former is not None else 0,
+        warm_until_unix_ms=agent.former_until_unix_ms,
     )
 
 

@@ -147,18 +147,22 @@ class Splits:
 
     def told(self, outcomes: control.Outcomes) -> None:
         """How calls have ended."""
-        if outcomes.side in (0, *(share.side for share in self.shares(outcomes.agent))):
-            tally = Tally(calls=max(0, outcomes.calls), failures=max(0, min(outcomes.failures, outcomes.calls)))
-            self._count(outcomes.agent, outcomes.side, tally)
+        known = {0, *(share.side for share in self.shares(outcomes.agent))} if self.shares(outcomes.agent) else ()
+        now = time.monotonic()
+        for row in outcomes.ended:
+            if row.side in known:
+                tally = Tally(calls=max(0, row.calls), failures=max(0, min(row.failures, row.calls)))
+                self._windows[outcomes.agent, row.side].add(now, tally)
+        self._judge(outcomes.agent, now)
 
     def died(self, agent: str, side: int) -> None:
         """An instance ended, and was not to."""
         if self._shares.get(agent):
-            self._count(agent, side, Tally(deaths=1))
+            now = time.monotonic()
+            self._windows[agent, side].add(now, Tally(deaths=1))
+            self._judge(agent, now)
 
-    def _count(self, agent_id: str, side: int, tally: Tally) -> None:
-        now = time.monotonic()
-        self._windows[agent_id, side].add(now, tally)
+    def _judge(self, agent_id: str, now: float) -> None:
         serving = self._windows[agent_id, 0].sum(now)
         for share in self._shares.get(agent_id, ()):
             window = self._windows[agent_id, share.side].sum(now)

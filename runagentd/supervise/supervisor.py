@@ -147,6 +147,7 @@ class Supervisor:
             serve=self._serve,
             try_call=self._try_call,
             sides=lambda agent: self._splits.sides(agent),
+            announce=lambda agent: self._announce(agent),
             switched=self._switched,
             remove=self._remove,
         )
@@ -406,7 +407,19 @@ class Supervisor:
                 leaving=agent.leaving(),
                 side=agent.side,
                 shares=() if agent.side else self._splits.shares(agent.id),
+                aliases=() if agent.side else self._aliases(agent),
             )
+        )
+
+    def _aliases(self, agent: Agent) -> tuple[control.Alias, ...]:
+        """Those that lead to a version that can be called now."""
+        known = self._store.find(agent.id)
+        rows = sorted(known.aliases.items()) if known is not None else []
+        sides = {share.side for share in self._splits.shares(agent.id)}
+        return tuple(
+            control.Alias(name=alias, side=0 if number == agent.version.number else number)
+            for alias, number in rows
+            if number == agent.version.number or number in sides
         )
 
     def _switched(self, agent: Agent, kind: EventKind) -> None:
@@ -551,7 +564,14 @@ class Supervisor:
         if request.version and request.alias not in known.aliases and len(known.aliases) >= ALIASES_MAX:
             return admin.Failed(message=f"an agent has at most {ALIASES_MAX} aliases")
         number = releases.resolve(known, request.version) if request.version else 0
+        for other in self._agents.values():
+            theirs = other.deployment.manifest
+            for text in (known.agent, *(release.deployment.manifest.agent_name for release in known.releases.values())):
+                if f"{text}@{request.alias}" in (theirs.agent_id, theirs.agent_name):
+                    return admin.Failed(message=f"there is an agent that is called {text}@{request.alias}")
         self._store.alias(known.agent, request.alias, number)
+        if known.agent in self._agents:
+            self._announce(self._agents[known.agent])
         return admin.Done()
 
     def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:

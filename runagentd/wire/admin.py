@@ -584,6 +584,11 @@ class Described:
     """the last ones, the oldest first"""
     traffic: bytes
     """as in `Overview`"""
+    number: int = 0
+    """of the version that serves"""
+    warm: int = 0
+    """the number of the version that served before, while instances of it are kept"""
+    warm_until_unix_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

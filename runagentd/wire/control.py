@@ -101,6 +101,14 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """Calls of AGENT@NAME go to this version: to the one that serves where `side` is 0."""
+
+    name: str
+    side: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentServed:
     """From now on this agent can be called. `manifest` is the record of a `wire.manifest.Manifest`.
 
@@ -121,6 +129,7 @@ class AgentServed:
     """what is of a generation that is not here, and does not serve, is tried: it stays as it is"""
     side: int = 0
     shares: tuple[Share, ...] = ()
+    aliases: tuple[Alias, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,16 +315,23 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """So many calls of a version, only those whose end is the version's doing."""
+
+    side: int
+    calls: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes:
-    """How calls have ended since the last time, while they are split among versions; only what is a version's doing.
+    """How calls have ended since the last time, while they are split among versions.
 
     A gateway that lies can end a split, and so have the version serve that the operator had serve before.
     """
 
     agent: str
-    side: int
-    calls: int
-    failures: int
+    ended: tuple[Ended, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

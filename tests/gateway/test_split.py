@@ -9,7 +9,7 @@ import pytest
 from runagentd import errors
 from runagentd.errors import ErrorKind, Refusal
 from runagentd.gateway.split import Split, Tally, failure
-from runagentd.wire.control import FromGateway, Outcomes
+from runagentd.wire.control import Ended, FromGateway, Outcomes
 
 COUNTED = {
     errors.FUNCTION, errors.UNSERIALISABLE, errors.RESULT_TOO_LARGE, errors.IMPORT, errors.INSTANCE_DIED,
@@ -32,25 +32,26 @@ def test_a_deadline_of_the_callers_own_says_nothing() -> None:
 
 
 def test_the_supervisor_is_told_what_came_since_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message for each half second, and none where nothing has ended."""
+    """Of all versions in one message, one for each half second, and none where nothing has ended."""
     told: list[FromGateway] = []
     monkeypatch.setattr("runagentd.gateway.split.TELL_SECONDS", 0.01)
 
     async def calls() -> None:
-        tally = Tally("a", 2, told.append)
+        tally = Tally("a", told.append)
         for refusal in (None, Refusal(errors.FUNCTION, ""), Refusal(errors.ARGUMENT, ""), None):
-            tally.add(refusal, hurried=False)
+            tally.add(2, refusal, hurried=False)
+        tally.add(0, Refusal(errors.INSTANCE_DIED, ""), hurried=False)
         await asyncio.sleep(0.05)
-        tally.add(None, hurried=False)
+        tally.add(0, None, hurried=False)
         await asyncio.sleep(0.05)
 
     asyncio.run(calls())
     assert told == [
-        Outcomes(agent="a", side=2, calls=3, failures=1),
-        Outcomes(agent="a", side=2, calls=1, failures=0),
+        Outcomes(agent="a", ended=(Ended(side=0, calls=1, failures=1), Ended(side=2, calls=3, failures=1))),
+        Outcomes(agent="a", ended=(Ended(side=0, calls=1, failures=0),)),
     ]
 
 
 def test_without_shares_nothing_is_drawn() -> None:
     main = object()
-    assert Split().draw(main, "say") is main  # type: ignore[arg-type]
+    assert Split(Tally("a", lambda message: None)).draw(main, "say") is main  # type: ignore[arg-type]

@@ -97,6 +97,7 @@ def test_a_folder_becomes_an_agent_and_then_another_version_of_it(daemon: Daemon
     assert daemon.call("chat", "say") == (200, "two")
     assert states(daemon) == {2: "serving", 1: "warm"}
     warm = next(row for row in daemon.instances() if row.state == "warm")
+    assert "; v1 is kept warm for 4m" in ctl(daemon, "describe", "chat")
     assert ctl(daemon, "rollback", "chat") == "chat: v1 serves, in the place of v2, at once: it was kept warm\n"
     assert daemon.call("chat", "say") == (200, "one")
     assert daemon.row("chat").instance == warm.instance, "no other instance was needed"

@@ -153,6 +153,52 @@ def test_a_promoted_version_takes_all_calls(daemon: Daemon, place: Path) -> None
     assert answers(daemon, 30) == {"two": 30}
 
 
+def test_an_alias_can_be_called_and_allows_nobody_more(daemon: Daemon, place: Path) -> None:
+    """AGENT@ALIAS is that version of the agent, on both doors, for who may call the agent and for nobody else."""
+    second(daemon, place)
+    ctl(daemon, "alias", "chat", "stable", "v1")
+    ctl(daemon, "alias", "chat", "canary", "v2")
+    assert daemon.call("chat@stable", "say") == (200, "one")
+    assert daemon.call("chat@canary", "say")[0] == 404, "no instance of it is there"
+    ctl(daemon, "traffic", "chat", "v1=100", "v2=0")
+    assert states(daemon) == {1: "serving", 2: "shares"}
+    agent_id = daemon.row("chat").agent
+    for _ in range(5):
+        assert daemon.call("chat@canary", "say") == (200, "two")
+        assert daemon.call(f"{agent_id}@canary", "say") == (200, "two")
+        assert daemon.call("chat", "say") == (200, "one")
+        assert daemon.call("chat@stable", "say") == (200, "one")
+    body = {"entrypoint_tag": "say", "input_args": [], "input_kwargs": {}}
+    status, answer = daemon.request("POST", f"/api/v1/agents/{agent_id}%40canary/run", body=body)
+    assert (status, answer["success"], "two" in answer["data"]) == (200, True, True)
+    assert daemon.call("chat@nothing", "say")[0] == 404
+    assert daemon.call("nobody@canary", "say")[0] == 404
+    for agents in (["other"], ["chat@canary"], [f"{agent_id}@canary"]):
+        words = [word for agent_ in agents for word in ("--agent", agent_)]
+        token = ctl(daemon, "token", "create", "--subject", "eve", *words).strip()
+        path = "/v1/agents/chat%40canary/entrypoints/say:invoke"
+        assert daemon.request("POST", path, body={}, token=token)[0] == 404
+    token = ctl(daemon, "token", "create", "--subject", "bob", "--agent", "chat").strip()
+    assert daemon.request("POST", path, body={}, token=token) == (200, "two")
+    ctl(daemon, "traffic", "chat", "v1=50", "v2=50")
+    assert {daemon.call("chat@stable", "say") for _ in range(20)} == {(200, "one")}
+    ctl(daemon, "alias", "chat", "canary", "v1")
+    assert {daemon.call("chat@canary", "say") for _ in range(20)} == {(200, "one")}
+    ctl(daemon, "alias", "chat", "canary")
+    assert daemon.call("chat@canary", "say")[0] == 404
+
+
+def test_no_agent_can_be_taken_for_an_alias(daemon: Daemon, place: Path) -> None:
+    """Nor can an alias be taken for a number or a digest."""
+    status, _, err = run("deploy", place, "--name", "chat@canary", state=daemon.state_dir)
+    assert status == 1
+    assert "'chat@canary' could be taken for an alias of 'chat'" in err
+    for wrong in ("v2", "2", "beef", "Canary", "a b", "@", "x" * 64):
+        assert run("alias", "chat", wrong, "v1", state=daemon.state_dir)[0] == 1
+        assert run("deploy", place, "--alias", wrong, state=daemon.state_dir)[0] == 1
+    assert versions(daemon)[1]["aliases"] == []
+
+
 def test_what_cannot_be_divided_is_refused(daemon: Daemon, place: Path) -> None:
     """Each with what is wrong; nothing changes."""
     second(daemon, place)

@@ -163,6 +163,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
         generation=7,
         leaving=(control.Leaving(generation=3, keep=2),),
         shares=(control.Share(side=2, percent=10),),
+        aliases=(control.Alias(name="canary", side=2),),
     ),
     control.AgentRemoved(agent="a"),
     control.TryCall(number=1, agent="a", instance="00000000000000a1", tag="well", timeout_ms=500),
@@ -203,7 +204,7 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
-    control.Outcomes(agent="a", side=2, calls=20, failures=2),
+    control.Outcomes(agent="a", ended=(control.Ended(side=2, calls=20, failures=2),)),
     control.Tried(number=1, problem="it answered false"),
     control.Hello(version=1),
     control.InstanceReady(instance="00000000000000a1", describe=b"{}"),
