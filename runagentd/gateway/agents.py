@@ -77,8 +77,6 @@ class Agent:
         self._leaving = {each.generation: each.keep for each in served.leaving}
         self.split.shares = served.shares
         self.split.aliases = {alias.name: alias.side for alias in served.aliases}
-        if not self.side:
-            self.split.tally.on = bool(served.shares)
         self.id = served.agent
         self.version = served.version
         self.policy = served.policy

@@ -262,6 +262,7 @@ class Pipeline:
 
     def draw(self, request: Request, asked: Asked, agent: Agent, running: Running) -> tuple[Agent, Asked]:
         """Which version of the agent has the call, and its own deadline where that is nearer."""
+        running.drawn = True
         drawn = running.agent = agent.split.draw(agent, asked.tag)
         if drawn is agent:
             return agent, asked
@@ -332,7 +333,8 @@ class Pipeline:
         """One request fewer, and its record."""
         self._running.discard(running)
         agent = running.agent
-        if agent is not None and agent.split.tally.on and running.call is not None:
+        # Who chose the version by its alias could choose whose calls fail.
+        if agent is not None and running.drawn and running.call is not None:
             agent.split.tally.add(agent.side, running.refusal, hurried=running.hurried)
         self._sink(record, running.contents)
 
@@ -373,6 +375,7 @@ class Running:
         "call",
         "chunks",
         "contents",
+        "drawn",
         "entry",
         "fields",
         "headers",
@@ -405,6 +408,8 @@ class Running:
         """places that limits count: the call's from `route` on"""
         self.entry: idempotency.Entry | None = None
         """the key under which the call must run once"""
+        self.drawn = False
+        """whether it was drawn by lot which version has it"""
         self.hurried = False
         """whether its caller gives it less time than the agent has"""
         self.single = True

@@ -57,8 +57,6 @@ class Tally:
         self._send = send
         self._counts: dict[int, list[int]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.on = False
-        """while calls are split among versions"""
 
     def add(self, side: int, refusal: Refusal | None, *, hurried: bool) -> None:
         """A call has ended; `hurried` says that its caller gave it less time than the agent has."""

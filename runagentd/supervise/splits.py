@@ -147,7 +147,9 @@ class Splits:
 
     def told(self, outcomes: control.Outcomes) -> None:
         """How calls have ended."""
-        known = {0, *(share.side for share in self.shares(outcomes.agent))} if self.shares(outcomes.agent) else ()
+        if not self.shares(outcomes.agent):
+            return  # a gateway that makes up agents must not fill our memory
+        known = {0, *(share.side for share in self.shares(outcomes.agent))}
         now = time.monotonic()
         for row in outcomes.ended:
             if row.side in known:
@@ -166,26 +168,32 @@ class Splits:
         serving = self._windows[agent_id, 0].sum(now)
         for share in self._shares.get(agent_id, ()):
             window = self._windows[agent_id, share.side].sum(now)
-            reason = verdict(window, serving, errors_max=self._errors_max.get(agent_id, 100))
+            reason = verdict(window, serving, errors_max=self._errors_max.get(agent_id, 100)) if share.percent else ""
             if reason:
-                self._keep(asyncio.create_task(self._roll_back(agent_id, share.side, reason)))
+                self._roll_back(agent_id, share.side, reason)
 
-    async def _roll_back(self, agent_id: str, number: int, reason: str) -> None:
-        """This version gets no more calls; its share goes to the version that serves."""
+    def _roll_back(self, agent_id: str, number: int, reason: str) -> None:
+        """This version gets no more calls, from now on: its share goes to the version that serves."""
+        agent = self._served[agent_id]
+        self._shares[agent_id] = tuple(share for share in self.shares(agent_id) if share.side != number)
+        self._announce(agent)
+        agent.note(EventKind.ROLLED_BACK, f"v{number} gets no calls any more: {reason}")
+        self._log.warning("a version was rolled back", agent=agent_id, version=f"v{number}", reason=reason)
+        self._keep(asyncio.create_task(self._write_down(agent_id)))
+
+    async def _write_down(self, agent_id: str) -> None:
+        """Once nobody else changes the agent: what was decided meanwhile, and the ends of versions without a share."""
         async with self._deployer.alone(agent_id):
             agent = self._served.get(agent_id)
-            left = {share.side: share.percent for share in self.shares(agent_id) if share.side != number}
-            if agent is None or len(left) == len(self.shares(agent_id)):
-                return  # somebody was faster
-            words = f"v{number} gets no calls any more: {reason}"
+            if agent is None:
+                return
+            left = {share.side: share.percent for share in self.shares(agent_id)}
             try:
                 self._store.divide(agent_id, left, errors_max=self._errors_max.get(agent_id, 100))
             except HostError as error:
                 # It would have its share again after the next start; until then it has none.
                 self._log.error("the end of a share could not be written down", agent=agent_id, reason=error)
-            self._take_over(agent, left, self._errors_max.get(agent_id, 100))
-            agent.note(EventKind.ROLLED_BACK, words)
-            self._log.warning("a version was rolled back", agent=agent_id, version=f"v{number}", reason=reason)
+            self._drop_unshared(agent)
 
     def _take_over(self, agent: Agent, shares: Mapping[int, int], errors_max: int) -> None:
         self._shares[agent.id] = tuple(

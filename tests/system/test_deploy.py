@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from runagentd.errors import HostError
+from runagentd.foreman import admin_client
 from runagentd.names import storage_name
+from runagentd.wire import admin
 from tests.cli.test_runagentctl import run
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
@@ -40,11 +44,25 @@ def place(tmp_path: Path) -> Path:
     return agent(tmp_path, "chat", ONE, "say", "nap")
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
+@pytest.fixture(scope="module")
+def running() -> Iterator[Daemon]:
     """A daemon that was given no folder."""
-    with serve([]) as running:
-        yield with_token(running)
+    with serve([]) as served:
+        yield with_token(served)
+
+
+@pytest.fixture
+def daemon(running: Daemon) -> Iterator[Daemon]:
+    """It, with nothing deployed at the begin and at the end of a test."""
+    yield running
+    forget_all(running)
+
+
+def forget_all(daemon: Daemon) -> None:
+    for agent_id in {row.agent for row in daemon.instances()}:
+        reply = admin_client.ask(daemon.state_dir / "admin.sock", admin.Remove(agent=agent_id, version=""))
+        assert reply == admin.Done()
+    assert daemon.instances() == []
 
 
 def with_token(daemon: Daemon) -> Daemon:
@@ -76,9 +94,21 @@ def change(folder: Path, to: str) -> None:
 
 
 def kill_supervisor(daemon: Daemon) -> None:
-    before = next(row.pid for row in daemon.listing().daemons if row.name == "supervisor")
+    """And wait for the next one."""
+    before = supervisor_pid(daemon)
+    assert before > 1, "kill(0) would end the test run itself"
     os.kill(before, signal.SIGKILL)
-    daemon.wait_for_log("the supervisor ended and is started again")
+    end = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(HostError):
+            if supervisor_pid(daemon) != before:
+                return
+        assert time.monotonic() < end, daemon.log.read_text()[-2000:]
+        time.sleep(0.02)
+
+
+def supervisor_pid(daemon: Daemon) -> int:
+    return next(row.pid for row in daemon.listing().daemons if row.name == "supervisor")
 
 
 def test_a_folder_becomes_an_agent_and_then_another_version_of_it(daemon: Daemon, place: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.test_runagentctl import run
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent
-from tests.system.test_deploy import ctl, kill_supervisor, states, versions, with_token
+from tests.system.test_deploy import ctl, forget_all, kill_supervisor, states, versions, with_token
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -39,13 +39,18 @@ def place(tmp_path: Path) -> Path:
     return agent(tmp_path, "chat", SOURCE, "say", "nap")
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[Daemon]:
+    with serve([]) as served:
+        yield with_token(served)
+
+
 @pytest.fixture
-def daemon(place: Path) -> Iterator[Daemon]:
+def daemon(running: Daemon, place: Path) -> Iterator[Daemon]:
     """A daemon with an agent of which v1 serves."""
-    with serve([]) as running:
-        with_token(running)
-        ctl(running, "deploy", place)
-        yield running
+    ctl(running, "deploy", place)
+    yield running
+    forget_all(running)
 
 
 def second(daemon: Daemon, place: Path, old: str = "", new: str = "") -> None:
@@ -129,6 +134,9 @@ def test_what_callers_do_ends_no_share(daemon: Daemon, place: Path) -> None:
     assert set(answers(daemon, 100, "raise")) == {502}
     for _ in range(60):
         assert daemon.call("chat", "say", {"nonsense": 1})[0] == 422
+    ctl(daemon, "alias", "chat", "canary", "v2")
+    for _ in range(60):
+        assert daemon.call("chat@canary", "say", {"text": "raise"})[0] == 502
     time.sleep(2)
     assert percents(daemon) == {1: 50, 2: 50}
 
