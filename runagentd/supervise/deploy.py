@@ -144,9 +144,10 @@ class Deployer:
         manifest = loaded.manifest
         chosen = {choice.agent: choice.policy for choice in request.policies}
         self._check_place(request, loaded, chosen)
-        agent = self._served.get(manifest.agent_id)
+        agent, known = self._served.get(manifest.agent_id), self._store.find(manifest.agent_id)
         # What nobody says anything about stays as it is: another policy is chosen, and never fallen back to.
-        usual = agent.deployment.policy if agent is not None and request.keep else "base"
+        release = known.releases.get(known.serving) if known is not None else None
+        usual = release.deployment.policy if release is not None and request.keep else "base"
         spec = chosen.get(manifest.agent_id) or chosen.get(manifest.agent_name) or chosen.get("", usual)
         policy = _bounded(find(spec), request.instances)
         text = stored.to_text(policy)
@@ -163,8 +164,10 @@ class Deployer:
             return _reply(agent.version, hints, ok=True, unchanged=True)
         check_sharing(manifest, policy)
         self._try_plan(policy)
-        if agent is not None and request.keep and not request.allow_widening:
-            check_not_wider(policy, agent)
+        if request.keep and not request.allow_widening:
+            self._check_not_wider(policy, agent, manifest.agent_id)
+        if request.keep and known is not None and not known.stays:
+            hints = (*hints, "the agent goes with the 'serve' that brought it, and this version with it")
         self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
         try:
             version = self._version(deployment, policy)
@@ -196,6 +199,17 @@ class Deployer:
             await self.prune(manifest.agent_id)
         warm = round(WARM_SECONDS) if agent is not None and agent.former is before else 0
         return _reply(version, hints, ok=True, before=before, changes=made.changes(was) if was else (), warm=warm)
+
+    def _check_not_wider(self, policy: Policy, agent: Agent | None, agent_id: str) -> None:
+        """Compare it with what serves; where that could not be served again, with what it would have served under."""
+        if agent is not None:
+            check_not_wider(policy, agent.policy, agent.version.number)
+            return
+        known = self._store.find(agent_id)
+        release = known.releases.get(known.serving) if known is not None else None
+        if release is not None:
+            before = stored.from_text(release.deployment.policy, release.policy)
+            check_not_wider(policy, before, release.number)
 
     def _check_place(self, request: admin.Deploy, loaded: _Loaded, chosen: dict[str, str]) -> None:
         """ConfigurationError where this folder may not be served as what it says it is."""
@@ -426,15 +440,12 @@ class Deployer:
             await asyncio.to_thread(snapshot.discard, path)
 
 
-def check_not_wider(policy: Policy, agent: Agent) -> None:
-    """ConfigurationError where a policy grants anything that the one that serves does not."""
-    wider = wider_keys(policy, agent.policy)
+def check_not_wider(policy: Policy, than: Policy, number: int) -> None:
+    """ConfigurationError where a policy grants anything that the one of the version of this number does not."""
+    wider = wider_keys(policy, than)
     if wider:
         raise ConfigurationError(
-            *(
-                Problem(f"policy {policy.name}", f"is wider than that of v{agent.version.number}: {key}")
-                for key in wider
-            ),
+            *(Problem(f"policy {policy.name}", f"is wider than that of v{number}: {key}") for key in wider),
             Problem("", "nothing was deployed", ("--allow-widening deploys it all the same",)),
         )
 

@@ -143,5 +143,5 @@ def _row(known: Deployed, number: int, agent: Agent | None, side: Agent | None) 
         percent=percent,
         aliases=tuple(sorted(alias for alias, to in known.aliases.items() if to == number)),
         instances=instances,
-        warm_until_unix_ms=agent.former_until_unix_ms if warm and agent is not None else 0,
+        warm_until_unix_ms=agent.former_until_unix_ms if state == "warm" and agent is not None else 0,
     )

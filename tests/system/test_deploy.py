@@ -193,7 +193,7 @@ def test_what_serve_brought_goes_with_it_and_what_was_deployed_stays(tmp_path: P
     with serve([other], state_dir=state) as daemon:
         assert "passing goes with the 'serve' that brought it" in ctl(daemon, "versions", "passing")
         change(other, "two")
-        ctl(daemon, "deploy", other)
+        assert "hint: the agent goes with the 'serve' that brought it" in ctl(daemon, "deploy", other)
         assert daemon.call("passing", "say") == (200, "two")
         ctl(daemon, "deploy", place)
     with serve([other], state_dir=state) as daemon:
@@ -257,7 +257,7 @@ def test_versions_and_agents_can_be_forgotten(daemon: Daemon, place: Path) -> No
     assert "v1 serves" in ctl(daemon, "deploy", place)
 
 
-def test_an_agent_that_cannot_be_served_again_is_named(daemon: Daemon, place: Path) -> None:
+def test_an_agent_that_cannot_be_served_again_is_named(daemon: Daemon, tmp_path: Path, place: Path) -> None:
     """Which one, and why, in the log, in the events, and in its versions; the others are served."""
     ctl(daemon, "deploy", place)
     ctl(daemon, "deploy", place, "--name", "other")
@@ -272,7 +272,24 @@ def test_an_agent_that_cannot_be_served_again_is_named(daemon: Daemon, place: Pa
     assert "not served" in out
     assert "No such file or directory" in err
     assert "not-restored" in ctl(daemon, "events")
+    wide = policy(tmp_path, "wide", '[resources]\nmemory_max = "512MiB"\n')
+    words = ("deploy", place, "--name", "other", "--policy", wide)
+    assert "is wider than that of v1" in run(*words, state=daemon.state_dir)[2], "not even where it is not served"
     assert "v1 serves" in ctl(daemon, "deploy", place, "--name", "other"), "what is whole again serves again"
+
+
+def test_damaged_state_is_refused_at_once_and_in_words(tmp_path: Path) -> None:
+    """Nothing is served from what cannot be trusted, and nobody is told that it is."""
+    state = tmp_path / "state"
+    with serve([], state_dir=state):
+        pass
+    (state / "deployments.db").write_bytes(b"\xff" * 8192)
+    with pytest.raises(AssertionError) as refused, serve([], state_dir=state):
+        pass
+    text = str(refused.value)
+    assert "deployments.db is damaged: file is not a database" in text
+    assert "put a copy of it back, or move it away" in text
+    assert "serves what is deployed" not in text
 
 
 def test_a_manifest_in_another_form_is_made_again_from_its_snapshot(daemon: Daemon, place: Path) -> None:
@@ -323,6 +340,31 @@ def test_a_version_that_is_not_well_gets_no_call(daemon: Daemon, tmp_path: Path)
     (folder / "agent.py").write_text(good.replace('"one"', '"two"'))
     ctl(daemon, "deploy", folder)
     assert daemon.call("careful", "say") == (200, "two")
+
+
+def test_commands_that_come_at_the_same_time_take_turns(daemon: Daemon, tmp_path: Path) -> None:
+    """Four folders of one agent, and rollbacks in between: each is done or refused in words, and one version serves."""
+    folders = [agent(tmp_path / str(number), "chat", ONE, "say", "nap") for number in range(4)]
+    for number, folder in enumerate(folders):
+        change(folder, f"number{number}")
+    ctl(daemon, "deploy", folders[0])
+    said: list[tuple[int, str, str]] = []
+    commands = [("deploy", str(folder)) for folder in folders[1:]] + [("rollback", "chat")] * 2
+    threads = [
+        threading.Thread(target=lambda words=words: said.append(run(*words, state=daemon.state_dir)))
+        for words in commands
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {status for status, _, err in said if "no other version served before" not in err} == {0}
+    rows = versions(daemon)
+    assert sorted(rows) == [1, 2, 3, 4]
+    assert sum(row["state"] == "serving" for row in rows.values()) == 1
+    serving = next(row for row in rows.values() if row["state"] == "serving")
+    folder = next(each for each in folders if str(each) == serving["origin"])
+    assert daemon.call("chat", "say") == (200, f"number{folders.index(folder)}")
 
 
 def test_no_call_is_lost_while_versions_come_and_go(daemon: Daemon, place: Path) -> None:
