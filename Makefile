@@ -21,7 +21,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat browser fuzz timing bench crowd siege soak causes protections lint lock clean preflight root
+.PHONY: help demo test compat browser fuzz timing bench crowd siege soak deploys causes protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make causes       end calls and instances in every way, and print what caller, log and metrics say (root)'
 	@echo 'make soak         changing load while every kind of process is killed; SECONDS=600 (root)'
+	@echo 'make deploys      20 deploys, 20 rollbacks, 5 broken ones, 5 kill -9 of the supervisor, under load (root)'
 	@echo 'make crowd        many callers, a thousand instances, clients that go away: figures (root)'
 	@echo 'make fuzz         each parser, led by what its inputs reach; SECONDS=60 for each, PARSER=name for one'
 	@echo 'make timing       ask a gateway what must look alike, and say whether a clock can tell it apart'
@@ -66,6 +67,9 @@ causes: root $(VENV)/.dev
 
 soak: root $(VENV)/.dev
 	@.ci/own-cgroup $(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600)
+
+deploys: root $(VENV)/.dev
+	@.ci/own-cgroup $(BIN)/python -m tests.deploys
 
 fuzz: $(FUZZ)/.atheris
 	@$(FUZZ)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),60) --parser '$(PARSER)'

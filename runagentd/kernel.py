@@ -327,6 +327,12 @@ def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: in
     return _call("openat2", directory, os.fsencode(path), how, len(how))
 
 
+def syncfs(descriptor: int) -> None:
+    """syncfs(2): have all that was written to the file system of `descriptor` on the disk."""
+    if _libc.syncfs(ctypes.c_int(descriptor)) == -1:
+        raise _fail("syncfs", ctypes.get_errno())
+
+
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
     """close_range(2), Linux 5.9."""
     if first <= last:

@@ -3,7 +3,8 @@
 Runs as: root (the foreman, the supervisor, runagentctl).
 Reads from strangers: nothing; the directory is 0700 and root's.
 
-    format id lock control.sock admin.sock jail/ scratch/ keys/ gateway/ agents/NAME/{versions/DIGEST,data,deployed}
+    format id lock control.sock admin.sock deployments.db jail/ scratch/ keys/ gateway/
+    agents/NAME/{versions/DIGEST,data,origin}
 """
 
 from __future__ import annotations

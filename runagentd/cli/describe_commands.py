@@ -61,7 +61,7 @@ def screen(reply: admin.Described, manifest: Manifest, told: traffic.Traffic | N
     rows = {
         "id": escape(reply.agent),
         "about": escape(manifest.description[:100]),
-        "version": f"{escape(reply.version)}, the author's {escape(manifest.version)} ({escape(manifest.framework)})",
+        "version": _version(reply, manifest),
         "policy": f"{escape(reply.policy)}  {reply.policy_digest[:12]}",
         "sandbox": _sandbox(bounds),
         "calls": _limits(bounds),
@@ -78,6 +78,13 @@ def screen(reply: admin.Described, manifest: Manifest, told: traffic.Traffic | N
     if reply.ends:
         lines += ["", *table.lines(_ENDS, [_end(row) for row in reversed(reply.ends)])]
     return lines
+
+
+def _version(reply: admin.Described, manifest: Manifest) -> str:
+    number = f"v{reply.number} " if reply.number else ""
+    text = f"{number}{escape(reply.version)}, the author's {escape(manifest.version)} ({escape(manifest.framework)})"
+    left = (reply.warm_until_unix_ms - time.time_ns() // 1_000_000) / 1000
+    return text + (f"; v{reply.warm} is kept warm for {age(max(0.0, left))}" if reply.warm else "")
 
 
 def _sandbox(bounds: admin.Bounds) -> str:

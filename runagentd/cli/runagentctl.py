@@ -92,6 +92,61 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--policy", default="base", type=_policy_name, metavar="NAME|FILE")
     command.set_defaults(run=_check)
 
+    command = commands.add_parser("deploy", parents=[common], help="serve a folder, or another version of an agent")
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.add_argument("--name", type=_text, help="call the agent so, whatever its folder says")
+    command.add_argument(
+        "--policy",
+        type=_policy_name,
+        metavar="NAME|FILE",
+        help="default: that of the version that serves, or base",
+    )
+    command.add_argument("--instances", type=_bounds, metavar="MIN:MAX", help="within its policy; N alone is both")
+    command.add_argument("--alias", type=_text, help="that leads to this version from now on")
+    command.add_argument(
+        "--allow-widening", action="store_true", help="although its policy grants more than the one that serves"
+    )
+    command.set_defaults(run=_deploy)
+
+    command = commands.add_parser("versions", parents=[common], help="the versions of an agent")
+    command.add_argument("agent", metavar="AGENT")
+    command.set_defaults(run=_versions)
+
+    command = commands.add_parser("rollback", parents=[common], help="have the version before serve again")
+    command.add_argument("agent", metavar="AGENT")
+    command.add_argument(
+        "version", nargs="?", default="", metavar="VERSION", help="another one: v3, an alias, a digest"
+    )
+    command.set_defaults(run=_promote)
+
+    command = commands.add_parser("promote", parents=[common], help="have a version of an agent serve")
+    command.add_argument("agent", metavar="AGENT")
+    command.add_argument("version", type=_text, metavar="VERSION", help="v3, an alias, or the begin of a digest")
+    command.set_defaults(run=_promote)
+
+    command = commands.add_parser("traffic", parents=[common], help="have calls go to several versions of an agent")
+    command.add_argument("agent", metavar="AGENT")
+    command.add_argument("shares", type=_share, nargs="+", metavar="VERSION=PERCENT", help="all of them add up to 100")
+    command.add_argument(
+        "--errors-max",
+        type=_percent,
+        default=5,
+        metavar="PERCENT",
+        help="a version with more failed calls gets none any more; 100 allows all (default: %(default)s)",
+    )
+    command.set_defaults(run=_traffic)
+
+    command = commands.add_parser("alias", parents=[common], help="give a version of an agent a name")
+    command.add_argument("agent", metavar="AGENT")
+    command.add_argument("alias", type=_text, metavar="ALIAS")
+    command.add_argument("version", nargs="?", default="", metavar="VERSION", help="without one the alias is no more")
+    command.set_defaults(run=_alias)
+
+    command = commands.add_parser("remove", parents=[common], help="forget an agent, or one version of it")
+    command.add_argument("agent", metavar="AGENT")
+    command.add_argument("version", nargs="?", default="", metavar="VERSION", help="one that does not serve")
+    command.set_defaults(run=_remove)
+
     token = commands.add_parser("token", help="make tokens, look at them, end them").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -237,6 +292,26 @@ def _bounds(text: str) -> tuple[int, int]:
     return int(first), int(second if colon else first)
 
 
+def _text(text: str) -> str:
+    """Not empty: "" would stand for something else."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def _percent(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return int(text)
+
+
+def _share(text: str) -> tuple[str, int]:
+    version, equals, percent = text.partition("=")
+    if not version or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not VERSION=PERCENT, such as v2=10")
+    return version, _percent(percent)
+
+
 def _restart(arguments: argparse.Namespace) -> int:
     from runagentd.cli import scale_commands
 
@@ -293,6 +368,62 @@ def _check(arguments: argparse.Namespace) -> int:
     from runagentd.cli import check_commands
 
     return check_commands.check(arguments.folder, policy=arguments.policy, as_json=arguments.json)
+
+
+def _deploy(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import deploy_commands
+
+    return deploy_commands.deploy(
+        state.open_existing(arguments.state_dir),
+        arguments.folder,
+        name=arguments.name or "",
+        policy=arguments.policy or "",
+        instances=arguments.instances,
+        alias=arguments.alias or "",
+        allow_widening=arguments.allow_widening,
+        as_json=arguments.json,
+    )
+
+
+def _versions(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import version_commands
+
+    return version_commands.versions(state.open_existing(arguments.state_dir), arguments.agent, as_json=arguments.json)
+
+
+def _promote(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import version_commands
+
+    directory = state.open_existing(arguments.state_dir)
+    return version_commands.promote(directory, arguments.agent, arguments.version, as_json=arguments.json)
+
+
+def _traffic(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import version_commands
+
+    return version_commands.traffic(
+        state.open_existing(arguments.state_dir),
+        arguments.agent,
+        arguments.shares,
+        errors_max=arguments.errors_max,
+        as_json=arguments.json,
+    )
+
+
+def _alias(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import version_commands
+
+    directory = state.open_existing(arguments.state_dir)
+    return version_commands.alias(
+        directory, arguments.agent, arguments.alias, arguments.version, as_json=arguments.json
+    )
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import version_commands
+
+    directory = state.open_existing(arguments.state_dir)
+    return version_commands.remove(directory, arguments.agent, arguments.version, as_json=arguments.json)
 
 
 def _token_create(arguments: argparse.Namespace) -> int:

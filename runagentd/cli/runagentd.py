@@ -28,8 +28,14 @@ def main() -> int:
     )
     parser.add_argument("--version", action="version", version=f"runagentd {version('runagentd')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    command = commands.add_parser("serve", help="serve folders with agents until Ctrl+C")
-    command.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a folder with a runagent.config.json")
+    command = commands.add_parser("serve", help="serve folders with agents, and what is deployed, until Ctrl+C")
+    command.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        metavar="DIR",
+        help="a folder with a runagent.config.json; without one, what 'runagentctl deploy' has deployed is served",
+    )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     command.add_argument("--port", type=_port, default=8450, help="port to listen on, 0 for any (default: %(default)s)")
     command.add_argument(
@@ -52,6 +58,8 @@ def main() -> int:
     command.add_argument("--log-format", choices=("text", "json"), default="text")
     command.add_argument("-v", "--verbose", action="store_true", help="log every call")
     arguments = parser.parse_args()
+    if not arguments.folders and (arguments.policy or arguments.reload):
+        parser.error("--policy and --reload are for folders, and none is given: 'runagentctl deploy' chooses policies")
     try:
         scope.enter()
     except HostError as error:

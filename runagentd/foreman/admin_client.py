@@ -59,9 +59,9 @@ def instances(path: Path) -> admin.Instances:
             return dataclasses.replace(reply, instances=tuple(rows))
 
 
-def ask(path: Path, request: admin.Request, *, seconds: float = 30.0) -> admin.Reply:
+def ask(path: Path, request: admin.Request, descriptors: Sequence[int] = (), *, seconds: float = 30.0) -> admin.Reply:
     """One request, one reply."""
     with connect(path) as connection:
         connection.settimeout(seconds)
-        send(connection, request)
+        send(connection, request, descriptors)
         return receive(connection)

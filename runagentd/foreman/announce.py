@@ -41,6 +41,8 @@ class Announcement:
     check_only: bool
     reloaded_ms: int = -1
     """how long another version took from the change to serving; -1 where nothing was reloaded"""
+    deploy: bool = False
+    """whether it is the answer to one deploy by an operator"""
 
 
 def show_as_nobody(announcement: Announcement, *, uid: int) -> int:
@@ -64,6 +66,8 @@ def show(announcement: Announcement) -> int:
     failed = [row for row in announcement.deployed if not row.ok]
     if announcement.reloaded_ms >= 0:
         return _show_reload(announcement)
+    if announcement.deploy:
+        return _show_deploy(announcement.deployed[0], as_json=announcement.as_json)
     if announcement.as_json:
         print(json.dumps({"ok": not failed, "agents": [_as_json(row) for row in announcement.deployed]}, indent=2))
         return 1 if failed else 0
@@ -88,6 +92,38 @@ def _show_reload(announcement: Announcement) -> int:
     return 0
 
 
+def _show_deploy(row: admin.Deployed, *, as_json: bool) -> int:
+    """What has become of one folder."""
+    if as_json:
+        print(json.dumps(_as_json(row), indent=2))
+    elif row.ok:
+        for line in deploy_lines(row):
+            print(line)
+    else:
+        complain("\n".join(problem_lines(row)))
+    return 0 if row.ok else 1
+
+
+def deploy_lines(row: admin.Deployed) -> Iterator[str]:
+    """What an operator is told of a deploy that went well."""
+    name = escape(row.agent_name)
+    if row.unchanged:
+        yield f"{name}: v{row.number} serves already; nothing has changed"
+        return
+    yield f"{name}: v{row.number} serves" + (f", in the place of v{row.before}" if row.before else "")
+    yield f"  id       {escape(row.agent)}"
+    yield f"  version  {escape(row.version[:12])}"
+    yield f"  policy   {escape(row.policy)}"
+    if row.before:
+        yield f"  changed  {', '.join(map(escape, row.changes))}"
+    yield from _agent_lines(row)
+    if row.warm_seconds:
+        yield (
+            f"  v{row.before} is kept warm for {row.warm_seconds // 60} min: "
+            f"'runagentctl rollback {shlex.quote(name)}' has it serve again at once"
+        )
+
+
 def check_lines(announcement: Announcement) -> Iterator[str]:
     """What `check` says of agents that are fine."""
     for row in announcement.deployed:
@@ -98,6 +134,14 @@ def check_lines(announcement: Announcement) -> Iterator[str]:
 def serving_lines(announcement: Announcement) -> Iterator[str]:
     """What `serve` says once all is up."""
     count = len(announcement.deployed)
+    if not count:
+        yield f"runagentd {_VERSION} serves what is deployed at {announcement.url}"
+        yield ""
+        yield "'runagentctl ps' lists it, 'runagentctl deploy DIR' adds an agent or another version of one."
+        yield "'runagentctl token create --subject NAME --agent AGENT' makes a token."
+        yield ""
+        yield "Ctrl+C ends it."
+        return
     yield f"runagentd {_VERSION} serves {count} agent{'s' if count != 1 else ''} at {announcement.url}"
     for row in announcement.deployed:
         yield ""
@@ -251,4 +295,15 @@ def _as_json(row: admin.Deployed) -> dict[str, object]:
         "problems": [{"where": p.where, "what": p.what, "hints": list(p.hints)} for p in row.problems],
         "report": report.get("problems", []),
         "entrypoints": _entrypoints(row),
+        **(
+            {
+                "number": row.number,
+                "version": row.version,
+                "before": row.before or None,
+                "changed": list(row.changes),
+                "unchanged": row.unchanged,
+            }
+            if row.number
+            else {}
+        ),
     }

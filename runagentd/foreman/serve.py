@@ -140,13 +140,19 @@ class Foreman:
                 finally:
                     os.close(descriptor)
             deployed = [self._answer(connection) for connection in waiting]
-            # A supervisor that was started again meanwhile knows from its store what there is.
-            with contextlib.suppress(HostError):
-                admin_client.ask(self._directory.admin_socket, admin.AllDeployed())
+            self._say_that_all_is_deployed()
             return deployed
         finally:
             for connection in waiting:
                 connection.close()
+
+    def _say_that_all_is_deployed(self) -> None:
+        with admin_client.connect(self._directory.admin_socket) as connection:
+            admin_client.send(connection, admin.AllDeployed())
+            self._wait(connection, _DEPLOY_SECONDS)
+            # A supervisor that was started again meanwhile knows from its store what there is.
+            with contextlib.suppress(HostError):
+                admin_client.receive(connection)
 
     def watch(self, deployed: Sequence[admin.Deployed]) -> None:
         """Restart what ends, and serve what changes anew where that is wanted, until Interrupted."""

@@ -25,6 +25,7 @@ from runagentd.gateway.histogram import Histogram
 from runagentd.gateway.instances import AHEAD_AMONG_OTHERS_MAX, AHEAD_MAX, Instance, Phase, Stranger
 from runagentd.gateway.queue import FairQueue, Full
 from runagentd.gateway.service import ServiceTimes
+from runagentd.gateway.split import Split, Tally
 from runagentd.log import Log
 from runagentd.wire.control import AgentServed, Cause, FromGateway, InstanceGone, Scaling
 from runagentd.wire.manifest import Entrypoint, Manifest
@@ -42,7 +43,13 @@ class Agent:
     """One served agent. Implements `InstanceOwner`."""
 
     def __init__(
-        self, served: AgentServed, manifest: Manifest, *, send: Callable[[FromGateway], None], log: Log
+        self,
+        served: AgentServed,
+        manifest: Manifest,
+        *,
+        send: Callable[[FromGateway], None],
+        log: Log,
+        tally: Tally | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._send = send
@@ -55,6 +62,9 @@ class Agent:
         self._patience: asyncio.TimerHandle | None = None
         self._ready: list[Instance] = []
         self._demand = DemandTeller(served.agent, instances=self._wanted, send=send)
+        self.side = served.side
+        """0, or the number of the version that it is, beside the one that serves"""
+        self.split = Split(tally if tally is not None else Tally(served.agent, send))
         self.cancels = Histogram()
         """from telling a function to stop until it has stopped"""
         self.pressed = False
@@ -68,6 +78,9 @@ class Agent:
         """Take over what the supervisor says about this agent."""
         self.scaling = served.scaling
         self.generation = served.generation
+        self._leaving = {each.generation: each.keep for each in served.leaving}
+        self.split.shares = served.shares
+        self.split.aliases = {alias.name: alias.side for alias in served.aliases}
         self.id = served.agent
         self.version = served.version
         self.policy = served.policy
@@ -113,6 +126,11 @@ class Agent:
         elif self.limits.one_caller:
             self._settle()
         self._demand.look()
+
+    def try_out(self, call: Call, instance: Instance) -> None:
+        """Send a call to this instance, whether its version serves or not; what comes of it is the call's to say."""
+        call.timer = self.loop.call_at(call.asked.deadline, self._deadline, call)
+        self._start(call, instance)
 
     def _queue(self, call: Call) -> None:
         """Among those that wait, where waiting can be of use."""
@@ -196,7 +214,7 @@ class Agent:
         """Where a call of this caller can go now."""
         if not self.limits.one_caller:
             return self._less_loaded()
-        leaving = self._leaving()
+        leaving = self._giving_way()
         open_ones = [each for each in self._ready if each.has_place() and each not in leaving]
         return binding.choose(open_ones, caller, self.scaling.target)
 
@@ -235,7 +253,7 @@ class Agent:
 
     # ---- instances that serve one caller each
 
-    def _leaving(self) -> Leaving[Instance]:
+    def _giving_way(self) -> Leaving[Instance]:
         """Those that take no more calls, for callers who wait and could not have another instance."""
         if not self._waiting:
             return Leaving()
@@ -257,7 +275,7 @@ class Agent:
     def _settle(self) -> None:
         """Send what waits to where it may go, and end what has no call and stands in the way of others."""
         while self._waiting:
-            leaving = self._leaving()
+            leaving = self._giving_way()
             for instance in leaving.ending:
                 self._ready.remove(instance)
                 instance.give_up(Cause.EVICTED)
@@ -296,18 +314,21 @@ class Agent:
 
     @property
     def waiting(self) -> int:
-        """How many calls have no place yet."""
-        return len(self._waiting) + self._ahead()
+        """How many calls have no place yet, those of all versions together."""
+        return len(self._waiting) + self._ahead() + sum(side.waiting for side in self.split.sides.values())
 
     def open_calls(self) -> int:
-        """How many calls were sent and have not stopped."""
-        return self._open
+        """How many calls were sent and have not stopped, those of all versions together."""
+        return self._open + sum(side.open_calls() for side in self.split.sides.values())
 
     # ---- InstanceOwner
 
     def instance_ready(self, instance: Instance) -> None:
         if instance.generation != self.generation:
-            return  # of a version that is tried: called once the supervisor says that it is the one that serves
+            # Of a version that is tried: called once the supervisor says that it is the one that serves.
+            if instance.generation in self._leaving:
+                self._leave_if_idle(instance)
+            return
         self._take_in(instance)
 
     def _take_in(self, instance: Instance) -> None:
@@ -322,14 +343,19 @@ class Agent:
             self._ready.remove(instance)
         for instance in self.instances.values():
             if instance.phase is Phase.READY:
-                if instance.generation < self.generation:
+                if instance.generation in self._leaving:
                     self._leave_if_idle(instance)
                 elif instance.generation == self.generation and instance not in self._ready:
                     self._take_in(instance)
 
     def _leave_if_idle(self, instance: Instance) -> None:
+        """Name it, unless it is one of those that are kept for the case that its version serves again."""
         if not instance.load and instance.phase is Phase.READY:
-            instance.retire()
+            of_it = (each for each in self.instances.values() if each.generation == instance.generation)
+            if sum(each.phase is Phase.READY for each in of_it) > self._leaving[instance.generation]:
+                if instance in self._ready:
+                    self._ready.remove(instance)
+                instance.retire()
 
     def place_free(self, instance: Instance) -> None:
         if instance.generation != self.generation:
@@ -358,7 +384,7 @@ class Agent:
             self._service.took(call.asked.tag, seconds)
             self._waiting.charge(call.asked.caller, seconds)
         self.place_free(instance)
-        if instance.generation < self.generation:
+        if instance.generation in self._leaving:
             self._leave_if_idle(instance)
         self._demand.look()
 
@@ -460,10 +486,15 @@ class Agent:
             self.abandon(call, reason)
 
     def removed(self) -> None:
-        """This agent is served no more."""
+        """This agent is served no more, or this version beside the one that serves gets no calls any more."""
         for instance in list(self.instances.values()):
             instance.drop(Cause.SHUTDOWN, "the agent is served no more")
-        self._close(Refusal(errors.AGENT_NOT_FOUND, "the agent is served no more"))
+        if self.side:
+            self._close(_unavailable("this version gets no calls any more", None, 0.0))
+        else:
+            self._close(Refusal(errors.AGENT_NOT_FOUND, "the agent is served no more"))
+        for side in self.split.sides.values():
+            side.removed()
         self._demand.close()
         if self._patience is not None:
             self._patience.cancel()
@@ -510,10 +541,15 @@ class Directory:
         self._by_id: dict[str, Agent] = {}
         self._by_identity: dict[str, Agent] = {}
         self._names: dict[str, tuple[str, ...]] = {}
+        self._aliases: frozenset[str] = frozenset()
 
     def find(self, identity: str) -> Agent | None:
-        """The agent of this id, or of this name where no other has it."""
+        """The agent of this id, or of this name where no other has it; of AGENT@ALIAS that version of it."""
         return self._by_identity.get(identity)
+
+    def names_a_version(self, identity: str) -> bool:
+        """Whether it is AGENT@ALIAS: which version has the call is not drawn by lot then."""
+        return identity in self._aliases
 
     def names(self, identity: str) -> tuple[str, ...]:
         """What a scope may call the agent of this id or name: its id, and its name where no other has it.
@@ -529,19 +565,32 @@ class Directory:
     def add(self, agent: Agent) -> None:
         """Serve one more agent, or one under a new name."""
         self._by_id[agent.id] = agent
-        self._index()
+        self.index()
 
     def remove(self, agent_id: str) -> Agent | None:
         """Serve one fewer."""
         agent = self._by_id.pop(agent_id, None)
-        self._index()
+        self.index()
         return agent
 
     def all(self) -> Sequence[Agent]:
         """Every agent, in the order in which they came."""
         return tuple(self._by_id.values())
 
-    def _index(self) -> None:
+    def every_version(self) -> Sequence[Agent]:
+        """Every agent, and the versions beside it that get a part of its calls."""
+        return tuple(each for agent in self.all() for each in (agent, *agent.split.sides.values()))
+
+    def find_version(self, agent_id: str, side: int) -> Agent | None:
+        """The agent of this id; where `side` is not 0, that version of it."""
+        agent = self._by_id.get(agent_id)
+        return agent if agent is None or not side else agent.split.sides.get(side)
+
+    def index(self) -> None:
+        """Find everything by its names again: versions, or what leads to them, have changed.
+
+        Every name is in one table, those of versions, too: to look for one that is there takes as long as for another.
+        """
         names = [agent.name for agent in self._by_id.values()]
         by_name = {agent.name: agent for agent in self._by_id.values() if names.count(agent.name) == 1}
         self._by_identity = {**by_name, **self._by_id}
@@ -549,3 +598,14 @@ class Directory:
             identity: (agent.id, agent.name if agent.name in by_name else agent.id)
             for identity, agent in self._by_identity.items()
         }
+        versions = {
+            f"{identity}@{alias}": (identity, agent if side == 0 else agent.split.sides[side])
+            for identity, agent in self._by_identity.items()
+            for alias, side in agent.split.aliases.items()
+            if side == 0 or side in agent.split.sides
+        }
+        self._aliases = frozenset(versions.keys() - self._by_identity.keys())
+        for name in self._aliases:
+            identity, version = versions[name]
+            self._by_identity[name] = version
+            self._names[name] = self._names[identity]  # a scope is for an agent, whichever version has the call

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 
 from runagentd import errors
 from runagentd.errors import Refusal
+from runagentd.gateway import trial
 from runagentd.gateway.agents import Agent, Directory
 from runagentd.gateway.control import close_all
 from runagentd.gateway.guard.trust import Trust
@@ -33,6 +35,7 @@ from runagentd.wire.control import (
     CacheQuestion,
     CallsAnswer,
     CallsQuestion,
+    Demand,
     Drain,
     Drained,
     FiguresTold,
@@ -45,9 +48,11 @@ from runagentd.wire.control import (
     Revoked,
     TrafficAnswer,
     TrafficQuestion,
+    Tried,
     TrustedKeys,
     TrustTaken,
     TrustTold,
+    TryCall,
 )
 from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
 
@@ -81,7 +86,7 @@ class Announcements:
         self._output = output
         self._log = log
         self._send = send
-        self._announced: set[str] = set()
+        self._announced: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._introduced = asyncio.Event()
         self._pressed = False
@@ -103,7 +108,7 @@ class Announcements:
 
     def disconnected(self) -> None:
         self.online = False
-        for agent in self._directory.all():
+        for agent in self._directory.every_version():
             agent.supervisor_away()
 
     def received(self, message: FromSupervisor, descriptors: list[int]) -> None:
@@ -115,9 +120,9 @@ class Announcements:
             case AgentServed():
                 self._on_served(message)
             case AgentRemoved():
-                self._on_removed(message.agent)
+                self._on_removed(message.agent, message.side)
             case InstanceGone():
-                agent = self._directory.find_id(message.agent)
+                agent = self._directory.find_version(message.agent, message.side)
                 if agent is not None:
                     agent.gone(message)
                 self._log.info(
@@ -141,12 +146,12 @@ class Announcements:
             case FiguresTold():
                 self.figures(message)
             case Retire():
-                agent = self._directory.find_id(message.agent)
+                agent = self._directory.find_version(message.agent, message.side)
                 if agent is not None:
                     agent.retire(message.keep)
             case HostPressed():
                 self._pressed = message.pressed
-                for agent in self._directory.all():
+                for agent in self._directory.every_version():
                     agent.pressed = message.pressed
             case CacheQuestion():
                 self._send(CacheAnswer(number=message.number, state=self._cache_state(message)))
@@ -154,6 +159,8 @@ class Announcements:
                 self._start(self._tell_calls(message))
             case TrafficQuestion():
                 self._send(TrafficAnswer(number=message.number, page=self._traffic(message)))
+            case TryCall():
+                self._start(self._try_call(message))
             case Drain():
                 self.drain(message.grace_ms / 1000)
 
@@ -183,7 +190,10 @@ class Announcements:
         except record.RecordError as error:
             self._log.error("a manifest cannot be read", agent=served.agent, problem=str(error))
             return
-        self._announced.add(served.agent)
+        self._announced.add((served.agent, served.side))
+        if served.side:
+            self._on_side(served, manifest)
+            return
         agent = self._directory.find_id(served.agent)
         if agent is None:
             agent = Agent(served, manifest, send=self._send, log=self._log)
@@ -194,13 +204,41 @@ class Announcements:
             agent.announce(served, manifest)
         self._directory.add(agent)
 
-    def _on_removed(self, agent_id: str) -> None:
-        agent = self._directory.remove(agent_id)
+    def _on_side(self, served: AgentServed, manifest: Manifest) -> None:
+        """A version beside the one that serves: found through that one, and by nobody else."""
+        main = self._directory.find_id(served.agent)
+        if main is None:
+            self._log.error("a version of an agent that is not there", agent=served.agent, version=served.version)
+            return
+        side = main.split.sides.get(served.side)
+        if side is None:
+            main.split.sides[served.side] = side = Agent(
+                served,
+                manifest,
+                send=functools.partial(self._send_of, served.side),
+                log=self._log,
+                tally=main.split.tally,
+            )
+            side.pressed = self._pressed
+            self._directory.index()
+        else:
+            side.announce(served, manifest)
+
+    def _send_of(self, side: int, message: FromGateway) -> None:
+        self._send(dataclasses.replace(message, side=side) if isinstance(message, Demand) else message)
+
+    def _on_removed(self, agent_id: str, side: int = 0) -> None:
+        if side:
+            main = self._directory.find_id(agent_id)
+            agent = main.split.sides.pop(side, None) if main is not None else None
+            self._directory.index()
+        else:
+            agent = self._directory.remove(agent_id)
         if agent is not None:
             agent.removed()
 
     def _on_offered(self, offered: InstanceOffered, descriptors: list[int]) -> None:
-        agent = self._directory.find_id(offered.agent)
+        agent = self._directory.find_version(offered.agent, offered.side)
         if agent is None or len(descriptors) != 3:
             close_all(descriptors)
             self._log.error("an instance cannot be taken", agent=offered.agent, instance=offered.instance)
@@ -241,15 +279,21 @@ class Announcements:
             return  # the history has said in the log what is wrong with it, and the supervisor waits for a while only
         self._send(CallsAnswer(number=question.number, page=page))
 
+    async def _try_call(self, question: TryCall) -> None:
+        main = self._directory.find_id(question.agent)
+        versions = [main, *main.split.sides.values()] if main is not None else []
+        agent = next((each for each in versions if question.instance in each.instances), None)
+        self._send(Tried(number=question.number, problem=await trial.problem(agent, question)))
+
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _forget_silent(self) -> None:
-        for agent in self._directory.all():
-            if agent.id not in self._announced:
-                self._on_removed(agent.id)
+        for agent in self._directory.every_version():
+            if (agent.id, agent.side) not in self._announced:
+                self._on_removed(agent.id, agent.side)
 
     # ---- the end of service
 
@@ -272,7 +316,7 @@ class Announcements:
         end = loop.time() + grace_seconds
         while loop.time() < end and any(agent.waiting or agent.open_calls() for agent in self._directory.all()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        for agent in self._directory.all():
+        for agent in self._directory.every_version():
             agent.cancel_all("drain")
         await asyncio.sleep(0)  # the answers of those calls are written by their own tasks
         self._send(Drained())

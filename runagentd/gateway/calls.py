@@ -25,6 +25,10 @@ BUFFER_BYTES = 1024 * 1024
 """What the chunks of one stream may take in memory, as long as each is smaller than that."""
 
 
+OURS = "runagentd"
+"""The caller of a call that the daemon makes itself, with nothing of anybody's. No caller's digest is like this."""
+
+
 class Mode(enum.StrEnum):
     """Whether the caller wants one result or a stream of chunks."""
 

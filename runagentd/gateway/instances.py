@@ -16,7 +16,7 @@ from typing import Protocol
 from runagentd import errors
 from runagentd.errors import ErrorKind, Refusal
 from runagentd.gateway import describe
-from runagentd.gateway.calls import Call, State
+from runagentd.gateway.calls import OURS, Call, State
 from runagentd.gateway.channel import Channel
 from runagentd.wire.control import (
     CallLimits,
@@ -160,6 +160,8 @@ class Instance:
 
     def _bind(self, caller: str, now: float) -> None:
         """Serve this caller from now on; once there is one, no other."""
+        if caller == OURS and self.caller is None:
+            return  # it leaves nothing of a caller's, so the instance is still nobody's
         if self.caller is None and caller:
             self.caller, self.bound_at = caller, now
             self._later(self._limits.idle_ms / 1000, self._look_if_unused)

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+import msgspec
+
 from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.agents import Agent, Directory
@@ -102,6 +104,8 @@ class Pipeline:
         asked = await self.decode(request, agent, principal, running)
         if running.revoked:
             raise _revoked()
+        if agent.split.shares and not self._directory.names_a_version(request.agent):
+            agent, asked = self.draw(request, asked, agent, running)
         if self._limits.on_tags:
             self.limit_tag(request, asked.tag, agent, running)
         running.single = asked.mode is Mode.SINGLE
@@ -258,6 +262,7 @@ class Pipeline:
             raise decoded.refusal
         limit = agent.deadline_ms(decoded.tag)
         deadline_ms = limit if decoded.timeout_ms is None else min(limit, decoded.timeout_ms)
+        running.hurried = deadline_ms < limit
         return Asked(
             request.id,
             decoded.tag,
@@ -269,6 +274,15 @@ class Pipeline:
             running.trace.traceparent,
             running.trace.state,
         )
+
+    def draw(self, request: Request, asked: Asked, agent: Agent, running: Running) -> tuple[Agent, Asked]:
+        """Which version of the agent has the call, and its own deadline where that is nearer."""
+        running.drawn = True
+        drawn = running.agent = agent.split.draw(agent, asked.tag)
+        if drawn is agent:
+            return agent, asked
+        own = request.arrived + drawn.deadline_ms(asked.tag) / 1000
+        return drawn, asked if asked.deadline <= own else msgspec.structs.replace(asked, deadline=own)
 
     def _may_invoke(self, principal: Principal, agent: Agent, tag: str) -> bool:
         return principal.grants.may_invoke(self._directory.names(agent.id), tag)
@@ -333,6 +347,10 @@ class Pipeline:
     def left(self, running: Running, record: CallRecord) -> None:
         """One request fewer, and its record."""
         self._running.discard(running)
+        agent = running.agent
+        # Who chose the version by its alias could choose whose calls fail.
+        if agent is not None and running.drawn and running.call is not None:
+            agent.split.tally.add(agent.side, running.refusal, hurried=running.hurried)
         self._sink(record, running.contents)
 
     def end_revoked(self) -> None:
@@ -372,10 +390,12 @@ class Running:
         "call",
         "chunks",
         "contents",
+        "drawn",
         "entry",
         "fields",
         "headers",
         "hold",
+        "hurried",
         "keeper",
         "member",
         "principal",
@@ -403,6 +423,10 @@ class Running:
         """places that limits count: the call's from `route` on"""
         self.entry: idempotency.Entry | None = None
         """the key under which the call must run once"""
+        self.drawn = False
+        """whether it was drawn by lot which version has it"""
+        self.hurried = False
+        """whether its caller gives it less time than the agent has"""
         self.single = True
         self.member: Member | None = None
         """its part in a call that it shares with others"""

@@ -48,6 +48,7 @@ def _manifest(folder: Folder, findings: Findings, python: tuple[int, int]) -> Ma
     name = _name(file, tree, findings)
     identity = _identity(file, tree, findings)
     found = entrypoints.read(file, tree, folder, findings)
+    health = _health(file, tree, [one.tag for one in found], findings)
     variables = environment.read(file, tree, folder, findings)
     kept = persistent.read(file, tree, folder, [one.file for one in found], findings)
     import_paths = packages.import_paths(folder, python, findings)
@@ -67,6 +68,7 @@ def _manifest(folder: Folder, findings: Findings, python: tuple[int, int]) -> Ma
         persistent_folders=kept,
         import_paths=import_paths,
         hints=tuple(findings.hints),
+        health=health,
     )
 
 
@@ -135,6 +137,21 @@ def _identifier(file: str, key: str, value: Tree, findings: Findings) -> str:
         )  # fmt: skip
         return ""
     return value.strip()
+
+
+def _health(file: str, tree: dict[str, Tree], tags: list[str], findings: Findings) -> str:
+    """The tag of the function that says whether the agent is well. That it needs no argument is seen when it runs."""
+    value = tree.get("health")
+    if value is None or value == "":
+        return ""
+    if type(value) is str and value in tags:
+        return value
+    if tags:  # without any, what is wrong with them comes first
+        what = f"{shown(value)} is not the tag of one of the entrypoints"
+        meant = similar(value, tags) if type(value) is str else None
+        hint = f'did you mean "{meant}"?' if meant else f"there are: {', '.join(tags[:10])}"
+        findings.problem(f"{file}: health", what, hint)
+    return ""
 
 
 def _descriptive(file: str, tree: dict[str, Tree], key: str, default: str, findings: Findings) -> str:

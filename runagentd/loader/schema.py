@@ -111,6 +111,9 @@ AGENT: dict[str, Schema] = {
             examples=[["chat_storage"]],
         )
     ),
+    "health": _or_null(
+        text("The tag of a function without arguments that says whether the agent is well.", examples=["health"])
+    ),
     "description": text("What the agent is for.") | {"type": _DESCRIPTIVE},
     "framework": text("What it is made with.", default="default") | {"type": _DESCRIPTIVE},
     "version": text("Its version, as its author counts.") | {"type": _DESCRIPTIVE},

@@ -21,6 +21,7 @@ from runagentd.log import Form, Level, Log
 from runagentd.plan.syscalls import shipped_table
 from runagentd.supervise import cgroup, hostfacts, libseccomp
 from runagentd.supervise.mounts import MountMaker
+from runagentd.supervise.store import Store
 from runagentd.supervise.supervisor import Options, Supervisor
 from runagentd.uids import Leases
 
@@ -73,6 +74,7 @@ async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log
     if "admin" not in descriptors:
         raise HostError("the supervisor was not given its admin socket", "start it by 'runagentd serve' or systemd")
     libseccomp.version()
+    store = Store(directory.path)
     # About ten descriptors an instance: the soft limit of 1,024 would end at a hundred.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -92,6 +94,7 @@ async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log
     cgroups.sweep()
     supervisor = Supervisor(
         state=directory,
+        store=store,
         options=Options(
             loader_uid=arguments.loader_uid,
             spares=arguments.spares,

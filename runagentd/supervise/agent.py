@@ -38,6 +38,11 @@ _OF_NO_USE = frozenset({control.Cause.DEADLINE, control.Cause.PROTOCOL})
 _OF_NO_USE_TO_OTHERS = frozenset({control.Cause.EVICTED, control.Cause.SCALE_DOWN})
 """What a gateway may have an instance ended for: any, and one that serves one caller."""
 
+WARM_SECONDS = 300.0
+"""How long instances of a version are kept that serves no more, so that it can serve again at once."""
+WARM_INSTANCES = 2
+"""How many of them: what a call needs first. Others start beside them as they are needed, in milliseconds."""
+
 ENDS_KEPT = 5
 END_CHARACTERS_MAX = 300
 
@@ -45,9 +50,15 @@ END_CHARACTERS_MAX = 300
 class Agent:
     """Implements `instance.Owner`."""
 
-    def __init__(self, version: Version, around: Surroundings) -> None:
+    def __init__(self, version: Version, around: Surroundings, *, side: int = 0) -> None:
+        self.side = side
+        """0; or the number of a version that gets a part of the calls, beside the one that serves"""
         self.version = version
         """the one whose instances are called"""
+        self.former: Version | None = None
+        """the one that was called before, while instances of it are kept"""
+        self.former_until_unix_ms = 0
+        self._cooling: asyncio.TimerHandle | None = None
         self.around = around
         self.instances: dict[str, Instance] = {}
         """all of which something is left, the oldest first"""
@@ -128,8 +139,9 @@ class Agent:
 
         Even where more are wanted again by now: the gateway has given it up.
         """
-        if instance.version is not self.version:
-            if instance.version.given_up:
+        if instance.version is not self.version or instance.version.given_up:
+            surplus = instance.version is self.former and len(self._alive(self.former)) > WARM_INSTANCES
+            if instance.version.given_up or surplus:
                 instance.kill(control.Cause.REPLACED)
         elif self._retiring > 0:
             self._retiring -= 1
@@ -146,8 +158,14 @@ class Agent:
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
-        if self._stopping or (self.version.on_trial and self.version.first_start.cause is not None):
+        if (
+            self._stopping
+            or self.version.given_up
+            or (self.version.on_trial and self.version.first_start.cause is not None)
+        ):
             return  # an agent that could not start once is about to be removed
+        if self.former is not None and self.around.pressed():
+            self.cool()
         load, now = self._load, time.monotonic()
         load.refill(now, self.maximum)
         alive = self._alive(self.version)
@@ -177,7 +195,7 @@ class Agent:
             self._start_one(self.version)
         if len(alive) > wishes.keep:
             self._retiring = max(self._retiring, len(alive) - wishes.keep)
-            self.around.retire(self.id, wishes.keep)
+            self.around.retire(self, wishes.keep)
         if wishes.look_again is not None:
             loop = asyncio.get_running_loop()
             self._next_look = loop.call_later(max(0.0, wishes.look_again - now), self.look)
@@ -208,31 +226,81 @@ class Agent:
         self._start_one(version)
         ok = await version.proven()
         if not ok:
-            version.give_up()
-            self._kill_all_of(version, control.Cause.REPLACED)
+            self.drop(version)
         return ok
+
+    def ready_instance(self, version: Version) -> Instance | None:
+        """One of this version that the gateway could call."""
+        ready = (each for each in self._alive(version) if each.state is State.READY and each.describe)
+        return next(ready, None)
+
+    def drop(self, version: Version) -> None:
+        """A version that was proven is not to serve after all."""
+        version.give_up()
+        self._kill_all_of(version, control.Cause.REPLACED)
 
     def versions(self) -> set[Version]:
         """All of which instances may still be made, or something is left."""
-        return {self.version, *(instance.version for instance in self.instances.values())}
+        former = {self.former} if self.former is not None else set()
+        return {self.version, *former, *(instance.version for instance in self.instances.values())}
 
-    def switch(self, version: Version) -> None:
+    def is_warm(self, number: int) -> bool:
+        """Whether this version serves no more, and has instances all the same that can take a call now."""
+        former = self.former
+        return former is not None and former.number == number and self.ready_instance(former) is not None
+
+    def switch(self, version: Version, *, keep_warm: bool) -> None:
         """From now on this version, which has been proven, is the one that is called.
 
         Instances of the one before end when the gateway says that they have no call any more, or when their last call
-        must have ended.
+        must have ended; with `keep_warm` some are kept for a while.
         """
         before, self.version = self.version, version
         self.minimum, self.maximum = version.policy.scaling.instances_min, version.policy.scaling.instances_max
         self.failures = 0
         replaced = len(self._alive(before))
         self._load = Load(spawns=float(self.maximum), wanted=self._load.wanted)
-        before.give_up()
-        calls = before.policy.calls
-        asyncio.get_running_loop().call_later(
-            (calls.deadline + calls.cancel_grace) / 1000, self._kill_all_of, before, control.Cause.REPLACED
-        )
+        if self.former is version:
+            self.former = None
+        self._let_go_of_former()
+        if keep_warm and replaced and not self.around.pressed():
+            self.former, self.former_until_unix_ms = before, round(1000 * (time.time() + WARM_SECONDS))
+            self._cooling = asyncio.get_running_loop().call_later(WARM_SECONDS, self.cool)
+        else:
+            self._let_go(before)
         self.warm(max(1, replaced))
+
+    def cool(self) -> None:
+        """Keep no instance of the version that served before any longer."""
+        former = self.former
+        if former is not None:
+            self._let_go_of_former()
+            self.note(EventKind.COOLED, f"v{former.number} would have to be started to serve again")
+            self.around.announce(self.id)
+
+    def _let_go_of_former(self) -> None:
+        if self._cooling is not None:
+            self._cooling.cancel()
+            self._cooling = None
+        former, self.former, self.former_until_unix_ms = self.former, None, 0
+        if former is not None:
+            self._let_go(former)
+
+    def _let_go(self, version: Version) -> None:
+        """No call goes to it any more; the last one that it has ends by its deadline."""
+        version.give_up()
+        calls = version.policy.calls
+        asyncio.get_running_loop().call_later(
+            (calls.deadline + calls.cancel_grace) / 1000, self._kill_all_of, version, control.Cause.REPLACED
+        )
+
+    def leaving(self) -> tuple[control.Leaving, ...]:
+        """What is called no more, for the gateway to say when it has no call."""
+        found = {each.version for each in self.instances.values() if each.version.given_up}
+        rows = [control.Leaving(generation=version.generation, keep=0) for version in found]
+        if self.former is not None:
+            rows.append(control.Leaving(generation=self.former.generation, keep=WARM_INSTANCES))
+        return tuple(sorted(rows, key=lambda row: row.generation))
 
     def _kill_all_of(self, version: Version, cause: control.Cause) -> None:
         for instance in list(self.instances.values()):
@@ -255,6 +323,15 @@ class Agent:
         self.kill(control.Cause.OPERATOR)
         self.warm(alive)
 
+    def leave(self) -> None:
+        """Start nothing more: what there is ends when it has no call, or when its last call must have ended."""
+        self._let_go(self.version)
+
+    async def over(self) -> None:
+        """Return when nothing is left after `leave`."""
+        if self._lives:
+            await asyncio.wait(self._lives)
+
     async def stop(self) -> None:
         """End every instance and start no other; nothing is left when this returns."""
         self._stopping = True
@@ -262,9 +339,12 @@ class Agent:
             self._next_look.cancel()
             self._next_look = None
         self.kill(control.Cause.SHUTDOWN)
+        if self._cooling is not None:
+            self._cooling.cancel()
         if self._lives:
             await asyncio.wait(self._lives)
-        self.version.give_up()
+        for version in self.versions():
+            version.give_up()
 
     def note(self, kind: EventKind, detail: str = "", *, instance: str = "", cause: str = "") -> None:
         """An event of this agent's."""
@@ -298,9 +378,16 @@ class Agent:
         if instance.version is self.version or instance.launched is not None:
             self.around.gone(
                 control.InstanceGone(
-                    instance=instance.id, agent=self.id, cause=cause, detail=public, retry_after_ms=delay
+                    instance=instance.id,
+                    agent=self.id,
+                    cause=cause,
+                    detail=public,
+                    retry_after_ms=delay,
+                    side=self.side,
                 )
             )
+        if not expected and instance.version is self.version:
+            self.around.died(self)
         write = self.around.log.info if expected else self.around.log.warning
         write("an instance ended", agent=self.id, instance=instance.id, cause=cause, detail=detail)
         self.last_ends.append(

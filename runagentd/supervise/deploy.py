@@ -8,121 +8,246 @@ itself decides nothing that an operator did not name.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import Awaitable, Callable, Mapping
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from runagentd.errors import ConfigurationError, HostError
+from runagentd import kernel
+from runagentd.errors import ConfigurationError, HostError, Problem
+from runagentd.names import NAME_MAX, agent_id
+from runagentd.policy import stored
+from runagentd.policy.compare import widening
 from runagentd.policy.files import find
 from runagentd.policy.model import Policy
-from runagentd.supervise import snapshot
-from runagentd.supervise.agent import Agent
+from runagentd.supervise import releases, snapshot
+from runagentd.supervise.agent import WARM_SECONDS, Agent
+from runagentd.supervise.homes import Homes
+from runagentd.supervise.identity import Identity, identity
 from runagentd.supervise.load import load
 from runagentd.supervise.sharing import check_sharing
-from runagentd.supervise.store import Deployment, Store
+from runagentd.supervise.store import ALIASES_MAX, Deployment, Release, Store
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
 from runagentd.wire.manifest import LoadProblem, Manifest
 
+HEALTH_MS_MAX = 30_000
+"""How long the function that tells whether an agent is well may take, where nothing else says less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """A folder as far as it is known before anything of it runs."""
+
+    snapshot: Path
+    code: str
+    manifest: Manifest
+    hints: tuple[str, ...]
+    origin: str
+
 
 class Deployer:
-    """Deploys folders. `serve`, `switched` and `remove` are the supervisor's, and so are the `served` agents."""
+    """Deploys folders, and moves between versions. What it is given is the supervisor's, and so are `served` agents."""
 
     def __init__(
         self,
         *,
         store: Store,
+        homes: Homes,
         served: Mapping[str, Agent],
         loader_uid: int,
         try_plan: Callable[[Policy], None],
+        try_call: Callable[[str, str, str, int], Awaitable[str]],
         serve: Callable[[Version], Agent],
-        switched: Callable[[Agent], None],
+        sides: Callable[[str], Mapping[int, Agent]],
+        announce: Callable[[Agent], None],
+        switched: Callable[[Agent, admin.EventKind], None],
         remove: Callable[[Agent], Awaitable[None]],
     ) -> None:
         self._store = store
+        self._homes = homes
         self._served = served
         self._loader_uid = loader_uid
         self._try_plan = try_plan
+        self._try_call = try_call
         self._serve = serve
+        self._sides = sides
+        self._announce = announce
         self._switched = switched
         self._remove = remove
-        self._busy: dict[str, asyncio.Lock] = {}
+        self._pruning: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._busy: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def alone(self, agent: str) -> AsyncIterator[None]:
+        """One at a time for each agent: two would each take the other for what served before."""
+        lock = self._busy.setdefault(agent, asyncio.Lock())
+        async with lock:
+            yield
 
     async def deploy(self, request: admin.Deploy, folder: int) -> admin.Reply:
         """Snapshot, load, plan, start once; the answer comes when the agent serves, or cannot."""
-        # Two versions of one agent at a time would each take the other for what served before.
-        async with self._busy.setdefault(request.replaces, asyncio.Lock()) if request.replaces else asyncio.Lock():
-            return await self._deploy(request, folder)
-
-    async def _deploy(self, request: admin.Deploy, folder: int) -> admin.Reply:
         try:
+            if request.alias:
+                releases.check_alias(request.alias)
             for choice in request.policies:
                 find(choice.policy)  # a wrong file is said at once, before anything is copied
-            taken = await asyncio.to_thread(snapshot.take, folder, self._store.incoming())
+            loaded = await self._load(request, folder)
+            try:
+                async with self.alone(loaded.manifest.agent_id):
+                    return await self._deploy(request, loaded)
+            finally:
+                # It is there no more where it was adopted.
+                await asyncio.to_thread(snapshot.discard, loaded.snapshot)
         except ConfigurationError as error:
             return _refused(request, error)
         except HostError as error:
             return admin.Failed(message=str(error))
-        path = Path(taken.path)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    async def _load(self, request: admin.Deploy, folder: int) -> _Loaded:
+        """Copy the folder and read what it says of itself; ConfigurationError where it is not right."""
         try:
-            report = await load(descriptor, uid=self._loader_uid, gid=self._loader_uid)
-        finally:
-            os.close(descriptor)
-        manifest = report.manifest
-        if manifest is None:
-            snapshot.discard(path)
-            located = (dataclasses.replace(p, where=_located(request.folder, p.where)) for p in report.problems)
-            return _not_deployed(request, tuple(located))
+            # What an operator deploys is whole: a version without what its author believes to be there is a broken one.
+            taken = await asyncio.to_thread(snapshot.take, folder, self._homes.incoming(), complete=request.keep)
+        except ConfigurationError as error:
+            raise _in_folder(request, error.problems) from error
+        try:
+            descriptor = os.open(taken.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                report = await load(descriptor, uid=self._loader_uid, gid=self._loader_uid)
+                if request.keep:
+                    # The commit that names this snapshot is on the disk when it returns; what it names must be, too.
+                    await asyncio.to_thread(kernel.syncfs, descriptor)
+            finally:
+                os.close(descriptor)
+            if report.manifest is None:
+                problems = tuple(Problem(p.where, p.what, p.hints) for p in report.problems)
+                raise _in_folder(request, problems)
+            return _Loaded(
+                snapshot=taken.path,
+                code=taken.digest,
+                manifest=_called(request.name, report.manifest),
+                hints=(*report.manifest.hints, *(f"left out of the snapshot: {name}" for name in taken.skipped)),
+                origin=os.readlink(f"/proc/self/fd/{folder}"),
+            )
+        except BaseException:
+            await asyncio.to_thread(snapshot.discard, taken.path)
+            raise
+
+    async def _deploy(self, request: admin.Deploy, loaded: _Loaded) -> admin.Reply:
+        manifest = loaded.manifest
         chosen = {choice.agent: choice.policy for choice in request.policies}
-        origin = os.readlink(f"/proc/self/fd/{folder}")
-        problem = self._refusal(request, manifest, chosen, origin)
-        if problem is not None:
-            snapshot.discard(path)
-            return _not_deployed(request, (problem,))
-        hints = (*manifest.hints, *(f"left out of the snapshot: {name}" for name in taken.skipped))
-        spec = chosen.get(manifest.agent_id) or chosen.get(manifest.agent_name) or chosen.get("", "base")
-        policy = find(spec)
+        self._check_place(request, loaded, chosen)
+        agent, known = self._served.get(manifest.agent_id), self._store.find(manifest.agent_id)
+        # What nobody says anything about stays as it is: another policy is chosen, and never fallen back to.
+        release = known.releases.get(known.serving) if known is not None else None
+        usual = release.deployment.policy if release is not None and request.keep else "base"
+        spec = chosen.get(manifest.agent_id) or chosen.get(manifest.agent_name) or chosen.get("", usual)
+        policy = _bounded(find(spec), request.instances)
+        text = stored.to_text(policy)
+        hints = loaded.hints
         if manifest.persistent_folders and not policy.files.persistent:
             what = f"persistent_folders are not kept: policy {policy.name} has files.persistent = false"
             hints = (*hints, f"{what}; the shipped policy 'persistent' keeps them")
-        deployment = Deployment(manifest=manifest, version=taken.digest, policy=spec)
-        agent = self._served.get(manifest.agent_id)
-        if agent is not None and (agent.deployment, agent.policy) == (deployment, policy):
-            snapshot.discard(path)
-            return _reply(agent.version, hints, ok=True, problems=(), unchanged=True)
+        made = identity(code=loaded.code, environment="", manifest=manifest, policy=policy)
+        deployment = Deployment(manifest=manifest, version=made.digest, code=loaded.code, policy=spec)
+        if agent is not None and agent.deployment.version == deployment.version:
+            if request.alias:
+                self._store.alias(agent.id, request.alias, agent.version.number)
+                self._announce(agent)
+            return _reply(agent.version, hints, ok=True, unchanged=True)
+        check_sharing(manifest, policy)
+        self._try_plan(policy)
+        if request.keep and not request.allow_widening:
+            self._check_not_wider(policy, agent, manifest.agent_id)
+        if request.keep and known is not None and not known.stays:
+            hints = (*hints, "the agent goes with the 'serve' that brought it, and this version with it")
+        self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
         try:
-            check_sharing(manifest, policy)
-            self._try_plan(policy)
-        except ConfigurationError as error:
-            snapshot.discard(path)
-            return _refused(request, error)
-        self._store.adopt(path, deployment, origin)
-        version = self._version(deployment, policy)
-        if agent is None:
-            return await self._first(request, version, hints)
-        return await self._another(request, agent, version, hints)
+            version = self._version(deployment, policy)
+            before = agent.version if agent is not None else None
+            was = self._identity_of(before) if before is not None else None
+            if not await (self._first(version) if agent is None else agent.prove(version)):
+                return _not_started(request, version, hints)
+            if problem := await self.unwell(agent or self._served[manifest.agent_id], version):
+                await self._withdraw(version)
+                return _unwell(request, version, hints, problem)
+            try:
+                version.number = self._store.serve(
+                    deployment,
+                    made,
+                    policy=text,
+                    origin=loaded.origin,
+                    stays=request.keep,
+                    name=request.name,
+                    alias=request.alias,
+                )
+            except BaseException:
+                await self._withdraw(version)
+                raise
+            if agent is not None:
+                self._switch(agent, version, admin.EventKind.DEPLOYED, keep_warm=request.keep)
+            elif request.alias:
+                self._announce(self._served[manifest.agent_id])
+        finally:
+            await self.prune(manifest.agent_id)
+        warm = round(WARM_SECONDS) if agent is not None and agent.former is before else 0
+        return _reply(version, hints, ok=True, before=before, changes=made.changes(was) if was else (), warm=warm)
 
-    def _refusal(
-        self, request: admin.Deploy, manifest: Manifest, chosen: dict[str, str], origin: str
-    ) -> LoadProblem | None:
-        """Why this folder may not be served as what it says it is."""
+    def _check_not_wider(self, policy: Policy, agent: Agent | None, agent_id: str) -> None:
+        """Compare it with what serves; where that could not be served again, with what it would have served under."""
+        if agent is not None:
+            check_not_wider(policy, agent.policy, agent.version.number)
+            return
+        known = self._store.find(agent_id)
+        release = known.releases.get(known.serving) if known is not None else None
+        if release is not None:
+            before = stored.from_text(release.deployment.policy, release.policy)
+            check_not_wider(policy, before, release.number)
+
+    def _check_place(self, request: admin.Deploy, loaded: _Loaded, chosen: dict[str, str]) -> None:
+        """ConfigurationError where this folder may not be served as what it says it is."""
+        manifest = loaded.manifest
         where = f"{request.folder}: agent_id"
         if request.replaces and manifest.agent_id != request.replaces:
-            return LoadProblem(
-                where=where,
-                what=f"{manifest.agent_id!r} is another agent than the folder was before, {request.replaces!r}",
-                hints=("an agent keeps its agent_id, or without one its name; start 'serve' again for another agent",),
+            raise ConfigurationError(
+                Problem(
+                    where,
+                    f"{manifest.agent_id!r} is another agent than the folder was before, {request.replaces!r}",
+                    ("an agent keeps its agent_id, or without one its name; start 'serve' again for another agent",),
+                )
             )
-        if manifest.agent_id in self._served and not request.replaces:
-            return LoadProblem(
-                where=where,
-                what=f"{manifest.agent_id!r} is served already",
-                hints=("give each agent an agent_id, or at least a name, of its own",),
+        kept = self._store.find(manifest.agent_id)
+        if kept is not None and kept.stays and not request.keep:
+            raise ConfigurationError(
+                Problem(
+                    where,
+                    f"{manifest.agent_id!r} is deployed",
+                    (
+                        "make another version of it: 'runagentctl deploy DIR', while 'runagentd serve' runs",
+                        "or end it: 'runagentctl remove AGENT'",
+                    ),
+                )
             )
-        reason = self._taken(manifest, chosen) or self._store.kept_by_another(manifest.agent_id, origin)
-        return LoadProblem(where=where, what=reason) if reason else None
+        if manifest.agent_id in self._served and not request.replaces and not request.keep:
+            raise ConfigurationError(
+                Problem(
+                    where,
+                    f"{manifest.agent_id!r} is served already",
+                    ("give each agent an agent_id, or at least a name, of its own",),
+                )
+            )
+        if request.alias and kept is not None and request.alias not in kept.aliases:
+            if len(kept.aliases) >= ALIASES_MAX:
+                raise ConfigurationError(Problem("--alias", f"an agent has at most {ALIASES_MAX} aliases"))
+        reason = self._taken(manifest, chosen) or self._homes.kept_by_another(manifest.agent_id, loaded.origin)
+        if reason:
+            raise ConfigurationError(Problem(where, reason))
 
     def _taken(self, manifest: Manifest, chosen: dict[str, str]) -> str:
         """Why this folder may not call itself so. Names are chosen by folders; policies, tokens and callers trust them.
@@ -134,49 +259,243 @@ class Deployer:
             theirs = other.deployment.manifest
             if theirs.agent_id == manifest.agent_id:
                 continue
+            if text := _like_an_alias(manifest, theirs) or _like_an_alias(theirs, manifest):
+                return f"{text!r} could be taken for an alias of {text.rpartition('@')[0]!r}"
             if manifest.agent_id == theirs.agent_name or manifest.agent_name == theirs.agent_id:
                 return f"the id of one agent is the name of another: {theirs.agent_name!r} ({theirs.agent_id!r})"
             if manifest.agent_name == theirs.agent_name and manifest.agent_name in chosen:
                 return f"two agents are named {manifest.agent_name!r}, and --policy names one: use its agent_id"
         return ""
 
-    async def _first(self, request: admin.Deploy, version: Version, hints: tuple[str, ...]) -> admin.Reply:
-        """Serve an agent that was not served."""
+    async def _first(self, version: Version) -> bool:
+        """Serve an agent that was not served; it is gone again where it does not start."""
         version.on_trial = True
-        self._store.remember(version.deployment)
         agent = self._serve(version)
         agent.start()
         ok = await version.proven()
         version.on_trial = False
         if not ok:
-            await self._remove(agent)
-            return _not_started(request, version, hints)
-        self._prune(agent)
-        return _reply(version, hints, ok=True, problems=())
+            await self._withdraw(version)
+        return ok
 
-    async def _another(
-        self, request: admin.Deploy, agent: Agent, version: Version, hints: tuple[str, ...]
-    ) -> admin.Reply:
-        """Serve another version in the place of one that goes on until this one is proven."""
-        if not await agent.prove(version):
-            self._prune(agent)
-            return _not_started(request, version, hints)
-        self._store.remember(version.deployment)
-        agent.switch(version)
-        self._switched(agent)
-        self._prune(agent)
-        return _reply(version, hints, ok=True, problems=())
+    async def unwell(self, agent: Agent, version: Version) -> str:
+        """What is wrong with it, as the function says that tells whether it is well; "" where nothing is."""
+        manifest = version.deployment.manifest
+        if not manifest.health:
+            return ""
+        instance = agent.ready_instance(version)
+        entrypoint = next(each for each in manifest.entrypoints if each.tag == manifest.health)
+        limits = (HEALTH_MS_MAX, version.policy.calls.deadline, entrypoint.timeout_ms or HEALTH_MS_MAX)
+        problem = "its instance has ended"
+        if instance is not None:
+            problem = await self._try_call(agent.id, instance.id, manifest.health, min(limits))
+        return f"{manifest.health!r} did not answer well: {problem}" if problem else ""
+
+    async def _withdraw(self, version: Version) -> None:
+        """Nothing of this version stays, and nothing of its agent where there was no other."""
+        agent = self._served.get(version.deployment.manifest.agent_id)
+        if agent is not None and agent.version is version:
+            await self._remove(agent)
+        elif agent is not None:
+            agent.drop(version)
+
+    # ---- from one version to another
+
+    async def promote(self, agent_id: str, text: str) -> admin.Reply:
+        """Have the version serve that `text` names, the one that served before where it is empty.
+
+        At once where instances of it are there, else once one has started and is well. ConfigurationError for a version
+        that is none.
+        """
+        async with self.alone(agent_id):
+            known, agent = self._store.find(agent_id), self._served.get(agent_id)
+            if known is None or agent is None:
+                return admin.Failed(message="the agent is not served: deploy it again")
+            number = releases.resolve(known, text) if text else releases.former(known)
+            before = agent.version
+            if before.number == number:
+                return _promoted(agent, before=before, warm=True)
+            if number in known.unread:
+                return admin.Failed(message=f"v{number}: {known.unread[number].reason}")
+            version = agent.former if agent.is_warm(number) else None
+            warm = version is not None
+            try:
+                if version is None:
+                    version = self.restored(known.releases[number])
+                    if not await agent.prove(version):
+                        return admin.Failed(message=f"v{number} did not start: {version.first_start.detail}")
+                    if problem := await self.unwell(agent, version):
+                        agent.drop(version)
+                        return admin.Failed(message=f"v{number} is not well: {problem}")
+                self._store.promote(agent.id, number)
+            except (ConfigurationError, HostError, OSError) as error:
+                if version is not None and not warm:
+                    agent.drop(version)
+                return admin.Failed(message=f"v{number} cannot serve: {error}")
+            self._switch(agent, version, admin.EventKind.PROMOTED, keep_warm=True)
+            await self.prune(agent.id)
+            return _promoted(agent, before=before, warm=warm)
+
+    async def remove(self, agent_id: str, text: str) -> admin.Reply:
+        """Forget an agent, or one of its versions that nothing leads to. ConfigurationError for one that is none."""
+        async with self.alone(agent_id):
+            known, agent = self._store.find(agent_id), self._served.get(agent_id)
+            if known is None:
+                return admin.Failed(message="the agent is not deployed any more")
+            if not text:
+                self._store.forget(agent_id)
+                if agent is not None:
+                    await self._remove(agent)
+            else:
+                number = releases.resolve(known, text)
+                releases.check_unused(known, number)
+                self._store.remove(agent_id, number)
+                if agent is not None and agent.former is not None and agent.former.number == number:
+                    agent.cool()
+            await self.prune(agent_id)
+            return admin.Done()
+
+    async def reread(self, agent: str) -> None:
+        """Make manifests again that cannot be read, from their snapshots, as they were made when they were deployed.
+
+        A record of another runagentd's form is no reason to serve an agent no more. Where it does not work, the version
+        stays as it is, and whoever needs it says why.
+        """
+        known = self._store.find(agent)
+        for number, unread in known.unread.items() if known is not None else ():
+            try:
+                descriptor = self._homes.open_snapshot(agent, unread.code)
+                try:
+                    report = await load(descriptor, uid=self._loader_uid, gid=self._loader_uid)
+                finally:
+                    os.close(descriptor)
+                manifest = _called(unread.name, report.manifest) if report.manifest is not None else None
+            except (ConfigurationError, HostError, OSError):
+                continue
+            if manifest is not None and manifest.agent_id == agent:
+                self._store.reread(agent, number, manifest)
+
+    def restored(self, release: Release) -> Version:
+        """A version as it was deployed; ConfigurationError, HostError or OSError where that is not possible now."""
+        policy = stored.from_text(release.deployment.policy, release.policy)
+        check_sharing(release.deployment.manifest, policy)
+        self._try_plan(policy)
+        version = self._version(release.deployment, policy)
+        version.number = release.number
+        return version
+
+    def _switch(self, agent: Agent, version: Version, kind: admin.EventKind, *, keep_warm: bool) -> None:
+        agent.switch(version, keep_warm=keep_warm)
+        self._switched(agent, kind)
 
     def _version(self, deployment: Deployment, policy: Policy) -> Version:
+        agent = deployment.manifest.agent_id
+        code = self._homes.open_snapshot(agent, deployment.code)
+        try:
+            data = self._homes.open_data(agent)
+        except BaseException:
+            os.close(code)
+            raise
         return Version(
             deployment=deployment,
             policy=policy,
-            snapshot=self._store.open_snapshot(deployment),
-            persistent=self._store.open_persistent(deployment),
+            snapshot=code,
+            persistent=data,
+            on_over=functools.partial(self._over, agent),
         )
 
-    def _prune(self, agent: Agent) -> None:
-        self._store.prune(agent.id, {version.deployment.version for version in agent.versions()})
+    def _over(self, agent: str) -> None:
+        """Nothing of a version is left: its snapshot may be needed no more."""
+        if not self._closed:
+            task = asyncio.create_task(self._prune_alone(agent), name=f"prune {agent}")
+            self._pruning.add(task)
+            task.add_done_callback(self._pruning.discard)
+
+    async def _prune_alone(self, agent: str) -> None:
+        async with self.alone(agent):
+            if not self._closed:
+                await self.prune(agent)
+
+    def close(self) -> None:
+        """Whatever is over from now on is looked at by the next supervisor."""
+        self._closed = True
+
+    def _identity_of(self, version: Version) -> Identity:
+        deployment = version.deployment
+        return identity(
+            code=deployment.code,
+            environment=deployment.environment,
+            manifest=deployment.manifest,
+            policy=version.policy,
+        )
+
+    async def prune(self, agent_id: str) -> None:
+        """Remove the snapshots of an agent that nothing is made from, nor will be."""
+        agent = self._served.get(agent_id)
+        keep = self._store.codes(agent_id)
+        for each in (*([agent] if agent is not None else []), *self._sides(agent_id).values()):
+            keep |= {version.deployment.code for version in each.versions()}
+        for path in self._homes.put_aside(agent_id, keep):
+            await asyncio.to_thread(snapshot.discard, path)
+
+
+def check_not_wider(policy: Policy, than: Policy, number: int) -> None:
+    """ConfigurationError where a policy grants anything that the one of the version of this number does not."""
+    wider = wider_keys(policy, than)
+    if wider:
+        raise ConfigurationError(
+            *(Problem(f"policy {policy.name}", f"is wider than that of v{number}: {key}") for key in wider),
+            Problem("", "nothing was deployed", ("--allow-widening deploys it all the same",)),
+        )
+
+
+def wider_keys(policy: Policy, than: Policy) -> tuple[str, ...]:
+    """In words, each key where `policy` grants more than `than`, or something else."""
+    return tuple(f"{each.key} = {each.b}, was {each.a}" for each in widening(than, policy))
+
+
+def _like_an_alias(one: Manifest, other: Manifest) -> str:
+    """The id or name of one agent where it looks as if it led to a version of the other; "" where it does not."""
+    texts = (text for text in (one.agent_id, one.agent_name) if "@" in text)
+    return next((text for text in texts if text.rpartition("@")[0] in (other.agent_id, other.agent_name)), "")
+
+
+def _bounded(policy: Policy, bounds: admin.InstanceBounds | None) -> Policy:
+    """With other numbers of instances, within its own most."""
+    if bounds is None:
+        return policy
+    most = policy.scaling.instances_max
+    if not 0 <= bounds.minimum <= bounds.maximum <= most or not bounds.maximum:
+        what = (
+            f"{bounds.minimum}:{bounds.maximum} is not within what policy {policy.name} allows: "
+            f"at most {most} (scaling.instances_max), at least 1 as maximum"
+        )
+        raise ConfigurationError(Problem("--instances", what))
+    scaling = dataclasses.replace(policy.scaling, instances_min=bounds.minimum, instances_max=bounds.maximum)
+    return dataclasses.replace(policy, scaling=scaling)
+
+
+def _called(name: str, manifest: Manifest) -> Manifest:
+    """What the operator calls it, where that is something else than its folder does."""
+    if not name:
+        return manifest
+    if len(name) > NAME_MAX or not name.isprintable():
+        raise ConfigurationError(Problem("--name", f"a name has 1 to {NAME_MAX} printable characters"))
+    return dataclasses.replace(manifest, agent_name=name, agent_id=agent_id(None, name))
+
+
+def _promoted(agent: Agent, *, before: Version, warm: bool) -> admin.Promoted:
+    version = agent.version
+    return admin.Promoted(
+        agent=agent.id,
+        agent_name=version.deployment.manifest.agent_name,
+        number=version.number,
+        version=version.deployment.version,
+        policy=version.deployment.policy,
+        before=before.number,
+        warm=warm,
+        wider=wider_keys(version.policy, before.policy),
+    )
 
 
 def _not_started(request: admin.Deploy, version: Version, hints: tuple[str, ...]) -> admin.Deployed:
@@ -184,8 +503,24 @@ def _not_started(request: admin.Deploy, version: Version, hints: tuple[str, ...]
     return _reply(version, hints, ok=False, problems=(LoadProblem(where=request.folder, what=what),))
 
 
+def _unwell(request: admin.Deploy, version: Version, hints: tuple[str, ...], problem: str) -> admin.Deployed:
+    words = LoadProblem(
+        where=f"{request.folder}: health",
+        what=f"{problem} (it is called before anybody else calls the agent)",
+    )
+    return _reply(version, hints, ok=False, problems=(words,))
+
+
 def _reply(
-    version: Version, hints: tuple[str, ...], *, ok: bool, problems: tuple[LoadProblem, ...], unchanged: bool = False
+    version: Version,
+    hints: tuple[str, ...],
+    *,
+    ok: bool,
+    problems: tuple[LoadProblem, ...] = (),
+    unchanged: bool = False,
+    before: Version | None = None,
+    changes: tuple[str, ...] = (),
+    warm: int = 0,
 ) -> admin.Deployed:
     manifest = version.deployment.manifest
     return admin.Deployed(
@@ -199,20 +534,23 @@ def _reply(
         describe=version.first_start.describe,
         report=version.first_start.report,
         unchanged=unchanged,
+        number=version.number,
+        version=version.deployment.version,
+        before=before.number if before is not None else 0,
+        changes=changes,
+        warm_seconds=warm,
     )
 
 
-def _located(folder: str, where: str) -> str:
+def _in_folder(request: admin.Deploy, problems: Sequence[Problem]) -> ConfigurationError:
     """Several folders may be served at once: say in which one a file is."""
-    return f"{folder}/{where}" if where else folder
+    return ConfigurationError(
+        *(Problem(f"{request.folder}/{p.where}" if p.where else request.folder, p.what, p.hints) for p in problems)
+    )
 
 
 def _refused(request: admin.Deploy, error: ConfigurationError) -> admin.Deployed:
-    problems = (LoadProblem(where=p.where, what=p.what, hints=p.hints) for p in error.problems)
-    return _not_deployed(request, tuple(problems))
-
-
-def _not_deployed(request: admin.Deploy, problems: tuple[LoadProblem, ...]) -> admin.Deployed:
+    problems = tuple(LoadProblem(where=p.where, what=p.what, hints=p.hints) for p in error.problems)
     return admin.Deployed(
         ok=False, agent="", agent_name="", tags=(), policy="", hints=(), problems=problems, describe=b"", report=b""
     )

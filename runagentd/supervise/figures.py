@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.instance import Instance
@@ -65,18 +65,20 @@ class Counters:
 
 
 class FigureTeller:
-    """`agents`, `spares` and `pressed` give what there is at the moment."""
+    """`agents`, `sides` of one, `spares` and `pressed` give what there is at the moment."""
 
     def __init__(
         self,
         counters: Counters,
         *,
         agents: Callable[[], Iterable[Agent]],
+        sides: Callable[[str], Mapping[int, Agent]],
         spares: Callable[[], int],
         pressed: Callable[[], bool],
     ) -> None:
         self._counters = counters
         self._agents = agents
+        self._sides = sides
         self._spares = spares
         self._pressed = pressed
         self._pages: tuple[Figures, ...] = ()
@@ -92,7 +94,7 @@ class FigureTeller:
         return self._pages
 
     def _make(self) -> Iterable[Figures]:
-        found = [figures_of(agent) for agent in self._agents()]
+        found = [figures_of(agent, tuple(self._sides(agent.id).values())) for agent in self._agents()]
         for start in range(0, max(1, len(found)), AGENTS_MAX):
             yield self._counters.told(
                 found[start : start + AGENTS_MAX],
@@ -103,22 +105,27 @@ class FigureTeller:
             )
 
 
-def figures_of(agent: Agent) -> AgentFigures:
-    """What its cgroups say, and what its policy allows."""
-    groups = [
-        each.launched.spare.group for each in agent.instances.values() if each.alive and each.launched is not None
-    ]
-    pressure = agent.pressure.copy()
+def figures_of(agent: Agent, sides: Sequence[Agent]) -> AgentFigures:
+    """What the cgroups of all its versions say, and what the policy of the one that serves allows."""
+    versions = (agent, *sides)
+    instances = [each for version in versions for each in version.instances.values()]
+    groups = [each.launched.spare.group for each in instances if each.alive and each.launched is not None]
+    pressure: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    for version in versions:
+        pressure.update(version.pressure)
+        ends.update(version.ends)
     for group in groups:
         pressure.update(group.pressure())
     resources = agent.policy.resources
+    cpu_seconds = sum(version.cpu_seconds for version in versions) + sum(group.cpu_seconds() for group in groups)
     return AgentFigures(
         agent=agent.id,
-        states=_counts(Counter(each.shown_state for each in agent.instances.values())),
-        ends=_counts(agent.ends),
+        states=_counts(Counter(each.shown_state for each in instances)),
+        ends=_counts(ends),
         memory=sum(group.memory_current() for group in groups),
         tasks=sum(group.pids_current() for group in groups),
-        cpu_microseconds=round(1e6 * (agent.cpu_seconds + sum(group.cpu_seconds() for group in groups))),
+        cpu_microseconds=round(1e6 * cpu_seconds),
         pressure=_counts(pressure),
         memory_max=resources.memory_max,
         tasks_max=resources.pids_max,

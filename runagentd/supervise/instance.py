@@ -51,11 +51,15 @@ class Surroundings:
     """what a fresh interpreter runs; the descriptor stays theirs"""
     offer: Callable[[Instance], None]
     """tell the gateway of an instance, with its descriptors"""
-    retire: Callable[[str, int], None]
+    retire: Callable[[Owner, int], None]
     """ask the gateway to name instances of an agent that are idle, beyond so many"""
     gone: Callable[[control.InstanceGone], None]
     proven: Callable[[Instance], None]
     """an instance has become ready"""
+    died: Callable[[Owner], None]
+    """an instance of an agent has ended, and was not to"""
+    announce: Callable[[str], None]
+    """tell the gateway what of the agent with this id serves, and what leaves"""
     pressed: Callable[[], bool]
     """whether the host is short of memory"""
     events: Events
@@ -66,6 +70,8 @@ class Owner(Protocol):
     """The agent that an instance belongs to."""
 
     around: Surroundings
+    side: int
+    """0; or the number of a version that gets a part of the calls, beside the one that serves"""
 
     @property
     def id(self) -> str:
@@ -108,6 +114,10 @@ class Instance:
     @property
     def agent_id(self) -> str:
         return self._owner.id
+
+    @property
+    def side(self) -> int:
+        return self._owner.side
 
     @property
     def alive(self) -> bool:

@@ -14,6 +14,7 @@ from runagentd.policy.digest import policy_digest
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.figures import FigureTeller
 from runagentd.supervise.instance import Instance
+from runagentd.supervise.lifecycle import State
 from runagentd.wire import admin, record
 
 
@@ -61,7 +62,17 @@ def described(agent: Agent, traffic: bytes) -> admin.Described:
         total=len(instances),
         ends=tuple(agent.last_ends),
         traffic=traffic,
+        number=agent.version.number,
+        warm=agent.former.number if agent.former is not None else 0,
+        warm_until_unix_ms=agent.former_until_unix_ms,
     )
+
+
+def _state(agent: Agent, instance: Instance) -> str:
+    """Of one that is ready also whether it is called: of another version it is not."""
+    if instance.state is not State.READY or instance.version is agent.version:
+        return instance.shown_state
+    return "warm" if instance.version is agent.former else "leaving" if instance.version.given_up else "trying"
 
 
 def _bounds(agent: Agent) -> admin.Bounds:
@@ -93,7 +104,7 @@ def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
         agent=agent.id,
         agent_name=agent.deployment.manifest.agent_name,
         instance=instance.id if instance is not None else "",
-        state=instance.shown_state if instance is not None else agent.absence(),
+        state=_state(agent, instance) if instance is not None else agent.absence(),
         policy=agent.policy.name,
         pid=launched.runner_pid if launched is not None else 0,
         reaper_pid=launched.spare.reaper_pid if launched is not None else 0,
@@ -109,6 +120,7 @@ def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
         spawn_started_ns=instance.spawn_started_ns if instance is not None else 0,
         ready_ns=instance.ready_ns if instance is not None else 0,
         from_spare=instance.from_spare if instance is not None else False,
+        number=instance.version.number if instance is not None else agent.version.number,
         steps=tuple(
             admin.StepTime(step=step.verb, microseconds=step.nanoseconds // 1000)
             for step in (launched.steps if launched is not None else ())

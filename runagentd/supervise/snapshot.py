@@ -15,8 +15,10 @@ files and folders about in it. So a file is copied only where whoever could have
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import secrets
 import shutil
@@ -31,6 +33,8 @@ from runagentd.plan.model import AGENT_UID
 ENTRIES_MAX = 100_000
 BYTES_MAX = 2 * 1024**3
 DEPTH_MAX = 64
+PATHS_BYTES_MAX = 16 * 1024**2
+"""All paths together: they are held in memory, and 10^5 of them could be 16 KiB long each."""
 SKIPPED_MAX = 50
 """names of skipped files that are told; beyond them only how many"""
 
@@ -58,17 +62,20 @@ class Snapshot:
     """what was left out for being neither a file nor a directory, or on another file system; for the author to read"""
 
 
-def take(folder: int, parent: Path) -> Snapshot:
+def take(folder: int, parent: Path, *, complete: bool = False) -> Snapshot:
     """Copy the directory that `folder` is open on into a new directory below `parent`, owned by the agent's id.
 
-    ConfigurationError names what in the folder cannot be copied; HostError says that the copy cannot be written.
-    Nothing is left below `parent` then.
+    ConfigurationError names what in the folder cannot be copied; with `complete` also what would be left out, but for
+    the links of a virtual environment. HostError says that the copy cannot be written. Nothing is left below `parent`
+    then.
     """
     name = secrets.token_hex(8)
     unfinished, path = parent / f"{name}.unfinished", parent / name
     copy = _Copy()
     try:
         _copy_all(folder, unfinished, copy)
+        if complete and copy.skipped:
+            raise ConfigurationError(*copy.problems())
         unfinished.rename(path)
     except _Unwritable as error:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -83,14 +90,9 @@ def take(folder: int, parent: Path) -> Snapshot:
 
 
 def discard(path: Path) -> None:
-    """Remove a snapshot. Its files are root's to remove: no process of an agent's ever sees them writable."""
-    shutil.rmtree(path)
-
-
-def discard_unfinished(parent: Path) -> None:
-    """Remove what a supervisor that was killed left half copied below `parent`."""
-    for path in parent.iterdir():
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a snapshot, where it is there. Its files are root's: no process of an agent's ever sees them writable."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def _copy_all(folder: int, place: Path, copy: _Copy) -> None:
@@ -121,14 +123,18 @@ class _Copy:
     files: int = 0
     size: int = 0
     entries: int = 0
-    skipped: list[str] = field(default_factory=list)
+    path_bytes: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """path and kind"""
     skipped_more: int = 0
     contents: list[bytes] = field(default_factory=list)
 
     def directory(self, source: int, target: int, path: str, depth: int, writer: int, *, quiet: bool) -> None:
         """Copy what is in `source`. `writer` is who could have put things there; `quiet` tells nothing of links."""
         with os.scandir(source) as entries:
-            names = sorted(entry.name for entry in entries)
+            # No more than are refused below: 10^8 names would fill our memory before the first of them was counted.
+            most = ENTRIES_MAX + 1 + len(_LEFT_OUT)
+            names = sorted(entry.name for entry in itertools.islice(entries, most))
         quiet = quiet or _ENVIRONMENT_MARK in names  # a virtual environment is full of links that nobody misses
         for name in names:
             if name in _LEFT_OUT:
@@ -194,6 +200,7 @@ class _Copy:
 
     def _count(self, path: str, depth: int) -> None:
         self.entries += 1
+        self.path_bytes += len(os.fsencode(path))
         if self.entries > ENTRIES_MAX:
             raise ConfigurationError(
                 Problem(
@@ -202,6 +209,9 @@ class _Copy:
                     ("serve the agent's own folder, not one above it",),
                 )
             )
+        if self.path_bytes > PATHS_BYTES_MAX:
+            what = f"the paths in the folder take more than {PATHS_BYTES_MAX:,} bytes together, the most they may"
+            raise ConfigurationError(Problem(_shown(path)[-200:], what, ("give shorter names, or fewer directories",)))
         if depth >= DEPTH_MAX:
             raise ConfigurationError(Problem(_shown(path), f"lies more than {DEPTH_MAX} directories deep"))
 
@@ -217,14 +227,23 @@ class _Copy:
             stat.S_IFBLK: "a device",
         }
         # Fifty paths of 64 long names each would be more than one reply to the operator can hold.
-        self.skipped.append(f"{_shown(path)[-200:]} ({kinds.get(stat.S_IFMT(mode), 'another file system')})")
+        self.skipped.append((_shown(path)[-200:], kinds.get(stat.S_IFMT(mode), "another file system")))
 
     def told(self) -> tuple[str, ...]:
         more = (f"{self.skipped_more} more",) if self.skipped_more else ()
-        return (*self.skipped, *more)
+        return (*(f"{path} ({kind})" for path, kind in self.skipped), *more)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """What was left out, as a refusal."""
+        rows = [Problem(path, f"is {kind}, and is not copied", _hints(kind)) for path, kind in self.skipped]
+        return (*rows, *([Problem("", f"and {self.skipped_more} more")] if self.skipped_more else []))
 
     def digest(self) -> str:
         return hashlib.sha256(b"".join(sorted(self.contents))).hexdigest()
+
+
+def _hints(kind: str) -> tuple[str, ...]:
+    return ("put there what it leads to, or remove it",) if kind == "a symbolic link" else ("remove it",)
 
 
 def _writer(above: int, status: os.stat_result) -> int:

@@ -19,17 +19,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runagentd.errors import ConfigurationError, HostError
-from runagentd.log import Log
+from runagentd.log import Log, escape
 from runagentd.plan.build import AgentFolders, Identity, build, neutral_mounts, spare_steps
 from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import SandboxPlan
 from runagentd.plan.seccomp import SyscallFilter, filter_for, reaper_filter
 from runagentd.plan.syscalls import SyscallTable
 from runagentd.policy.digest import policy_digest
-from runagentd.policy.files import find
 from runagentd.policy.model import CallIsolation, History, Policy
 from runagentd.state import StateDirectory
-from runagentd.supervise import code, host_folders, libseccomp, shown, snapshot
+from runagentd.supervise import code, host_folders, libseccomp, releases, shown
 from runagentd.supervise.admin_server import AdminServer
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.cgroup import CgroupHost
@@ -37,14 +36,16 @@ from runagentd.supervise.deploy import Deployer
 from runagentd.supervise.events import Events, TooManyFollowers
 from runagentd.supervise.figures import Counters, FigureTeller
 from runagentd.supervise.gateway_link import GatewayLink, connect
+from runagentd.supervise.homes import Homes
+from runagentd.supervise.identity import SHOWN_DIGITS
 from runagentd.supervise.instance import Instance, Surroundings
 from runagentd.supervise.lifecycle import State
 from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
 from runagentd.supervise.pressure import PressureWatch
-from runagentd.supervise.sharing import check_sharing
 from runagentd.supervise.spawn import new_channel
-from runagentd.supervise.store import Deployment, Store
+from runagentd.supervise.splits import Splits
+from runagentd.supervise.store import ALIASES_MAX, Deployed, Store
 from runagentd.supervise.trust_teller import TrustTeller
 from runagentd.supervise.version import Version
 from runagentd.supervise.zygote import Zygote, package
@@ -77,6 +78,7 @@ class Supervisor:
         self,
         *,
         state: StateDirectory,
+        store: Store,
         options: Options,
         facts: HostFacts,
         cgroups: CgroupHost,
@@ -92,7 +94,10 @@ class Supervisor:
         self._cgroups = cgroups
         self._syscalls = syscalls
         self._state = state
-        self._store = Store(state.agents)
+        self._store = store
+        self._homes = Homes(state.agents)
+        self._unserved: dict[str, str] = {}
+        """agents that are deployed and could not be served at the start, and why"""
         self._agents: dict[str, Agent] = {}
         self._link: GatewayLink | None = None
         self._said_hello = False
@@ -111,6 +116,7 @@ class Supervisor:
         self._figures = FigureTeller(
             self._counters,
             agents=lambda: self._agents.values(),
+            sides=lambda agent: self._splits.sides(agent),
             spares=lambda: self._pool.ready,
             pressed=lambda: self._pressure.pressed,
         )
@@ -134,10 +140,14 @@ class Supervisor:
         )
         self._deployer = Deployer(
             store=self._store,
+            homes=self._homes,
             served=self._agents,
             loader_uid=options.loader_uid,
             try_plan=self._try_plan,
             serve=self._serve,
+            try_call=self._try_call,
+            sides=lambda agent: self._splits.sides(agent),
+            announce=lambda agent: self._announce(agent),
             switched=self._switched,
             remove=self._remove,
         )
@@ -149,11 +159,24 @@ class Supervisor:
             program=self._program,
             code=self._code,
             offer=self._offer,
-            retire=lambda agent, keep: self._tell_gateway(control.Retire(agent=agent, keep=keep)),
+            announce=lambda agent: self._announce(self._agents[agent]),
+            retire=lambda agent, keep: self._tell_gateway(control.Retire(agent=agent.id, keep=keep, side=agent.side)),
+            died=lambda agent: self._splits.died(agent.id, agent.side),
             gone=self._tell_gateway,
             proven=self._counters.proven,
             pressed=lambda: self._pressure.pressed,
             events=self._events,
+            log=log,
+        )
+
+        self._splits = Splits(
+            store=self._store,
+            deployer=self._deployer,
+            served=self._agents,
+            around=self._around,
+            introduce=self._introduce,
+            announce=self._announce,
+            removed=lambda agent, side: self._tell_gateway(control.AgentRemoved(agent=agent, side=side)),
             log=log,
         )
 
@@ -164,12 +187,18 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         if self._options.fresh:
-            self._store.forget_all()
+            self._store.forget_passing()
         self._events.add(EventKind.STARTED)
-        snapshot.discard_unfinished(self._store.incoming())
+        known = self._store.agents()
+        for name in self._homes.sweep({agent: self._store.codes(agent) for agent in known}):
+            self._log.warning(
+                "an agent that the 'serve' of an earlier version brought is not served: serve its folder again",
+                folder=name,
+            )
         self._pool.refill()
-        for deployment in self._store.deployments():
-            self._restore(deployment)
+        for agent in known:
+            await self._deployer.reread(agent)
+            self._restore(agent)
         self._connect_gateway()
         self._pressure.start()
         self._admin.start()
@@ -178,10 +207,11 @@ class Supervisor:
             await self._drain()
         finally:
             self._admin.close()
+            self._deployer.close()
             self._pressure.close()
             if self._connecting is not None:
                 self._connecting.cancel()
-            await asyncio.gather(*(agent.stop() for agent in self._agents.values()))
+            await asyncio.gather(*(agent.stop() for agent in self._all()))
             await self._pool.close()
             if self._link is not None:
                 self._link.close()
@@ -189,6 +219,7 @@ class Supervisor:
             await asyncio.to_thread(self._zygote_group.end)
             self._cgroups.remove()
             self._trust.close()
+            self._store.close()
 
     def stop(self) -> None:
         """Drain, then end; called again while it drains, end at once."""
@@ -276,7 +307,7 @@ class Supervisor:
         self._said_hello = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-        for agent in self._agents.values():
+        for agent in self._all():
             agent.demand(0)  # its calls went with it; the next one says what it needs
         if not self._stopping.is_set():
             self._connect_later()
@@ -292,7 +323,7 @@ class Supervisor:
                 self._counters.gateways += 1
                 self._events.add(EventKind.GATEWAY)
                 self._trust.start()
-                for agent in self._agents.values():
+                for agent in self._all():
                     self._introduce(agent)
                 if self._pressure.pressed:
                     link.send(control.HostPressed(pressed=True))
@@ -320,8 +351,12 @@ class Supervisor:
                 for page in self._figures.pages():
                     link.send(control.FiguresTold(number=message.number, figures=page))
             case control.Demand():
-                if message.agent in self._agents:
-                    self._agents[message.agent].demand(message.instances)
+                owner = self._splits.sides(message.agent).get(message.side) if message.side else None
+                owner = owner or (self._agents.get(message.agent) if not message.side else None)
+                if owner is not None:
+                    owner.demand(message.instances)
+            case control.Outcomes():
+                self._splits.told(message)
             case control.TrustTaken():
                 self._trust.taken(message.epoch)
             case control.ApiKeysUsed():
@@ -330,18 +365,22 @@ class Supervisor:
                 self._answered(message)
             case control.CallsAnswer():
                 self._answered(message)
-            case control.TrafficAnswer():
+            case control.TrafficAnswer() | control.Tried():
                 self._answered(message)
             case control.Drained():
                 if self._drained is not None and not self._drained.done():
                     self._drained.set_result(None)
 
     def _find(self, instance: str) -> tuple[Agent, Instance] | None:
-        for agent in self._agents.values():
+        for agent in self._all():
             found = agent.instances.get(instance)
             if found is not None:
                 return agent, found
         return None
+
+    def _all(self) -> list[Agent]:
+        """Every agent, and then the versions beside it that get a part of its calls."""
+        return [*self._agents.values(), *self._splits.all()]
 
     def _introduce(self, agent: Agent) -> None:
         """Tell a new gateway of an agent and all its instances, or a known one of a new agent."""
@@ -364,12 +403,29 @@ class Supervisor:
                 scaling=control.Scaling(
                     minimum=agent.minimum, maximum=agent.maximum, target=agent.policy.scaling.target
                 ),
+                leaving=agent.leaving(),
+                side=agent.side,
+                shares=() if agent.side else self._splits.shares(agent.id),
+                aliases=() if agent.side else self._aliases(agent),
             )
         )
 
-    def _switched(self, agent: Agent) -> None:
+    def _aliases(self, agent: Agent) -> tuple[control.Alias, ...]:
+        """Those that lead to a version that can be called now."""
+        known = self._store.find(agent.id)
+        rows = sorted(known.aliases.items()) if known is not None else []
+        sides = {share.side for share in self._splits.shares(agent.id)}
+        return tuple(
+            control.Alias(name=alias, side=0 if number == agent.version.number else number)
+            for alias, number in rows
+            if number == agent.version.number or number in sides
+        )
+
+    def _switched(self, agent: Agent, kind: EventKind) -> None:
+        self._splits.end(agent)
         self._announce(agent)
-        agent.note(EventKind.DEPLOYED, f"version {agent.deployment.version[:12]}, policy {agent.policy.name}")
+        agent.note(kind, _words(agent))
+        self._log.info("another version serves", agent=agent.id, version=_words(agent))
 
     def _call_limits(self, policy: Policy) -> control.CallLimits:
         calls = policy.calls
@@ -416,6 +472,7 @@ class Supervisor:
                         agent=instance.agent_id,
                         generation=instance.version.generation,
                         limits=self._call_limits(instance.version.policy),
+                        side=instance.side,
                     ),
                     (channel.fileno(), launched.stdout, launched.stderr),
                 )
@@ -426,7 +483,7 @@ class Supervisor:
     def _pressure_changed(self) -> None:
         self._tell_gateway(control.HostPressed(pressed=self._pressure.pressed))
         self._events.add(EventKind.PRESSED if self._pressure.pressed else EventKind.RELIEVED)
-        for agent in self._agents.values():
+        for agent in self._all():
             agent.look()
 
     def _tell_gateway(self, message: control.FromSupervisor) -> None:
@@ -444,8 +501,13 @@ class Supervisor:
                 return self._deployed(request, await self._deployer.deploy(request, descriptors[0]))
             case admin.ListInstances():
                 return shown.instances(
-                    self._agents.values(), skip=request.skip, zygote=self._pool.zygote.pid, spares=self._pool.ready
+                    self._all(), skip=request.skip, zygote=self._pool.zygote.pid, spares=self._pool.ready
                 )
+            case admin.VersionsAsk() | admin.Promote() | admin.Divide() | admin.Remove() | admin.SetAlias():
+                try:
+                    return await self._versions(request)
+                except ConfigurationError as error:
+                    return admin.Failed(message=str(error))
             case admin.Restart() | admin.Warm() | admin.Scale():
                 agent = self._by_id_or_name(request.agent)
                 if agent is None:
@@ -477,10 +539,52 @@ class Supervisor:
                     return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
                 return shown.described(agent, await self._ask_traffic((agent.id,), detailed=True))
 
+    async def _versions(
+        self, request: admin.VersionsAsk | admin.Promote | admin.Divide | admin.Remove | admin.SetAlias
+    ) -> admin.Reply:
+        """What concerns the versions of an agent, served or not; ConfigurationError for what is not there."""
+        agent = self._by_id_or_name(request.agent)
+        known = self._store.find(agent.id if agent is not None else request.agent)
+        if known is None:
+            return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
+        match request:
+            case admin.VersionsAsk():
+                return releases.shown(
+                    known, agent, self._splits.sides(known.agent), self._unserved.get(known.agent, "")
+                )
+            case admin.Divide():
+                return await self._splits.divide(known.agent, request)
+            case admin.Promote():
+                return await self._deployer.promote(known.agent, request.version)
+            case admin.SetAlias():
+                return self._set_alias(known, request)
+            case admin.Remove():
+                if not request.version:
+                    self._unserved.pop(known.agent, None)
+                return await self._deployer.remove(known.agent, request.version)
+
+    def _set_alias(self, known: Deployed, request: admin.SetAlias) -> admin.Reply:
+        releases.check_alias(request.alias)
+        if not request.version and request.alias not in known.aliases:
+            return admin.Failed(message=f"{request.alias!r} is no alias of this agent")
+        if request.version and request.alias not in known.aliases and len(known.aliases) >= ALIASES_MAX:
+            return admin.Failed(message=f"an agent has at most {ALIASES_MAX} aliases")
+        number = releases.resolve(known, request.version) if request.version else 0
+        for other in self._agents.values():
+            theirs = other.deployment.manifest
+            for text in (known.agent, *(release.deployment.manifest.agent_name for release in known.releases.values())):
+                if f"{text}@{request.alias}" in (theirs.agent_id, theirs.agent_name):
+                    return admin.Failed(message=f"there is an agent that is called {text}@{request.alias}")
+        self._store.alias(known.agent, request.alias, number)
+        if known.agent in self._agents:
+            self._announce(self._agents[known.agent])
+        return admin.Done()
+
     def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:
         match request:
             case admin.Restart():
-                agent.restart()
+                for each in (agent, *self._splits.sides(agent.id).values()):
+                    each.restart()
                 return admin.Done()
             case admin.Warm():
                 return admin.Scaled(minimum=agent.minimum, maximum=agent.maximum, warm=agent.warm(request.instances))
@@ -541,6 +645,17 @@ class Supervisor:
         found = shown.overview(self._agents, page, self._figures, traffic)
         return found if found is not None else admin.Failed(message=f"there is no page {page}")
 
+    async def _try_call(self, agent: str, instance: str, tag: str, timeout_ms: int) -> str:
+        """What is wrong with an instance, as a call of this entrypoint shows; "" where it answers well."""
+        answer = await self._ask_gateway(
+            lambda number: control.TryCall(
+                number=number, agent=agent, instance=instance, tag=tag, timeout_ms=timeout_ms
+            ),
+            seconds=timeout_ms / 1000 + _TRAFFIC_SECONDS,
+        )
+        # An agent's words, by way of a gateway that may be captured: they go into events and onto terminals.
+        return escape(answer.problem) if isinstance(answer, control.Tried) else "no gateway has said what came of it"
+
     async def _ask_traffic(self, agents: tuple[str, ...], *, detailed: bool) -> bytes:
         """Empty where no gateway answers: what we know ourselves is shown all the same."""
         answer = await self._ask_gateway(
@@ -582,9 +697,9 @@ class Supervisor:
     async def _remove(self, agent: Agent) -> None:
         """Serve it no more; nothing of its instance is left when this returns."""
         self._agents.pop(agent.id)
-        self._store.forget(agent.id)
         agent.note(EventKind.REMOVED)
         self._tell_gateway(control.AgentRemoved(agent=agent.id))
+        await self._splits.stop(agent.id)
         await agent.stop()
 
     def _try_plan(self, policy: Policy) -> None:
@@ -592,24 +707,38 @@ class Supervisor:
         folders = AgentFolders(environments=(), persistent=(), absent=self._absent(policy))
         self._build(policy, Identity(uid=1, instance="0" * 16), folders)
 
-    def _restore(self, deployment: Deployment) -> None:
-        try:
-            policy = find(deployment.policy)
-            check_sharing(deployment.manifest, policy)
-            version = Version(
-                deployment=deployment,
-                policy=policy,
-                snapshot=self._store.open_snapshot(deployment),
-                persistent=self._store.open_persistent(deployment),
-            )
-            self._serve(version).start()
-        except (ConfigurationError, HostError, OSError) as error:
-            self._log.error("an agent is not served again", agent=deployment.manifest.agent_id, reason=error)
+    def _restore(self, agent_id: str) -> None:
+        """Serve what was served before this supervisor; or say of which agent that is not possible, and why."""
+        reason = ""
+        known = self._store.find(agent_id)
+        release = known.releases.get(known.serving) if known is not None else None
+        if release is None:
+            unread = known.unread.get(known.serving) if known is not None else None
+            reason = unread.reason if unread is not None else "the version that served is not there"
+        else:
+            try:
+                self._serve(self._deployer.restored(release)).start()
+                if known is not None and known.shares:
+                    self._splits.restore(known)
+            except (ConfigurationError, HostError, OSError) as error:
+                reason = str(error)
+        if reason:
+            self._unserved[agent_id] = reason
+            self._events.add(EventKind.NOT_RESTORED, reason, agent=agent_id)
+            self._log.error("an agent is not served again", agent=agent_id, reason=reason)
 
     def _serve(self, version: Version) -> Agent:
         agent = self._agents[version.deployment.manifest.agent_id] = Agent(version, self._around)
+        self._unserved.pop(agent.id, None)
         self._introduce(agent)
         policy = version.policy
-        agent.note(EventKind.SERVED, f"version {version.deployment.version[:12]}, policy {policy.name}")
+        agent.note(EventKind.SERVED, _words(agent))
         self._log.info("an agent is served", agent=agent.id, policy=policy.name, digest=policy_digest(policy)[:12])
         return agent
+
+
+def _words(agent: Agent) -> str:
+    """Which version serves, for people."""
+    version = agent.version
+    number = f"v{version.number}, " if version.number else ""
+    return f"{number}version {version.deployment.version[:SHOWN_DIGITS]}, policy {version.policy.name}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from runagentd.policy.model import Policy
@@ -40,20 +41,31 @@ class FirstStart:
 
 
 class Version:
-    """The two descriptors are the version's from now on."""
+    """The two descriptors are the version's from now on. `on_over` is called when nothing needs them any more."""
 
-    def __init__(self, *, deployment: Deployment, policy: Policy, snapshot: int, persistent: int) -> None:
+    def __init__(
+        self,
+        *,
+        deployment: Deployment,
+        policy: Policy,
+        snapshot: int,
+        persistent: int,
+        on_over: Callable[[], None],
+    ) -> None:
         self.deployment = deployment
         self.policy = policy
         self.snapshot = snapshot
         self.persistent = persistent
+        self.number = 0
+        """under which it is kept; 0 until it has been proven"""
         self.generation = next(_generations)
-        """tells versions apart, also two with the same code; later ones have larger numbers"""
+        """tells what was made from it apart, also from what was made of the same version before"""
         self.first_start = FirstStart(done=asyncio.get_running_loop().create_future())
         self.on_trial = False
         """somebody waits for the first start: where that fails, nothing is started again"""
         self.given_up = False
         """no more instances of it will be started"""
+        self._on_over = on_over
         self._users = 0
 
     async def proven(self) -> bool:
@@ -90,3 +102,4 @@ class Version:
             os.close(self.snapshot)
             os.close(self.persistent)
             self.snapshot = self.persistent = -1
+            self._on_over()

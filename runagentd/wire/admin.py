@@ -34,6 +34,14 @@ class PolicyChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceBounds:
+    """How many instances of an agent there may be."""
+
+    minimum: int
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deploy:
     """Snapshot the folder whose descriptor comes along, load it, start its first instance under its policy.
 
@@ -44,6 +52,16 @@ class Deploy:
     policies: tuple[PolicyChoice, ...]
     replaces: str = ""
     """the id of a served agent, of which this is to be another version; empty for an agent that is not served yet"""
+    keep: bool = False
+    """an operator deploys it: it may be another version of any agent, and one that is new stays for every next start"""
+    name: str = ""
+    """what the agent is called, whatever its folder says; its id follows from it"""
+    instances: InstanceBounds | None = None
+    """in the place of its policy's, and within them"""
+    alias: str = ""
+    """that leads to this version from now on"""
+    allow_widening: bool = False
+    """although its policy grants more than that of the version that serves"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +81,121 @@ class Deployed:
     """FAILED of the runner, likewise."""
     unchanged: bool = False
     """it is served as it is already: nothing was done"""
+    number: int = 0
+    """which version of its agent it is"""
+    version: str = ""
+    """its digest"""
+    before: int = 0
+    """the version that served until then; 0 for none"""
+    changes: tuple[str, ...] = ()
+    """what of it is other than in that one: "code", "environment", "configuration", "policy" """
+    warm_seconds: int = 0
+    """how long instances of that one are kept"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionsAsk:
+    """All versions of an agent that are kept, the newest first."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRow:
+    """One version. `percent` is its part of the calls; the digests are SHA-256, hexadecimal."""
+
+    number: int
+    version: str
+    code: str
+    environment: str
+    configuration: str
+    policy: str
+    policy_digest: str
+    origin: str
+    """the folder that it was made from"""
+    created_unix_ms: int
+    state: str
+    """serving, shares (it gets some of the calls), warm, kept, or what is wrong with it"""
+    percent: int
+    aliases: tuple[str, ...]
+    instances: int
+    warm_until_unix_ms: int
+    """0 where it is not kept warm"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """The answer to `VersionsAsk`."""
+
+    agent: str
+    agent_name: str
+    stays: bool
+    """whether it is served again at the next start; what 'serve DIR' brought goes with it"""
+    problem: str
+    """why it is not served at the moment; "" where it is"""
+    rows: tuple[VersionRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote:
+    """Have another version of an agent serve: a number ("v3" or "3"), an alias, or the first digits of a digest.
+
+    The one that served before where `version` is empty.
+    """
+
+    agent: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoted:
+    """The answer to `Promote`, once that version serves."""
+
+    agent: str
+    agent_name: str
+    number: int
+    version: str
+    policy: str
+    before: int
+    """the version that served until then; the same number where nothing was to be done"""
+    warm: bool
+    """whether instances of it were there already"""
+    wider: tuple[str, ...]
+    """how its policy is wider than that of the one before, for the operator to know"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedShare:
+    """So many of a hundred calls are to go to this version, named as in `Promote`."""
+
+    version: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divide:
+    """Have the calls of an agent go to several versions; one by which more than `errors_max` % fail gets none more."""
+
+    agent: str
+    shares: tuple[WantedShare, ...]
+    errors_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """Serve an agent no more and forget all its versions, or forget one that does not serve."""
+
+    agent: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAlias:
+    """An alias of an agent leads to this version from now on, or is no more where `version` is empty."""
+
+    agent: str
+    alias: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +228,7 @@ class InstanceRow:
     uid: int
     started_unix_ms: int
     version: str
-    """the digest of the agent's folder"""
+    """its digest"""
     cpu_microseconds: int
     memory_bytes: int
     memory_max: int
@@ -107,6 +240,8 @@ class InstanceRow:
     ready_ns: int
     from_spare: bool
     steps: tuple[StepTime, ...]
+    number: int = 0
+    """of its version"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +430,17 @@ class EventKind(enum.StrEnum):
     """an agent is there from now on"""
     DEPLOYED = "deployed"
     """another version of an agent serves"""
+    PROMOTED = "promoted"
+    """one that was deployed before serves again"""
+    TRAFFIC = "traffic"
+    """calls go to other versions than before"""
+    ROLLED_BACK = "rolled-back"
+    """a version that got a part of the calls gets none any more, for too many failed"""
+    COOLED = "cooled"
+    """instances of the version that served before are kept no longer"""
     NOT_DEPLOYED = "not-deployed"
+    NOT_RESTORED = "not-restored"
+    """what is deployed cannot be served after a start of the supervisor's"""
     REMOVED = "removed"
     INSTANCE_STARTED = "instance-started"
     """its sandbox stands, and imports the agent"""
@@ -439,6 +584,11 @@ class Described:
     """the last ones, the oldest first"""
     traffic: bytes
     """as in `Overview`"""
+    number: int = 0
+    """of the version that serves"""
+    warm: int = 0
+    """the number of the version that served before, while instances of it are kept"""
+    warm_until_unix_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -468,6 +618,11 @@ Request = (
     | SettingsChanged
     | OverviewAsk
     | DescribeAsk
+    | VersionsAsk
+    | Promote
+    | Divide
+    | Remove
+    | SetAlias
 )
 Reply = (
     Deployed
@@ -481,6 +636,8 @@ Reply = (
     | EventsTold
     | Overview
     | Described
+    | Versions
+    | Promoted
 )
 
 _REQUESTS: dict[int, type[Request]] = {
@@ -497,6 +654,11 @@ _REQUESTS: dict[int, type[Request]] = {
     21: SettingsChanged,
     22: OverviewAsk,
     23: DescribeAsk,
+    40: VersionsAsk,
+    41: Promote,
+    42: Remove,
+    43: SetAlias,
+    44: Divide,
 }
 _REPLIES: dict[int, type[Reply]] = {
     65: Deployed,
@@ -510,6 +672,8 @@ _REPLIES: dict[int, type[Reply]] = {
     90: EventsTold,
     91: Overview,
     92: Described,
+    110: Versions,
+    111: Promoted,
 }
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 

@@ -19,6 +19,7 @@ MESSAGE_BYTES_MAX = 160 * 1024
 REPORT_BYTES_MAX = 64 * 1024
 TRUST_ROWS_MAX = 32
 """API keys, ids or subjects in one message: even the largest fit into a datagram."""
+TRIED_CHARACTERS_MAX = 500
 CONTROL_VERSION = 1
 
 
@@ -92,8 +93,36 @@ class Scaling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """Instances of a generation that is called no more: those that have no call are named, beyond `keep` of them."""
+
+    generation: int
+    keep: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """So many of a hundred calls go to this version, drawn by lot."""
+
+    side: int
+    percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """Calls of AGENT@NAME go to this version: to the one that serves where `side` is 0."""
+
+    name: str
+    side: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentServed:
-    """From now on this agent can be called. `manifest` is the record of a `wire.manifest.Manifest`."""
+    """From now on this agent can be called. `manifest` is the record of a `wire.manifest.Manifest`.
+
+    Where `side` is not 0, it is the number of a version of an agent that was named before: it has instances and calls
+    of its own, and gets the part of the agent's calls that `shares` of that one say.
+    """
 
     agent: str
     manifest: bytes
@@ -102,8 +131,13 @@ class AgentServed:
     policy_digest: str
     limits: CallLimits
     generation: int = 0
-    """instances of another one are not called: they are tried, or on their way out"""
+    """instances of another one are not called: they are tried, kept for a while, or on their way out"""
     scaling: Scaling = Scaling()
+    leaving: tuple[Leaving, ...] = ()
+    """what is of a generation that is not here, and does not serve, is tried: it stays as it is"""
+    side: int = 0
+    shares: tuple[Share, ...] = ()
+    aliases: tuple[Alias, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +148,7 @@ class AllIntroduced:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRemoved:
     agent: str
+    side: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +159,7 @@ class InstanceOffered:
     agent: str
     generation: int
     limits: CallLimits
+    side: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +172,7 @@ class InstanceGone:
     detail: str
     retry_after_ms: int
     """When the next one will be started; 0 is now."""
+    side: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +181,7 @@ class Retire:
 
     agent: str
     keep: int
+    side: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +256,17 @@ class TrafficQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TryCall:
+    """Call this entrypoint without arguments on this instance, which need not serve, and say what came of it."""
+
+    number: int
+    agent: str
+    instance: str
+    tag: str
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FiguresTold:
     """A page of the answer to `AskFigures` of this number; the last one has `figures.more` false."""
 
@@ -273,11 +322,35 @@ class Demand:
 
     agent: str
     instances: int
+    side: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """So many calls of a version, only those whose end is the version's doing."""
+
+    side: int
+    calls: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """How calls have ended since the last time, while they are split among versions.
+
+    A gateway that lies can end a split, and so have the version serve that the operator had serve before.
+    """
+
+    agent: str
+    ended: tuple[Ended, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retired:
-    """The answer to `Retire`, for each instance that is given no call any more and has none: it can be ended."""
+    """This instance is given no call any more and has none: it can be ended.
+
+    The answer to `Retire`, and to a generation's being among those that leave.
+    """
 
     instance: str
 
@@ -335,6 +408,17 @@ class TrafficAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """The answer to the `TryCall` of this number: what was wrong, in words that may be the agent's; "" for nothing.
+
+    At most TRIED_CHARACTERS_MAX.
+    """
+
+    number: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskFigures:
     """What only the supervisor can count; answered with `FiguresTold`."""
 
@@ -364,6 +448,7 @@ FromSupervisor = (
     | CallsQuestion
     | FiguresTold
     | TrafficQuestion
+    | TryCall
 )
 FromGateway = (
     Hello
@@ -381,9 +466,11 @@ FromGateway = (
     | CallsAnswer
     | AskFigures
     | TrafficAnswer
+    | Tried
+    | Outcomes
 )
 
-Answer = CacheAnswer | CallsAnswer | TrafficAnswer
+Answer = CacheAnswer | CallsAnswer | TrafficAnswer | Tried
 """What carries the number of a question of the supervisor's."""
 
 _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
@@ -404,6 +491,7 @@ _FROM_SUPERVISOR: dict[int, type[FromSupervisor]] = {
     15: CallsQuestion,
     16: FiguresTold,
     30: TrafficQuestion,
+    40: TryCall,
 }
 _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     65: Hello,
@@ -421,6 +509,8 @@ _FROM_GATEWAY: dict[int, type[FromGateway]] = {
     77: CallsAnswer,
     78: AskFigures,
     90: TrafficAnswer,
+    110: Tried,
+    111: Outcomes,
 }
 _NUMBER = {kind: number for table in (_FROM_SUPERVISOR, _FROM_GATEWAY) for number, kind in table.items()}
 _WHAT = "a message that may come from here"

@@ -102,6 +102,8 @@ class Manifest:
     """Relative folders to put on sys.path after the agent's own folder: a `.venv`'s site-packages."""
     hints: tuple[str, ...]
     """What the loader would tell the author: ignored fields, tag conventions. Never an error."""
+    health: str = ""
+    """the tag of an entrypoint that must answer before a version gets calls; empty for none"""
 
     def __post_init__(self) -> None:
         for label, text in (("id", self.agent_id), ("name", self.agent_name)):
@@ -111,6 +113,8 @@ class Manifest:
             raise ValueError(f"an agent has 1 to {ENTRYPOINTS_MAX} entrypoints")
         if len({entrypoint.tag for entrypoint in self.entrypoints}) != len(self.entrypoints):
             raise ValueError("the tags of an agent are unique")
+        if self.health and self.health not in {entrypoint.tag for entrypoint in self.entrypoints}:
+            raise ValueError("the health of an agent is the tag of one of its entrypoints")
         for folder in (*self.persistent_folders, *self.import_paths):
             check_relative(folder)
 

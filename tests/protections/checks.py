@@ -269,6 +269,17 @@ def _same_seeds(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
 SAME_SEEDS = Test(name="two fresh interpreters have neither hash seed nor layout in common", check=_same_seeds)
 
 
+def _wider_version(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+    """An operator deploys another version with a policy that grants more, and does not say that this is meant."""
+    with trial.agent(drops, policy) as agent:
+        reply = trial.deploy_again(agent, "bait")
+    words = "; ".join(problem.what for problem in reply.problems)
+    return Outcome(word="open" if reply.ok else "refused", detail=words, held="is wider than that of v" in words)
+
+
+WIDER_VERSION = Test(name="a version with a wider policy is deployed without a word", check=_wider_version)
+
+
 def limit(name: str, number: int) -> Test:
     """An attempt that only an rlimit stops; where no limit could be inherited at all, the golden plan of base."""
     inside = attempt(name)

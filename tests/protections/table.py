@@ -20,6 +20,7 @@ from tests.protections.checks import (
     SAME_SEEDS,
     TWO_CALLERS,
     TWO_GATEWAYS,
+    WIDER_VERSION,
     ZYGOTE_CAPABILITIES,
     ZYGOTE_DESCRIPTORS,
     ZYGOTE_JAIL,
@@ -327,4 +328,8 @@ EGRESS = (
     ),
 )
 
-PROTECTIONS: tuple[Protection, ...] = (*SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *CALLS, *FILTER, *EGRESS)
+DEPLOYING = (_row("widening", WIDER_VERSION),)
+
+PROTECTIONS: tuple[Protection, ...] = (
+    *SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *CALLS, *FILTER, *EGRESS, *DEPLOYING
+)  # fmt: skip

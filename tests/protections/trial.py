@@ -197,13 +197,22 @@ class Trial:
         finally:
             admin_client.ask(self.daemon.state_dir / "admin.sock", admin.Restart(agent=reply.agent))
 
-    def _ask_with_folder(self, folder: Path, policy: str) -> admin.Deployed:
+    def deploy_again(self, agent: RunningAgent, policy: str) -> admin.Deployed:
+        """As `runagentctl deploy` does: the same agent's folder under another policy."""
+        folder = self.place.agent(agent.row.agent_name)
+        try:
+            return self._ask_with_folder(folder, self.place.policy(policy), keep=True)
+        finally:
+            shutil.rmtree(folder)
+
+    def _ask_with_folder(self, folder: Path, policy: str, *, keep: bool = False) -> admin.Deployed:
         descriptor = _open_folder(folder)
         try:
             with admin_client.connect(self.daemon.state_dir / "admin.sock") as connection:
                 connection.settimeout(_SECONDS)
                 choice = admin.PolicyChoice(agent="", policy=policy)
-                admin_client.send(connection, admin.Deploy(folder=str(folder), policies=(choice,)), [descriptor])
+                request = admin.Deploy(folder=str(folder), policies=(choice,), keep=keep)
+                admin_client.send(connection, request, [descriptor])
                 reply = admin_client.receive(connection)
         finally:
             os.close(descriptor)

@@ -25,7 +25,7 @@ from runagentd.plan.build import AgentFolders, Identity
 from runagentd.plan.model import Expectation, Mount, MountKind, SandboxPlan, Verb
 from runagentd.policy.model import Policy
 from runagentd.supervise import __main__ as supervisor_main
-from runagentd.supervise import libseccomp, mounts, spawn, verify, zygote
+from runagentd.supervise import deploy, libseccomp, mounts, spawn, verify, zygote
 from runagentd.supervise.cgroup import Group
 from runagentd.supervise.instance import Instance
 from runagentd.supervise.supervisor import Supervisor
@@ -236,6 +236,8 @@ def _weaken_all(weakening: Weakening) -> None:
             offer(self, instance)
 
         Supervisor._offer = offered_again  # type: ignore[method-assign]
+    if "no look at what a version widens" in weakening.marks:
+        deploy.check_not_wider = lambda policy, than, number: None
     if "the zygote is process 2" in weakening.marks:
         _number_the_zygote()
 

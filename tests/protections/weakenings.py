@@ -346,6 +346,9 @@ FILTER: dict[str, Weakening] = {
 }
 """A filter that lets in one kind of call more."""
 
+DEPLOYING: dict[str, Weakening] = {"widening": _mark("no look at what a version widens", whole=True)}
+"""What stands between an operator's mistake and a version that may do more."""
+
 BAITS: dict[str, Weakening] = {
     "bait: descriptor": Weakening(
         steps=instead(Verb.PIVOT, by=lambda words: (_step("plant-descriptor"), _step("pivot", *words)))
@@ -386,6 +389,7 @@ WEAKENINGS: dict[str, Weakening] = {
     **CALLS,
     **FILTER,
     **EGRESS,
+    **DEPLOYING,
     **BAITS,
 }
 

@@ -316,9 +316,3 @@ def test_a_copy_that_cannot_be_written_is_the_hosts_fault(folder: Path) -> None:
     with pytest.raises(HostError, match="cannot write a snapshot"):
         snapshot.take(descriptor, Path("/proc"))
     os.close(descriptor)
-
-
-def test_what_an_ended_supervisor_left_half_copied_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "0011.unfinished" / "src").mkdir(parents=True)
-    snapshot.discard_unfinished(tmp_path)
-    assert list(tmp_path.iterdir()) == []

@@ -1,79 +1,199 @@
-"""What is deployed, on the disk: what comes back after a kill, and who may have what is kept."""
+"""What is deployed, on the disk: versions, which one serves, and what a damaged file says."""
 
 from __future__ import annotations
 
+import dataclasses
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runagentd.supervise.store import Deployment, Store
+from runagentd.errors import HostError
+from runagentd.supervise.identity import Identity
+from runagentd.supervise.store import NAME, VERSIONS_MAX, Deployment, Store
 from runagentd.wire.manifest import Entrypoint, Manifest
 
-
-def _manifest(agent_id: str) -> Manifest:
-    return Manifest(
-        agent_id=agent_id,
-        agent_name="Echo",
-        description="",
-        framework="default",
-        version="1",
-        entrypoints=(Entrypoint(tag="echo", file="agent.py", module="echo"),),
-        environment=(),
-        persistent_folders=(),
-        import_paths=(),
-        hints=(),
-    )
+MANIFEST = Manifest(
+    agent_id="one",
+    agent_name="Echo",
+    description="",
+    framework="default",
+    version="1",
+    entrypoints=(Entrypoint(tag="echo", file="agent.py", module="echo"),),
+    environment=(),
+    persistent_folders=(),
+    import_paths=(),
+    hints=(),
+)
 
 
-def _snapshot(store: Store, name: str) -> Path:
-    place = store.incoming() / name
-    place.mkdir()
-    return place
+def made(letter: str, agent: str = "one", *, code: str = "") -> tuple[Deployment, Identity]:
+    identity = Identity(code=code or letter * 64, environment="", configuration="c", policy="p")
+    manifest = dataclasses.replace(MANIFEST, agent_id=agent)
+    return Deployment(manifest=manifest, version=identity.digest, code=identity.code, policy="base"), identity
+
+
+def serve(store: Store, letter: str, agent: str = "one", *, stays: bool = True, alias: str = "") -> int:
+    deployment, identity = made(letter, agent)
+    return store.serve(deployment, identity, policy="version = 1\n", origin="/srv/one", stays=stays, alias=alias)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path)
+    yield opened
+    opened.close()
 
 
-def test_what_was_deployed_comes_back(store: Store) -> None:
-    """The manifest, the version and the policy as the operator named it."""
-    deployment = Deployment(manifest=_manifest("one"), version="a" * 64, policy="base")
-    store.adopt(_snapshot(store, "x"), deployment, "/srv/one")
-    assert store.deployments() == [], "it is tried first"
-    store.remember(deployment)
-    assert store.deployments() == [deployment]
-    store.forget("one")
-    assert store.deployments() == []
+def test_versions_have_numbers_and_the_last_one_serves(store: Store) -> None:
+    """v1, v2; the one before is remembered, and what was deployed is there again as it was."""
+    assert store.agents() == []
+    assert (serve(store, "a"), serve(store, "b")) == (1, 2)
+    known = store.find("one")
+    assert known is not None
+    assert (store.agents(), known.serving, known.former, known.numbers) == (["one"], 2, 1, [2, 1])
+    release = known.releases[1]
+    assert (release.deployment, release.identity) == made("a")
+    assert (release.policy, release.origin) == ("version = 1\n", "/srv/one")
+    assert release.created_unix_ms > 1_700_000_000_000
+    assert store.codes("one") == {"a" * 64, "b" * 64}
 
 
-def test_a_damaged_record_is_skipped_and_the_others_come_back(store: Store, tmp_path: Path) -> None:
-    """One bad file must not keep every agent from being served again."""
-    good = Deployment(manifest=_manifest("one"), version="a" * 64, policy="base")
-    store.adopt(_snapshot(store, "x"), good, "/srv/one")
-    store.remember(good)
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "deployed").write_bytes(b"\xff" * 100)
-    assert store.deployments() == [good]
+def test_what_was_there_before_keeps_its_number(store: Store) -> None:
+    """To deploy the code of v1 again is to have v1 serve again; numbers of forgotten versions are not used again."""
+    serve(store, "a")
+    serve(store, "b")
+    assert serve(store, "a") == 1
+    known = store.find("one")
+    assert known is not None
+    assert (known.serving, known.former) == (1, 2)
+    store.remove("one", 2)
+    assert serve(store, "b") == 3
 
 
-def test_versions_are_kept_for_as_long_as_something_runs_from_them(store: Store, tmp_path: Path) -> None:
-    """The old one serves while the new one is tried; of one that runs no more nothing stays."""
-    for version in ("a" * 64, "b" * 64):
-        deployment = Deployment(manifest=_manifest("one"), version=version, policy="base")
-        store.adopt(_snapshot(store, version[:4]), deployment, "/srv/one")
-    assert sorted(path.name for path in tmp_path.glob("*/versions/*")) == ["a" * 64, "b" * 64]
-    store.prune("one", {"b" * 64})
-    assert [path.name for path in tmp_path.glob("*/versions/*")] == ["b" * 64]
-    store.prune("nobody", set())
+def test_to_promote_what_serves_does_not_forget_what_served_before(store: Store) -> None:
+    serve(store, "a")
+    serve(store, "b")
+    store.promote("one", 2)
+    known = store.find("one")
+    assert known is not None
+    assert (known.serving, known.former) == (2, 1)
+    store.promote("one", 1)
+    known = store.find("one")
+    assert known is not None
+    assert (known.serving, known.former) == (1, 2)
 
 
-def test_kept_data_is_given_to_the_folder_that_made_it_and_to_no_other(store: Store, tmp_path: Path) -> None:
-    """An id is what a folder says of itself; whoever knows another's id would get its data otherwise."""
-    deployment = Deployment(manifest=_manifest("one"), version="a" * 64, policy="base")
-    assert store.kept_by_another("one", "/srv/one") == ""
-    store.adopt(_snapshot(store, "x"), deployment, "/srv/one")
-    assert store.kept_by_another("one", "/srv/other") == ""  # nothing is kept yet
-    next(tmp_path.glob("*/data")).joinpath("kept").mkdir()
-    assert store.kept_by_another("one", "/srv/one") == ""
-    assert "'one' has kept data, and it was served from '/srv/one' so far" in store.kept_by_another("one", "/srv/other")
+def test_aliases_lead_to_versions(store: Store) -> None:
+    serve(store, "a", alias="stable")
+    serve(store, "b")
+    store.alias("one", "canary", 2)
+    known = store.find("one")
+    assert known is not None
+    assert known.aliases == {"stable": 1, "canary": 2}
+    store.alias("one", "stable", 2)
+    store.alias("one", "canary", 0)
+    known = store.find("one")
+    assert known is not None
+    assert known.aliases == {"stable": 2}
+
+
+def test_what_serve_brought_goes_and_what_was_deployed_stays(store: Store) -> None:
+    """Whoever made the agent decides, also for versions that come later."""
+    serve(store, "a", "one", stays=True)
+    serve(store, "a", "two", stays=False)
+    serve(store, "b", "two", stays=True)
+    store.forget_passing()
+    assert store.agents() == ["one"]
+    assert store.find("two") is None
+    assert store.codes("two") == set()
+
+
+def test_old_versions_go_but_for_those_that_something_leads_to(store: Store) -> None:
+    """So many are kept, and what serves, served before, or has an alias."""
+    serve(store, "0", alias="first")
+    for number in range(VERSIONS_MAX + 5):
+        serve(store, chr(ord("A") + number))
+    known = store.find("one")
+    assert known is not None
+    assert len(known.numbers) == VERSIONS_MAX + 1
+    assert 1 in known.numbers
+    assert 2 not in known.numbers
+    assert {known.serving, known.former} == {VERSIONS_MAX + 6, VERSIONS_MAX + 5}
+
+
+def test_a_damaged_row_is_told_and_hides_no_other(store: Store, tmp_path: Path) -> None:
+    """The version is listed with what is wrong with it."""
+    serve(store, "a")
+    serve(store, "b")
+    store.close()
+    with sqlite3.connect(tmp_path / NAME) as database:
+        database.execute("UPDATE versions SET manifest = x'ff' WHERE number = 1")
+    database.close()
+    again = Store(tmp_path)
+    known = again.find("one")
+    again.close()
+    assert known is not None
+    assert (list(known.releases), known.numbers) == ([2], [2, 1])
+    assert (known.unread[1].code, known.unread[1].reason[:27]) == ("a" * 64, "its record cannot be read: ")
+    again = Store(tmp_path)
+    again.reread("one", 1, MANIFEST)
+    known = again.find("one")
+    again.close()
+    assert known is not None
+    assert known.releases[1].deployment.manifest == MANIFEST
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 8192, b"SQLite format 3\0" + b"\0" * 5000])
+def test_a_damaged_file_is_refused_in_words(tmp_path: Path, content: bytes) -> None:
+    """Nothing is served from it, and nothing is skipped silently."""
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.raises(HostError) as refused:
+        Store(tmp_path)
+    assert f"{NAME} is damaged: " in str(refused.value)
+    assert "hint: put a copy of it back, or move it away" in str(refused.value)
+
+
+def test_a_file_that_lost_a_page_is_refused(store: Store, tmp_path: Path) -> None:
+    for number in range(20):
+        serve(store, chr(ord("A") + number), f"agent {number}")
+    store.close()
+    path = tmp_path / NAME
+    content = bytearray(path.read_bytes())
+    content[4096 * 2 : 4096 * 3] = b"\0" * 4096
+    path.write_bytes(content)
+    with pytest.raises(HostError, match="is damaged"):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize("pragma", ["user_version = 2", "application_id = 7"])
+def test_a_file_of_another_format_is_refused(store: Store, tmp_path: Path, pragma: str) -> None:
+    store.close()
+    with sqlite3.connect(tmp_path / NAME) as database:
+        database.execute(f"PRAGMA {pragma}")
+    database.close()
+    with pytest.raises(HostError, match="this version knows 1"):
+        Store(tmp_path)
+
+
+def test_a_change_that_the_disk_does_not_take_changes_nothing(store: Store, tmp_path: Path) -> None:
+    """A database that somebody else holds for too long stands for any disk that fails."""
+    serve(store, "a")
+    other = sqlite3.connect(tmp_path / NAME, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(HostError, match="nothing was changed"):
+        serve(store, "b")
+    other.execute("ROLLBACK")
+    other.close()
+    known = store.find("one")
+    assert known is not None
+    assert known.numbers == [1]
+
+
+def test_a_path_that_is_no_text_is_kept_as_one(store: Store) -> None:
+    deployment, identity = made("a")
+    store.serve(deployment, identity, policy="", origin="/srv/\udcff", stays=True)
+    known = store.find("one")
+    assert known is not None
+    assert known.releases[1].origin == "/srv/\\xff"

@@ -154,8 +154,20 @@ DESCRIBED = admin.Described(
 )
 
 FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
-    control.AgentServed(agent="a", manifest=b"M", version="v1", policy="base", policy_digest="d1", limits=LIMITS),
+    control.AgentServed(
+        agent="a",
+        manifest=b"M",
+        version="v1",
+        policy="base",
+        policy_digest="d1",
+        limits=LIMITS,
+        generation=7,
+        leaving=(control.Leaving(generation=3, keep=2),),
+        shares=(control.Share(side=2, percent=10),),
+        aliases=(control.Alias(name="canary", side=2),),
+    ),
     control.AgentRemoved(agent="a"),
+    control.TryCall(number=1, agent="a", instance="00000000000000a1", tag="well", timeout_ms=500),
     control.InstanceOffered(instance="00000000000000a1", agent="a", generation=7, limits=LIMITS),
     control.InstanceGone(
         instance="00000000000000a1",
@@ -193,6 +205,8 @@ FROM_SUPERVISOR: tuple[control.FromSupervisor, ...] = (
 )
 
 FROM_GATEWAY: tuple[control.FromGateway, ...] = (
+    control.Outcomes(agent="a", ended=(control.Ended(side=2, calls=20, failures=2),)),
+    control.Tried(number=1, problem="it answered false"),
     control.Hello(version=1),
     control.InstanceReady(instance="00000000000000a1", describe=b"{}"),
     control.InstanceFailed(instance="00000000000000a1", report=b"{}"),
@@ -224,7 +238,19 @@ TO_EGRESS: tuple[issuers.FromGateway, ...] = (issuers.Greeting(), issuers.Refres
 PROBLEM = manifest.LoadProblem(where="run.py", what="no such file", hints=("create it",))
 
 REQUESTS: tuple[admin.Request, ...] = (
-    admin.Deploy(folder="/srv/chat", policies=(admin.PolicyChoice(agent="", policy="base"),)),
+    admin.Deploy(
+        folder="/srv/chat",
+        policies=(admin.PolicyChoice(agent="", policy="base"),),
+        keep=True,
+        name="chat",
+        instances=admin.InstanceBounds(minimum=0, maximum=4),
+        alias="stable",
+    ),
+    admin.VersionsAsk(agent="a"),
+    admin.Promote(agent="a", version="v1"),
+    admin.Divide(agent="a", shares=(admin.WantedShare(version="v2", percent=10),), errors_max=5),
+    admin.Remove(agent="a", version=""),
+    admin.SetAlias(agent="a", alias="stable", version="v2"),
     admin.ListInstances(),
     admin.AllDeployed(),
     admin.Restart(agent="a"),
@@ -279,6 +305,33 @@ REPLIES: tuple[admin.Reply, ...] = (
         total=1,
         daemons=(admin.DaemonRow(name="gateway", pid=9),),
         spares=1,
+    ),
+    admin.Versions(
+        agent="a",
+        agent_name="chat",
+        stays=True,
+        problem="",
+        rows=(
+            admin.VersionRow(
+                number=2,
+                version="d",
+                code="c",
+                environment="",
+                configuration="m",
+                policy="base",
+                policy_digest="p",
+                origin="/srv/chat",
+                created_unix_ms=1,
+                state="warm",
+                percent=0,
+                aliases=("stable",),
+                instances=1,
+                warm_until_unix_ms=3,
+            ),
+        ),
+    ),
+    admin.Promoted(
+        agent="a", agent_name="chat", number=1, version="d", policy="base", before=2, warm=True, wider=("w",)
     ),
     admin.Done(),
     admin.Failed(message="no such agent"),

@@ -1,0 +1,67 @@
+"""`runagentctl deploy DIR`: have a running daemon serve a folder as an agent, or as another version of one.
+
+Runs as: root.
+Reads from strangers: nothing; what the agent says of itself is printed by a process without privileges.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runagentd.errors import HostError
+from runagentd.foreman import admin_client, announce
+from runagentd.state import StateDirectory
+from runagentd.wire import admin
+
+DEPLOY_SECONDS = 600.0
+"""A large folder is copied, an environment is made, and the first start may take as long as its policy lets it."""
+_NOBODY = 65534
+
+
+def deploy(
+    directory: StateDirectory,
+    folder: Path,
+    *,
+    name: str,
+    policy: str,
+    instances: tuple[int, int] | None,
+    alias: str,
+    allow_widening: bool,
+    as_json: bool,
+) -> int:
+    """0 where this folder serves now, and also where it did before; 1 where not, with every problem."""
+    bounds = admin.InstanceBounds(minimum=instances[0], maximum=instances[1]) if instances is not None else None
+    request = admin.Deploy(
+        folder=str(folder),
+        policies=(admin.PolicyChoice(agent="", policy=policy),) if policy else (),
+        keep=True,
+        name=name,
+        instances=bounds,
+        alias=alias,
+        allow_widening=allow_widening,
+    )
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"{folder}: {(error.strerror or '').lower()}", "give the folder of an agent") from error
+    try:
+        reply = admin_client.ask(directory.admin_socket, request, [descriptor], seconds=DEPLOY_SECONDS)
+    finally:
+        os.close(descriptor)
+    match reply:
+        case admin.Deployed():
+            announcement = announce.Announcement(
+                url="",
+                token="",
+                certificate_file="",
+                deployed=(reply,),
+                as_json=as_json,
+                check_only=False,
+                deploy=True,
+            )
+            return announce.show_as_nobody(announcement, uid=_NOBODY)
+        case admin.Failed():
+            raise HostError(reply.message)
+        case _:
+            raise HostError("the supervisor answered something else than was asked")
