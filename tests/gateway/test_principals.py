@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
+import json
 
 import pytest
 
@@ -18,6 +19,8 @@ from runagentd.wire.control import (
     Retire,
     Retired,
     Scaling,
+    Tried,
+    TryCall,
 )
 from runagentd.wire.manifest import CacheScope, Caching
 from tests.fakes_gateway import LIMITS, FakeRunner, Gateway, abort, answer
@@ -64,6 +67,27 @@ def nothing_comes(runner: FakeRunner) -> None:
     with pytest.raises(TimeoutError):
         runner.receive()
     runner.socket.settimeout(10)
+
+
+def test_a_call_of_the_daemons_own_leaves_the_instance_to_the_first_caller(gateway: Gateway) -> None:
+    """Whether a version is well is asked with nothing of anybody's; an instance that has a caller is not asked."""
+    gateway.supervisor.serve(limits=APART)
+    runner = gateway.supervisor.offer(instance=A1, limits=APART)
+    runner.hello()
+    entry = {
+        "tag": "say", "file": "main.py", "module": "run", "parameters": [], "doc": "", "streams": False,
+        "asynchronous": False, "returns": "bool",
+    }  # fmt: skip
+    runner.send(Frame.DESCRIBE, 0, None, json.dumps({"import_ms": 1.5, "entrypoints": [entry]}).encode())
+    told(gateway, InstanceReady)
+    question = TryCall(number=1, agent="echo-1", instance=A1, tag="say", timeout_ms=5000)
+    gateway.supervisor.send(question)
+    runner.result(runner.expect(Frame.CALL).call, True)
+    assert told(gateway, Tried) == Tried(number=1, problem="")
+    end(runner, call(gateway, "a"))
+    gateway.supervisor.send(question)
+    assert told(gateway, Tried) == Tried(number=1, problem="something went wrong in runagentd")
+    nothing_comes(runner)
 
 
 def test_a_caller_comes_back_to_its_own_instance(gateway: Gateway) -> None:
