@@ -4,6 +4,7 @@ Runs as: root (the foreman, the supervisor, runagentctl).
 Reads from strangers: nothing; the directory is 0700 and root's.
 
     format id lock control.sock admin.sock jail/ scratch/ keys/ gateway/ agents/NAME/{versions/DIGEST,data,deployed}
+    environments/{trees/DIGEST,requests/DIGEST,incoming}
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class StateDirectory:
     @property
     def agents(self) -> Path:
         return self.path / "agents"
+
+    @property
+    def environments(self) -> Path:
+        return self.path / "environments"
 
     @property
     def audience(self) -> str:

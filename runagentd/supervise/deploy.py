@@ -18,6 +18,8 @@ from runagentd.policy.files import find
 from runagentd.policy.model import Policy
 from runagentd.supervise import snapshot
 from runagentd.supervise.agent import Agent
+from runagentd.supervise.environment_store import Lease
+from runagentd.supervise.environments import Environments
 from runagentd.supervise.load import load
 from runagentd.supervise.sharing import check_sharing
 from runagentd.supervise.store import Deployment, Store
@@ -35,6 +37,7 @@ class Deployer:
         store: Store,
         served: Mapping[str, Agent],
         loader_uid: int,
+        environments: Environments,
         try_plan: Callable[[Policy], None],
         serve: Callable[[Version], Agent],
         switched: Callable[[Agent], None],
@@ -43,19 +46,23 @@ class Deployer:
         self._store = store
         self._served = served
         self._loader_uid = loader_uid
+        self._environments = environments
         self._try_plan = try_plan
         self._serve = serve
         self._switched = switched
         self._remove = remove
         self._busy: dict[str, asyncio.Lock] = {}
 
-    async def deploy(self, request: admin.Deploy, folder: int) -> admin.Reply:
-        """Snapshot, load, plan, start once; the answer comes when the agent serves, or cannot."""
+    async def deploy(self, request: admin.Deploy, folder: int, tell: Callable[[str], None]) -> admin.Reply:
+        """Snapshot, load, install, plan, start once; the answer comes when the agent serves, or cannot.
+
+        `tell` is called with what takes time, while it does.
+        """
         # Two versions of one agent at a time would each take the other for what served before.
         async with self._busy.setdefault(request.replaces, asyncio.Lock()) if request.replaces else asyncio.Lock():
-            return await self._deploy(request, folder)
+            return await self._deploy(request, folder, tell)
 
-    async def _deploy(self, request: admin.Deploy, folder: int) -> admin.Reply:
+    async def _deploy(self, request: admin.Deploy, folder: int, tell: Callable[[str], None]) -> admin.Reply:
         try:
             for choice in request.policies:
                 find(choice.policy)  # a wrong file is said at once, before anything is copied
@@ -87,22 +94,44 @@ class Deployer:
         if manifest.persistent_folders and not policy.files.persistent:
             what = f"persistent_folders are not kept: policy {policy.name} has files.persistent = false"
             hints = (*hints, f"{what}; the shipped policy 'persistent' keeps them")
-        deployment = Deployment(manifest=manifest, version=taken.digest, policy=spec)
-        agent = self._served.get(manifest.agent_id)
-        if agent is not None and (agent.deployment, agent.policy) == (deployment, policy):
-            snapshot.discard(path)
-            return _reply(agent.version, hints, ok=True, problems=(), unchanged=True)
         try:
             check_sharing(manifest, policy)
             self._try_plan(policy)
+            environment = await self._installed(request, path, manifest, tell)
         except ConfigurationError as error:
             snapshot.discard(path)
             return _refused(request, error)
+        except HostError as error:
+            snapshot.discard(path)
+            return admin.Failed(message=str(error))
+        digest = environment.digest if environment is not None else ""
+        deployment = Deployment(manifest=manifest, version=taken.digest, policy=spec, environment=digest)
+        agent = self._served.get(manifest.agent_id)
+        if agent is not None and (agent.deployment, agent.policy) == (deployment, policy):
+            if environment is not None:
+                environment.release()
+            snapshot.discard(path)
+            return _reply(agent.version, hints, ok=True, problems=(), unchanged=True)
         self._store.adopt(path, deployment, origin)
-        version = self._version(deployment, policy)
+        version = self._version(deployment, policy, environment)
         if agent is None:
             return await self._first(request, version, hints)
         return await self._another(request, agent, version, hints)
+
+    async def _installed(
+        self, request: admin.Deploy, snapshot_path: Path, manifest: Manifest, tell: Callable[[str], None]
+    ) -> Lease | None:
+        """The environment that the agent's files ask for; ConfigurationError says where in the operator's folder."""
+        descriptor = os.open(snapshot_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return await self._environments.provide(
+                descriptor, manifest.requirements, lambda text: tell(f"{request.folder}: {text}")
+            )
+        except ConfigurationError as error:
+            located = (dataclasses.replace(p, where=_located(request.folder, p.where)) for p in error.problems)
+            raise ConfigurationError(*located) from error
+        finally:
+            os.close(descriptor)
 
     def _refusal(
         self, request: admin.Deploy, manifest: Manifest, chosen: dict[str, str], origin: str
@@ -167,12 +196,13 @@ class Deployer:
         self._prune(agent)
         return _reply(version, hints, ok=True, problems=())
 
-    def _version(self, deployment: Deployment, policy: Policy) -> Version:
+    def _version(self, deployment: Deployment, policy: Policy, environment: Lease | None) -> Version:
         return Version(
             deployment=deployment,
             policy=policy,
             snapshot=self._store.open_snapshot(deployment),
             persistent=self._store.open_persistent(deployment),
+            environment=environment,
         )
 
     def _prune(self, agent: Agent) -> None:

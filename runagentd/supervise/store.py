@@ -22,11 +22,13 @@ _RECORD_BYTES_MAX = MANIFEST_BYTES + 16 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """One deployed agent: its manifest, the digest of its snapshot, and the policy as the operator named it."""
+    """One deployed agent: its manifest, the digests of its snapshot and of its environment (empty for none), and the
+    policy as the operator named it."""
 
     manifest: Manifest
     version: str
     policy: str
+    environment: str = ""
 
 
 class Store:

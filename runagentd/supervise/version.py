@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 
 from runagentd.policy.model import Policy
+from runagentd.supervise.environment_store import Lease
 from runagentd.supervise.store import Deployment
 from runagentd.wire import control
 
@@ -40,13 +41,16 @@ class FirstStart:
 
 
 class Version:
-    """The two descriptors are the version's from now on."""
+    """The two descriptors and the lease are the version's from now on."""
 
-    def __init__(self, *, deployment: Deployment, policy: Policy, snapshot: int, persistent: int) -> None:
+    def __init__(
+        self, *, deployment: Deployment, policy: Policy, snapshot: int, persistent: int, environment: Lease | None
+    ) -> None:
         self.deployment = deployment
         self.policy = policy
         self.snapshot = snapshot
         self.persistent = persistent
+        self.environment = environment
         self.generation = next(_generations)
         """tells versions apart, also two with the same code; later ones have larger numbers"""
         self.first_start = FirstStart(done=asyncio.get_running_loop().create_future())
@@ -90,3 +94,5 @@ class Version:
             os.close(self.snapshot)
             os.close(self.persistent)
             self.snapshot = self.persistent = -1
+            if self.environment is not None:
+                self.environment.release()

@@ -2,7 +2,8 @@
 
 Runs as: the supervisor and runagentctl (and the foreman). Pure.
 Reads from strangers: no. The socket goes by peer credentials (root only).
-A connection carries one request; a folder travels as a descriptor beside `Deploy`, never as a path.
+A connection carries one request and one answer, before which `Progress` may come; a folder travels as a descriptor
+beside `Deploy`, never as a path.
 """
 
 from __future__ import annotations
@@ -44,6 +45,15 @@ class Deploy:
     policies: tuple[PolicyChoice, ...]
     replaces: str = ""
     """the id of a served agent, of which this is to be another version; empty for an agent that is not served yet"""
+    progress: bool = False
+    """whether `Progress` may come before the answer"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Comes before the answer to a `Deploy` that asks for it, any number of times: what is being waited for."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -481,6 +491,7 @@ Reply = (
     | EventsTold
     | Overview
     | Described
+    | Progress
 )
 
 _REQUESTS: dict[int, type[Request]] = {
@@ -510,6 +521,7 @@ _REPLIES: dict[int, type[Reply]] = {
     90: EventsTold,
     91: Overview,
     92: Described,
+    93: Progress,
 }
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 

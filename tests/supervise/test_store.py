@@ -21,6 +21,7 @@ def _manifest(agent_id: str) -> Manifest:
         environment=(),
         persistent_folders=(),
         import_paths=(),
+        requirements=(),
         hints=(),
     )
 

@@ -1,0 +1,142 @@
+"""Run uv, tell how far it is, and pass on its own words where it fails.
+
+Runs as: the builder, confined.
+Reads from strangers: yes, by way of uv: requirements, an index, packages. What uv prints is theirs in part, too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from runagentd.builder import bytecode, jail
+from runagentd.wire import build
+from runagentd.wire.build import SITE, STAGE, BuildJob, Phase
+
+_COUNTED = {
+    "Resolved": Phase.FETCHING,
+    "Prepared": Phase.INSTALLING,
+}
+_LINE = re.compile(r"(Resolved|Prepared) (\d{1,6}) packages?\b")
+_LINES_MAX = 200
+_LINE_MAX = 2000
+_PACKAGES_MAX = 10_000
+
+
+class Failed(Exception):
+    """uv has ended without success; the text is what it said."""
+
+
+def run(job: BuildJob, report: socket.socket) -> None:
+    """Fill the folder SITE, and say what came of it."""
+    try:
+        packages = _install(job, report)
+    except Failed as error:
+        words = str(error)[-build.WORDS_MAX :]
+        answer = build.NotBuilt(words=words, full="No space left on device" in words or "os error 28" in words)
+        report.send(build.pack(answer))
+        return
+    report.send(build.pack(build.Progress(phase=Phase.COMPILING, packages=packages)))
+    bytecode.compile_all(f"{STAGE}/{SITE}", seen_at=job.target)
+    report.send(build.pack(build.Built(packages=packages)))
+
+
+def _install(job: BuildJob, report: socket.socket) -> int:
+    """How many packages were installed."""
+    for folder in ("home", "tmp", "cache", SITE, "project"):
+        os.mkdir(f"{STAGE}/{folder}", 0o755)
+    for file in job.files:
+        path = f"{STAGE}/project/{file.name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "xb") as output:
+            output.write(file.content)
+    os.chdir(f"{STAGE}/project")
+    report.send(build.pack(build.Progress(phase=Phase.RESOLVING, packages=0)))
+    source = job.files[0].name
+    options: list[str] = []
+    if source == build.LOCK:
+        source, options = f"{STAGE}/locked.txt", ["--require-hashes"]
+        _uv(job, ["export", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", "--no-annotate",
+                  "--quiet", "--output-file", source])  # fmt: skip
+    options += [] if job.source else ["--no-build"]
+    lines = _uv(
+        job,
+        [
+            "pip",
+            "install",
+            "--target",
+            f"{STAGE}/{SITE}",
+            "--link-mode",
+            "hardlink",
+            *options,
+            "--requirements",
+            source,
+        ],
+        report,
+    )
+    return max((int(found[2]) for line in lines if (found := _LINE.search(line))), default=0)
+
+
+def _uv(job: BuildJob, arguments: Sequence[str], report: socket.socket | None = None) -> list[str]:
+    """The lines that it printed, from the last ones back; `Failed` where it does not end well."""
+    process = subprocess.Popen(
+        [jail.INSTALLER, *arguments],
+        env=_variables(job),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    lines = deque[str](maxlen=_LINES_MAX)
+    for line in _lines(process):
+        lines.append(line)
+        found = _LINE.match(line)
+        if found and report is not None:
+            packages = min(int(found[2]), _PACKAGES_MAX)
+            report.send(build.pack(build.Progress(phase=_COUNTED[found[1]], packages=packages)))
+    status = process.wait()
+    if status:
+        raise Failed("\n".join(lines) or f"uv ended with status {status}, and said nothing")
+    return list(lines)
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterable[str]:
+    if process.stderr is None:
+        raise Failed("uv was started without a pipe")
+    while line := process.stderr.readline(_LINE_MAX):
+        yield line.rstrip("\n")
+
+
+def _variables(job: BuildJob) -> dict[str, str]:
+    """All of uv's environment. No configuration of a user's, the system's or the project's is read."""
+    variables = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": f"{STAGE}/home",
+        "TMPDIR": f"{STAGE}/tmp",
+        "LANG": "C.UTF-8",
+        "NO_COLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "UV_CACHE_DIR": f"{STAGE}/cache",
+        "UV_KEYRING_PROVIDER": "disabled",
+        "UV_NO_CONFIG": "1",
+        "UV_NO_PROGRESS": "1",
+        "UV_PYTHON": job.interpreter,
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_SYSTEM_CERTS": "1",
+    }
+    if job.index:
+        # Never as an argument: an address may hold a password, and arguments are everybody's to read.
+        variables["UV_DEFAULT_INDEX"] = job.index
+    else:
+        variables |= {"UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
+    if job.wheels:
+        variables["UV_FIND_LINKS"] = jail.WHEELS
+    if job.authorities:
+        variables["SSL_CERT_FILE"] = jail.AUTHORITIES
+    return variables
