@@ -22,6 +22,8 @@ _COUNTED = {
     "Prepared": Phase.INSTALLING,
 }
 _LINE = re.compile(r"(Resolved|Prepared) (\d{1,6}) packages?\b")
+_GOES_WELL = re.compile(r"\s*(Using|Resolved|Prepared|Downloading|Downloaded|Building|Built|Installed) ")
+"""What uv says of what it does: no part of what went wrong."""
 _LINES_MAX = 200
 _LINE_MAX = 2000
 _PACKAGES_MAX = 10_000
@@ -59,7 +61,8 @@ def _install(job: BuildJob, report: socket.socket) -> int:
     source = job.files[0].name
     options: list[str] = []
     if source == build.LOCK:
-        source, options = f"{STAGE}/locked.txt", ["--require-hashes"]
+        # All that is locked and nothing else; hashes are compared wherever the lock has them.
+        source, options = f"{STAGE}/locked.txt", ["--no-deps"]
         _uv(job, ["export", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", "--no-annotate",
                   "--quiet", "--output-file", source])  # fmt: skip
     options += [] if job.source else ["--no-build"]
@@ -102,7 +105,9 @@ def _uv(job: BuildJob, arguments: Sequence[str], report: socket.socket | None = 
             report.send(build.pack(build.Progress(phase=_COUNTED[found[1]], packages=packages)))
     status = process.wait()
     if status:
-        raise Failed("\n".join(lines) or f"uv ended with status {status}, and said nothing")
+        how = f"uv was ended by signal {-status}" if status < 0 else f"uv ended with status {status}"
+        said = [line for line in lines if not _GOES_WELL.match(line)]
+        raise Failed("\n".join([*said, how] if status < 0 or not said else said))
     return list(lines)
 
 

@@ -104,25 +104,29 @@ class Builder:
         uid = self._leases.lease()
         group = self._cgroups.create(f"build-{secrets.token_hex(4)}")
         stage, ended = -1, False
+        started: list[subprocess.Popen[bytes]] = []
         try:
             cores = float(os.cpu_count() or 1)
             group.write_limits(memory_max=bounds.size + _MEMORY, pids_max=_TASKS, cpu_max=cores, cpu_weight=_WEIGHT)
             stage = _new_stage(uid, bounds, source=job.source)
             try:
-                await self._run(job, wheels, stage, uid, group, bounds, progress)
+                await self._run(job, wheels, stage, uid, group, bounds, progress, started)
             finally:
                 # Nothing writes to the folder any more when it is looked at, whoever wrote there.
                 ended = await asyncio.shield(asyncio.to_thread(group.end))
+                for process in started:
+                    process.poll()  # reaps it, unless the supervisor's own reaping was faster
             if not ended:
                 raise HostError("a builder does not end, so nothing of it is taken over")
-            site = os.open(build.SITE, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            site = _open_site(stage)
             try:
                 return await take(site)
             finally:
                 os.close(site)
         finally:
             if stage >= 0:
-                os.close(stage)
+                # Its memory becomes free, which takes as long as there is much of it.
+                await asyncio.shield(asyncio.to_thread(os.close, stage))
             if ended or await asyncio.shield(asyncio.to_thread(group.end)):
                 self._leases.release(uid)
             else:
@@ -137,13 +141,14 @@ class Builder:
         group: Group,
         bounds: Bounds,
         progress: Callable[[build.Progress], None],
+        started: list[subprocess.Popen[bytes]],
     ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         lifeline, writer = os.pipe()
         try:
             ours.setblocking(False)
             with theirs:
-                self._start(job, wheels, stage, uid, group, bounds, theirs.fileno(), lifeline)
+                started.append(self._start(job, wheels, stage, uid, group, bounds, theirs.fileno(), lifeline))
             async with asyncio.timeout(bounds.seconds):
                 await self._answers(job, ours, lifeline, group, progress)
         except TimeoutError as error:
@@ -163,7 +168,7 @@ class Builder:
         bounds: Bounds,
         report: int,
         lifeline: int,
-    ) -> None:
+    ) -> subprocess.Popen[bytes]:
         given = {
             "job": kernel.sealed_memfd("job", record.encode(job)),
             "filter": kernel.sealed_memfd("filter", self._program),
@@ -187,7 +192,7 @@ class Builder:
                 *(word for path in paths for word in ("--path", path)),
                 *(word for link, target in facts.runtime_links for word in ("--link", f"{link}={target}")),
             ]  # fmt: skip
-            subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 env={},
                 cwd="/",
@@ -252,6 +257,13 @@ def _new_stage(uid: int, bounds: Bounds, *, source: bool) -> int:
     options += [("uid", str(uid)), ("gid", str(uid))]
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
     return kernel.new_filesystem("tmpfs", options, attributes | (0 if source else kernel.MOUNT_ATTR_NOEXEC))
+
+
+def _open_site(stage: int) -> int:
+    try:
+        return os.open(build.SITE, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+    except OSError as error:
+        raise BuildFailed("the builder left no folder with packages") from error
 
 
 def _read_only_clone(folder: int) -> int:

@@ -112,8 +112,13 @@ class Deployer:
                 environment.release()
             snapshot.discard(path)
             return _reply(agent.version, hints, ok=True, problems=(), unchanged=True)
-        self._store.adopt(path, deployment, origin)
-        version = self._version(deployment, policy, environment)
+        try:
+            self._store.adopt(path, deployment, origin)
+            version = self._version(deployment, policy, environment)
+        except BaseException:
+            if environment is not None:
+                environment.release()
+            raise
         if agent is None:
             return await self._first(request, version, hints)
         return await self._another(request, agent, version, hints)

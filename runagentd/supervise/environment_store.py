@@ -54,7 +54,10 @@ class EnvironmentStore:
     def discard_unfinished(self) -> None:
         """Remove what an earlier supervisor had not finished, neither making nor removing it."""
         for path in self.incoming.iterdir():
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
     def lease(self, digest: str) -> Lease:
         """OSError where there is no such environment."""
@@ -81,9 +84,7 @@ class EnvironmentStore:
     def adopt(self, tree: Path, digest: str, request: str) -> Lease:
         """Take over a finished tree of `incoming`, unless its like is there, as the answer to a request."""
         place = self._trees / digest
-        if place.exists():
-            shutil.rmtree(tree)
-        else:
+        if not place.exists():
             tree.rename(place)
         unfinished = self.incoming / f"{secrets.token_hex(8)}.request"
         unfinished.write_text(digest, "ascii")

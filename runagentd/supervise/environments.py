@@ -13,6 +13,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -91,11 +92,9 @@ class Environments:
         if not names:
             return None
         settings = self.settings
-        try:
-            files = tuple(build.RequirementsFile(name=name, content=_content(folder, name)) for name in names)
-            wheels = _open_wheels(settings.wheels)
-        except OSError as error:
-            raise HostError(f"{error.filename}: {(error.strerror or 'cannot be read').lower()}") from error
+        files = tuple(build.RequirementsFile(name=name, content=_content(folder, name)) for name in names)
+        wheels = _open_wheels(settings.wheels)
+        teller = _Teller(tell)
         try:
             request = EnvironmentRequest(
                 files=files,
@@ -111,11 +110,11 @@ class Environments:
                 return found
             if not settings.index and wheels is None:
                 raise ConfigurationError(_no_index(names[0]))
-            if self._one.locked():
-                tell("waiting for another environment to be built")
+            teller.say("waiting for another environment to be built" if self._one.locked() else "starting a builder")
             async with self._one:
-                return self._store.answer(request) or await self._build(request, files, settings, wheels, tell)
+                return self._store.answer(request) or await self._build(request, files, settings, wheels, teller)
         finally:
+            teller.close()
             if wheels is not None:
                 os.close(wheels)
 
@@ -125,7 +124,7 @@ class Environments:
         files: tuple[build.RequirementsFile, ...],
         settings: PackageSettings,
         wheels: int | None,
-        tell: Callable[[str], None],
+        teller: _Teller,
     ) -> Lease:
         hosts = tuple(
             build.Host(name=host.host, port=host.port, address=address)
@@ -142,7 +141,7 @@ class Environments:
             interpreter=self._builder.interpreter,
             target=ENVIRONMENT,
         )
-        teller = _Teller(tell)
+        made: list[Lease] = []
         try:
             return await self._builder.install(
                 job,
@@ -150,17 +149,19 @@ class Environments:
                 # A wheel's files are in uv's cache and, by hard links, in the environment; its folders are in both.
                 bounds=Bounds(size=settings.size, files=2 * ENTRIES_MAX, seconds=settings.seconds),
                 progress=teller.progress,
-                take=functools.partial(self._take, request, settings.size),
+                take=functools.partial(self._take, request, settings.size, made),
             )
+        except asyncio.CancelledError:
+            for lease in made:
+                lease.release()
+            raise
         except BuildFailed as failed:
             words = settings.redacted(failed.words)
             raise ConfigurationError(Problem(files[0].name, _words(words), _hints(failed, settings))) from failed
         except OSError as error:
             raise HostError(f"no builder of environments can be made: {error}") from error
-        finally:
-            teller.close()
 
-    async def _take(self, request: str, size: int, site: int) -> Lease:
+    async def _take(self, request: str, size: int, made: list[Lease], site: int) -> Lease:
         """Copy what a builder made, and make it an environment."""
         rules = snapshot.Rules(
             what="the environment",
@@ -182,7 +183,10 @@ class Environments:
                 snapshot.discard((await copying).path)
             raise
         self._log.info("an environment was built", digest=taken.digest[:12], files=taken.files, bytes=taken.size)
-        return self._store.adopt(taken.path, taken.digest, request)
+        lease = self._store.adopt(taken.path, taken.digest, request)
+        made.append(lease)
+        await asyncio.to_thread(shutil.rmtree, taken.path, ignore_errors=True)  # where its like was there
+        return lease
 
     async def collect(self, keep: Collection[str]) -> None:
         """Remove the environments that nothing has used for as long as the operator says."""
@@ -196,23 +200,25 @@ class _Teller:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._text = "starting a builder"
-        self._loop = asyncio.get_running_loop()
-        self._next = self._loop.call_soon(self._again)
+        self._text = ""
+        self._next: asyncio.TimerHandle | None = None
 
     def progress(self, far: build.Progress) -> None:
-        text = _TEXTS[far.phase].format(_counted(far.packages))
+        self.say(_TEXTS[far.phase].format(_counted(far.packages)))
+
+    def say(self, text: str) -> None:
         if text != self._text:
             self._text = text
             self._again()
 
     def _again(self) -> None:
-        self._next.cancel()
+        self.close()
+        self._next = asyncio.get_running_loop().call_later(_HEARTBEAT_SECONDS, self._again)
         self._tell(self._text)
-        self._next = self._loop.call_later(_HEARTBEAT_SECONDS, self._again)
 
     def close(self) -> None:
-        self._next.cancel()
+        if self._next is not None:
+            self._next.cancel()
 
 
 _TEXTS = {
@@ -240,7 +246,11 @@ def _copy(site: int, parent: Path, rules: snapshot.Rules, stop: threading.Event)
 
 
 def _content(folder: int, name: str) -> bytes:
-    descriptor = kernel.openat2(folder, name, os.O_RDONLY | os.O_NOFOLLOW, resolve=_RESOLVE)
+    try:
+        descriptor = kernel.openat2(folder, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, resolve=_RESOLVE)
+    except OSError as error:
+        # The loader has just said that it is there: the loader may be captured.
+        raise ConfigurationError(Problem(name, f"cannot be read: {error.strerror}")) from error
     with open(descriptor, "rb") as file:
         content = file.read(FILE_BYTES_MAX + 1)
     if len(content) > FILE_BYTES_MAX:
@@ -249,22 +259,31 @@ def _content(folder: int, name: str) -> bytes:
 
 
 def _open_wheels(path: str) -> int | None:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if path else None
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if path else None
+    except OSError as error:
+        raise HostError(f"packages.wheels: {path}: {(error.strerror or 'cannot be opened').lower()}") from error
 
 
 def _wheels_digest(folder: int, path: str) -> str:
     """Another one where a file came, went or was changed."""
     found = []
+    if os.fstat(folder).st_mode & 0o005 != 0o005:
+        raise _unreadable(path, "")
     with os.scandir(folder) as entries:
         for entry in entries:
             status = entry.stat()
-            if not status.st_mode & 0o004:
-                problem = Problem(f"{path}/{entry.name}", "is not readable by everybody, and a builder is nobody")
-                raise ConfigurationError(Problem(problem.where, problem.what, (f"chmod -R a+rX {path}",)))
+            if not status.st_mode & stat.S_IROTH:
+                raise _unreadable(path, entry.name)
             found.append(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n")
             if len(found) > _WHEELS_MAX:
-                raise ConfigurationError(Problem(path, f"has more than {_WHEELS_MAX:,} files"))
+                raise HostError(f"packages.wheels: {path} has more than {_WHEELS_MAX:,} files")
     return hashlib.sha256("".join(sorted(found)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _unreadable(path: str, name: str) -> HostError:
+    what = f"packages.wheels: {os.path.join(path, name)} is not readable by everybody, and a builder is nobody"
+    return HostError(what, f"chmod -R a+rX {path}")
 
 
 def _addresses(names: Sequence[str]) -> list[str]:
