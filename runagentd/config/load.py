@@ -34,6 +34,14 @@ class Document:
     tls: Tls | None = None
 
 
+def configured(named: Path | None) -> Path | None:
+    """The file that an operator has named, or the usual one where it is there."""
+    if named is not None:
+        return named.absolute()
+    usual = Path(DEFAULT)
+    return usual if usual.exists() else None
+
+
 def load(path: Path) -> Document:
     """What a file says; ConfigurationError with every problem in it, each with its place."""
     try:

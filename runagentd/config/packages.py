@@ -103,7 +103,7 @@ def _index(address: str, *, plain: bool) -> tuple[str, PackageSettings]:
         parts.scheme in _PORTS and not parts.query and not parts.fragment and address.isascii()
         and address.isprintable() and " " not in address and len(address) <= _ADDRESS_MAX
     )  # fmt: skip
-    target = _target(f"{host}:{port or _PORTS[parts.scheme]}") if usable else None
+    target = _target(f"{host}:{_PORTS[parts.scheme] if port is None else port}") if usable else None
     if target is None:
         return "is no address of a package index", _DEFAULTS
     if parts.scheme == "http" and not (plain or _is_loopback(host)):

@@ -1,9 +1,12 @@
-"""The egress process: the only one that connects anywhere. It fetches the keys of the issuers that are configured.
+"""The egress process: the only one that connects anywhere. It fetches the keys of the issuers that are configured, and
+leads builders of environments to the package index.
 
 Runs as: its own uid, with no capability; root until `confine`, which reads nothing but its own files.
-Reads from strangers: servers of issuers, once confined; a gateway that may be captured.
+Reads from strangers: servers of issuers, once confined; a gateway that may be captured. Bytes of builders and of
+package hosts pass through it unread.
 Holds no secret: what it fetches is public. Started as `python -m runagentd.egress`, with LISTEN_FDS for `lifeline` (its
-end is ours), `settings` (SOCK_SEQPACKET, see `wire.settings`) and `gateway` (SOCK_SEQPACKET, see `wire.issuers`).
+end is ours), `settings` (SOCK_SEQPACKET, see `wire.settings`), `gateway` (SOCK_SEQPACKET, see `wire.issuers`) and
+`supervisor` (SOCK_SEQPACKET, see `wire.packages`).
 """
 
 from __future__ import annotations

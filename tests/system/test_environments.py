@@ -235,9 +235,9 @@ def test_a_project_and_a_lock_are_taken_too(tmp_path: Path, wheels: Path) -> Non
         assert served.call("uses", "versions") == (200, ["99.0", "99.0", "99.0"])
     with index.serve(wheels) as served_index:
         locked = subprocess.run(
-            [Path(sys.executable).parent / "uv", "lock", "--quiet", "--no-config", "--default-index", served_index.address],
+            [Path(sys.executable).parent / "uv", "lock", "--quiet", "--no-config"],
             cwd=folder, check=False, capture_output=True, text=True, timeout=60,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "UV_PYTHON": sys.executable},
+            env={"HOME": str(tmp_path), "UV_PYTHON": sys.executable, "UV_DEFAULT_INDEX": served_index.address},
         )  # fmt: skip
         assert locked.returncode == 0, locked.stderr
         made.wheel(wheels, "pydantic", "99.1", {"pydantic.py": "VERSION = '99.1'\n"}, requires=["msgspec"])
