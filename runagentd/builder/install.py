@@ -65,7 +65,10 @@ def _install(job: BuildJob, report: socket.socket) -> int:
         source, options = f"{STAGE}/locked.txt", ["--no-deps"]
         _uv(job, ["export", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", "--no-annotate",
                   "--quiet", "--output-file", source])  # fmt: skip
-    options += [] if job.source else ["--no-build"]
+    if not job.source:
+        options.append("--no-build")
+        # What uv asks of the interpreter goes to its cache, and then it needs no other program.
+        _uv(job, ["pip", "list", "--quiet", "--target", f"{STAGE}/{SITE}"])
     lines = _uv(
         job,
         [
@@ -85,13 +88,22 @@ def _install(job: BuildJob, report: socket.socket) -> int:
 
 
 def _uv(job: BuildJob, arguments: Sequence[str], report: socket.socket | None = None) -> list[str]:
-    """The lines that it printed, from the last ones back; `Failed` where it does not end well."""
+    """The lines that it printed, from the last ones back; `Failed` where it does not end well.
+
+    With `report` it is told how far it is; and unless packages may be built, uv can start no program then. Its own
+    options do not suffice: `--no-binary NAME` in requirements weighs more than `--no-build`.
+    """
+
+    def restrict() -> None:
+        jail.forbid_programs_but(jail.INSTALLER, *([job.loader] if job.loader else []))
+
     process = subprocess.Popen(
         [jail.INSTALLER, *arguments],
         env=_variables(job),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        preexec_fn=restrict if report is not None and not job.source else None,  # this process has one thread
         text=True,
         encoding="utf-8",
         errors="replace",

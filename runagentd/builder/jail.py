@@ -25,7 +25,7 @@ _READ_ONLY = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_A
 
 # landlock(7): bits of the rights to files.
 _EXECUTE, _READ_FILE, _READ_DIR, _WRITE_FILE = 1 << 0, 1 << 2, 1 << 3, 1 << 1
-_MAKE_CHAR, _MAKE_BLOCK, _IOCTL_DEV = 1 << 6, 1 << 11, 1 << 15
+_MAKE_CHAR, _MAKE_BLOCK, _REFER, _IOCTL_DEV = 1 << 6, 1 << 11, 1 << 13, 1 << 15
 
 
 def listen(hosts: Sequence[Host]) -> list[socket.socket]:
@@ -112,11 +112,24 @@ def confine(uid: int, program: bytes, *, last: int, source: bool, file_bytes: in
     confinement.look_at_filter(kernel.status_fields())
 
 
+def forbid_programs_but(*paths: str) -> None:
+    """From now on this process and what it becomes start these files and no other (landlock(7))."""
+    # A layer that does not grant REFER takes it away, handled or not, and uv renames across folders.
+    ruleset = kernel.landlock_create_ruleset(filesystem=_EXECUTE | _REFER, network=0, scoped=0)
+    try:
+        _allow(ruleset, STAGE, _REFER)
+        for path in paths:
+            _allow(ruleset, path, _EXECUTE)
+        kernel.landlock_restrict_self(ruleset)
+    finally:
+        os.close(ruleset)
+
+
 def _restrict_files(*, source: bool) -> None:
     """The mounts say the same; this is the second layer."""
     abi = kernel.landlock_abi()
-    if abi < 1:
-        raise PermissionError("this kernel has no Landlock")
+    if abi < 2:
+        raise PermissionError("this kernel has no Landlock, or one that lets nobody rename across folders")
     filesystem, _, scoped = landlock.handled(abi)
     ruleset = kernel.landlock_create_ruleset(filesystem=filesystem, network=0, scoped=scoped)
     read = _READ_FILE | _READ_DIR
@@ -124,11 +137,15 @@ def _restrict_files(*, source: bool) -> None:
     own = everything if source else everything & ~_EXECUTE
     try:
         for path, rights in (("/", read | _EXECUTE), ("/dev", _READ_FILE | _WRITE_FILE), (STAGE, own)):
-            directory = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            try:
-                kernel.landlock_allow_path(ruleset, directory, rights)
-            finally:
-                os.close(directory)
+            _allow(ruleset, path, rights)
         kernel.landlock_restrict_self(ruleset)
     finally:
         os.close(ruleset)
+
+
+def _allow(ruleset: int, path: str, rights: int) -> None:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        kernel.landlock_allow_path(ruleset, descriptor, rights)
+    finally:
+        os.close(descriptor)

@@ -55,14 +55,18 @@ class Relays:
         if not data:
             asyncio.get_running_loop().remove_reader(self._link)
             return
+        listeners: list[socket.socket] = []
         try:
             targets = self._checked(data, len(descriptors))
-        except record.RecordError as error:
+            for descriptor in descriptors[1:]:
+                listeners.append(socket.socket(fileno=descriptor))  # OSError for what is no socket
+        except (record.RecordError, OSError) as error:
             self._log.error("connections of a builder are led nowhere", problem=str(error))
+            for listener in listeners:
+                listener.detach()
             for descriptor in descriptors:
                 os.close(descriptor)
             return
-        listeners = [socket.socket(fileno=each) for each in descriptors[1:]]
         task = asyncio.create_task(_Relay(self._log).run(targets, listeners, descriptors[0]))
         self._running.add(task)
         task.add_done_callback(self._running.discard)

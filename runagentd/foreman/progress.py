@@ -1,4 +1,5 @@
-"""What goes on, for somebody who waits: one line that is rewritten on a terminal, a line for each change elsewhere.
+"""What goes on, for somebody who waits: one line that is rewritten on a terminal, a line of the log for each change
+elsewhere.
 
 Runs as: the foreman.
 Reads from strangers: nothing; the texts are the supervisor's own.
@@ -18,10 +19,13 @@ _SHOWN_FROM_SECONDS = 1.0
 
 
 class ProgressLine:
-    """Writes to `stream`. Several things may go on at a time; the last that was heard of is shown."""
+    """Writes to `stream`, or calls `note`. Several things may go on at a time; the last that was heard of is shown."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO, note: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stream = stream
+        self._note = note
         self._clock = clock
         self._terminal = stream.isatty()
         self._since: dict[str, float] = {}
@@ -33,18 +37,18 @@ class ProgressLine:
         if self._terminal:
             seconds = self._clock() - began
             line = f"{escape(text)}…" + (f" {seconds:.0f} s" if seconds >= _SHOWN_FROM_SECONDS else "")
-            # ECMA-48: carriage return, and erase to the end of the line.
-            self._stream.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
+            # ECMA-48: erase to the end of the line, and go back to its start, where a line of the log may begin.
+            self._stream.write(f"\x1b[K{line[: shutil.get_terminal_size().columns - 1]}\r")
+            self._stream.flush()
             self._last = line
         elif text != self._last:
             self._last = text
-            self._stream.write(f"{escape(text)}\n")
-        self._stream.flush()
+            self._note(text)
 
     def over(self) -> None:
         """There is an answer: the line makes room."""
         if self._terminal and self._last:
-            self._stream.write("\r\x1b[K")
+            self._stream.write("\x1b[K")
             self._stream.flush()
         self._last = ""
         self._since.clear()

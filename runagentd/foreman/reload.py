@@ -57,7 +57,7 @@ class Reloader:
         self._admin_socket = admin_socket
         self._nobody = nobody
         self._log = log
-        self._progress = ProgressLine(sys.stderr)
+        self._progress = ProgressLine(sys.stderr, log.info)
         try:
             self._folders = [_Folder(path, row.agent, Watch(path)) for path, row in folders.items()]
             files = {Path(choice.policy).parent for choice in policies if choice.policy.startswith("/")}

@@ -97,7 +97,7 @@ class Foreman:
         self._egress = Daemon("egress process", self._egress_command, self._egress_descriptors(), self._renew_egress)
         self._daemons = [self._supervisor, self._gateway]
         self._reloader: Reloader | None = None
-        self._progress = ProgressLine(sys.stderr)
+        self._progress = ProgressLine(sys.stderr, log.info)
         self._up = False
         """whether all was there once: from then on, whatever ends is started again for ever"""
 

@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
+import sysconfig
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,8 +182,11 @@ class Builder:
             numbers = {**given, "stage": stage, "report": report, "lifeline": lifeline}
             facts = self._facts
             # A compiler and its headers are spread over all of /usr.
-            below = [path for path in facts.runtime_paths if not path.startswith("/usr/")]
-            paths = ["/usr", *below] if job.source else facts.runtime_paths
+            paths = [*facts.runtime_paths]
+            if job.source:
+                paths = ["/usr", *(path for path in paths if not path.startswith("/usr/"))]
+                # On Debian `cc` is a link to there.
+                paths += ["/etc/alternatives"] if os.path.isdir("/etc/alternatives") else []
             command = [
                 facts.interpreter, "-I", "-S", "-E", "-B", "-c", _START, str(package().parent),
                 "--uid", str(uid), "--jail", str(self._jail), "--file-bytes", str(bounds.size),
@@ -215,6 +218,7 @@ class Builder:
         progress: Callable[[build.Progress], None],
     ) -> None:
         """Returns when it says that all is installed."""
+        listens = False
         while True:
             await readable(link.fileno())
             try:
@@ -228,7 +232,8 @@ class Builder:
                     out_of_memory = group.oom_kills() > 0
                     raise BuildFailed("it ran out of memory" if out_of_memory else "the builder ended without a word")
                 match _parsed(data):
-                    case build.Listening() if len(descriptors) == len(job.hosts):
+                    case build.Listening() if len(descriptors) == len(job.hosts) and not listens:
+                        listens = True
                         targets = tuple(packages.Target(host=host.name, port=host.port) for host in job.hosts)
                         self._relay(packages.Relay(targets=targets), [lifeline, *descriptors])
                     case build.Listening():
@@ -281,7 +286,7 @@ def _read_only_clone(folder: int) -> int:
 
 def installer() -> str:
     """Where uv lies; HostError where this installation lacks it."""
-    path = Path(sys.executable).parent / "uv"
+    path = Path(sysconfig.get_path("scripts")) / "uv"
     if not path.is_file():
         raise HostError(f"{path} is missing", "install runagentd with its dependencies")
     return str(path.resolve())

@@ -27,10 +27,13 @@ from runagentd.plan.model import ENVIRONMENT
 from runagentd.supervise import snapshot
 from runagentd.supervise.build import Bounds, Builder, BuildFailed, installer
 from runagentd.supervise.environment_store import EnvironmentStore, Lease
+from runagentd.supervise.runtime_files import program_interpreter
 from runagentd.wire import build, record
 from runagentd.wire.settings import PackageSettings
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
+FILES_BYTES_MAX = 8 * 1024 * 1024
+"""All of one agent's; a lock of a thousand packages has two."""
 ENTRIES_MAX = 200_000
 """With the bytecode of each module: about twice what is in the wheels."""
 _HEARTBEAT_SECONDS = 5.0
@@ -93,6 +96,10 @@ class Environments:
             return None
         settings = self.settings
         files = tuple(build.RequirementsFile(name=name, content=_content(folder, name)) for name in names)
+        if sum(len(file.content) for file in files) > FILES_BYTES_MAX:
+            raise ConfigurationError(
+                Problem(names[0], f"with what it includes is larger than {FILES_BYTES_MAX // 1024**2} MiB")
+            )
         wheels = _open_wheels(settings.wheels)
         teller = _Teller(tell)
         try:
@@ -130,6 +137,7 @@ class Environments:
             build.Host(name=host.host, port=host.port, address=address)
             for host, address in zip(settings.hosts, _addresses([host.host for host in settings.hosts]))
         )
+        uv = installer()
         job = build.BuildJob(
             files=files,
             index=settings.index,
@@ -137,7 +145,8 @@ class Environments:
             authorities=settings.authorities,
             wheels=wheels is not None,
             source=settings.source,
-            installer=installer(),
+            installer=uv,
+            loader=program_interpreter(uv),
             interpreter=self._builder.interpreter,
             target=ENVIRONMENT,
         )
@@ -291,7 +300,8 @@ def _addresses(names: Sequence[str]) -> list[str]:
     known: dict[str, str] = {}
     for name in names:
         number = len(known) + 1
-        known.setdefault(name, name if _is_address(name) else f"127.1.0.{number}")
+        own = "127.0.0.1" if name == "localhost" else f"127.1.0.{number}"
+        known.setdefault(name, name if _is_address(name) else own)
     return [known[name] for name in names]
 
 
@@ -312,7 +322,7 @@ def _hints(failed: BuildFailed, settings: PackageSettings) -> tuple[str, ...]:
         return (f"an environment may have {most} MiB and {ENTRIES_MAX:,} files: packages.size in the configuration",)
     if "failed to lookup address" in words or "dns error" in words:
         return ("a builder reaches the index alone: name the other host in packages.hosts of the configuration",)
-    if "no-build" in words or "building source distributions is disabled" in words or "no usable wheels" in words:
+    if "no-build" in words or "permission denied" in words or "no usable wheels" in words:
         return ("only wheels are installed: packages.source = true in the configuration lets code run to build others",)
     return ()
 

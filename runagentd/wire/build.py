@@ -67,6 +67,8 @@ class BuildJob:
     """packages may be built from source, which runs their code"""
     installer: str
     """the path of uv on the host"""
+    loader: str
+    """the path of the dynamic loader that uv is started by; empty where it needs none"""
     interpreter: str
     """the path of the Python that will import the packages, the same inside and on the host"""
     target: str

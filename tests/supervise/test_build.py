@@ -26,6 +26,7 @@ from runagentd.plan.seccomp import builder_filter
 from runagentd.plan.syscalls import shipped_table
 from runagentd.supervise import cgroup, hostfacts, libseccomp, snapshot
 from runagentd.supervise.build import Bounds, Builder, BuildFailed, installer
+from runagentd.supervise.runtime_files import program_interpreter
 from runagentd.uids import Leases
 from runagentd.wire import build, packages
 from tests.packages import index, made
@@ -93,6 +94,7 @@ class Workshop:
             wheels=not at,
             source=source,
             installer=installer(),
+            loader=program_interpreter(installer()),
             interpreter=self.builder.interpreter,
             target="/env",
         )
@@ -363,6 +365,12 @@ def test_nothing_of_a_package_runs_unless_the_operator_says_so(workshop: Worksho
     assert "one==1.0 has no usable wheels" in words
 
 
+def test_requirements_cannot_ask_for_a_build_either(workshop: Workshop) -> None:
+    """For uv, `--no-binary NAME` in requirements weighs more than the `--no-build` that it was started with."""
+    made.source(workshop.wheels, "one", "1.0", backend("return 1"))
+    assert "Permission denied" in refused(workshop, "--no-binary one\none")
+
+
 def test_code_that_runs_in_a_builder_is_nobody(workshop: Workshop) -> None:
     found = found_by(
         workshop,
@@ -400,7 +408,7 @@ return (
     missing = "No such file or directory"
     assert found == (
         *[missing] * 5, "Read-only file system", "Read-only file system",
-        True, ["hosts", "nsswitch.conf", "passwd", "ssl"], ["null", "urandom", "zero"],
+        True, ["alternatives", "hosts", "nsswitch.conf", "passwd", "ssl"], ["null", "urandom", "zero"],
     )  # fmt: skip
 
 

@@ -355,6 +355,7 @@ BUILD_JOB = build.BuildJob(
     wheels=False,
     source=False,
     installer="/opt/runagentd/bin/uv",
+    loader="/lib64/ld-linux-x86-64.so.2",
     interpreter="/usr/bin/python3.11",
     target="/env",
 )
