@@ -142,12 +142,8 @@ def test_an_agent_cannot_change_its_environment(tmp_path: Path, wheels: Path) ->
     with daemon.serve([uses(tmp_path)], options=configured(tmp_path, wheels=str(wheels))) as served:
         status, found = served.call("uses", "tries")
         assert status == 200
-        assert set(found) <= {
-            "Read-only file system",
-            "Permission denied",
-            "Operation not permitted",
-            "Device or resource busy",
-        }
+        read_only = "Read-only file system"
+        assert found == [read_only, "Permission denied", read_only, read_only, read_only]
         assert served.call("uses", "versions") == (200, ["99.0", "99.0", "99.0"])
 
 
