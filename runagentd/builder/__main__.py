@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for descriptor in options.procs:
         os.write(descriptor, b"0")
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("1000")  # where the host runs out of memory, a build goes before everything else
     job = record.decode(build.BuildJob, _content(options.job), bytes_max=build.JOB_BYTES_MAX)
     program = _content(options.filter)
     report = socket.socket(fileno=options.report)

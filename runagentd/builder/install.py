@@ -25,6 +25,7 @@ _LINE = re.compile(r"(Resolved|Prepared) (\d{1,6}) packages?\b")
 _GOES_WELL = re.compile(r"\s*(Using|Resolved|Prepared|Downloading|Downloaded|Building|Built|Installed) ")
 """What uv says of what it does: no part of what went wrong."""
 _LINES_MAX = 200
+_THREADS = "4"
 _LINE_MAX = 2000
 _PACKAGES_MAX = 10_000
 
@@ -139,6 +140,12 @@ def _variables(job: BuildJob) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "NO_COLOR": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        # As many threads as processors are more than a builder may have, on a machine with a hundred of them.
+        "RAYON_NUM_THREADS": _THREADS,
+        "TOKIO_WORKER_THREADS": _THREADS,
+        "UV_CONCURRENT_INSTALLS": _THREADS,
+        "UV_CONCURRENT_BUILDS": "2",
+        "UV_CONCURRENT_DOWNLOADS": "16",
         "UV_CACHE_DIR": f"{STAGE}/cache",
         "UV_KEYRING_PROVIDER": "disabled",
         "UV_NO_CONFIG": "1",

@@ -40,10 +40,13 @@ class AdminServer:
         self._listener.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Give up what is being answered; nothing of it goes on when this returns."""
         asyncio.get_running_loop().remove_reader(self._listener)
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self) -> None:
         try:

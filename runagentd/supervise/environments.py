@@ -158,7 +158,7 @@ class Environments:
                 # A wheel's files are in uv's cache and, by hard links, in the environment; its folders are in both.
                 bounds=Bounds(size=settings.size, files=2 * ENTRIES_MAX, seconds=settings.seconds),
                 progress=teller.progress,
-                take=functools.partial(self._take, request, settings.size, made),
+                take=functools.partial(self._take, request, files[0].name, settings.size, made),
             )
         except asyncio.CancelledError:
             for lease in made:
@@ -170,8 +170,8 @@ class Environments:
         except OSError as error:
             raise HostError(f"no builder of environments can be made: {error}") from error
 
-    async def _take(self, request: str, size: int, made: list[Lease], site: int) -> Lease:
-        """Copy what a builder made, and make it an environment."""
+    async def _take(self, request: str, file: str, size: int, made: list[Lease], site: int) -> Lease:
+        """Copy what a builder made for `file`, and make it an environment."""
         rules = snapshot.Rules(
             what="the environment",
             entries_max=ENTRIES_MAX,
@@ -186,6 +186,12 @@ class Environments:
         copying = asyncio.ensure_future(asyncio.to_thread(_copy, site, self._store.incoming, rules, stop))
         try:
             taken = await asyncio.shield(copying)
+        except ConfigurationError as error:
+            # Where it says that something is, is in the environment, and the author sees the file that asked for it.
+            found = (
+                Problem(file, f"what was installed is refused: {p.where}: {p.what}", p.hints) for p in error.problems
+            )
+            raise ConfigurationError(*found) from error
         except asyncio.CancelledError:
             stop.set()
             with contextlib.suppress(Exception):

@@ -206,7 +206,7 @@ class Supervisor:
             await self._stopping.wait()
             await self._drain()
         finally:
-            self._admin.close()
+            await self._admin.close()
             self._pressure.close()
             if self._connecting is not None:
                 self._connecting.cancel()

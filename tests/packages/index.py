@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import http.server
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,19 +18,28 @@ class Index:
     """Serves the files of a folder, whatever their names are."""
 
     port: int
+    scheme: str
     asked: list[str] = field(default_factory=list)
     """paths, in their order"""
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}/simple"
+        return f"{self.scheme}://127.0.0.1:{self.port}/simple"
 
 
 @contextlib.contextmanager
 def serve(
-    folder: Path, *, login: str = "", elsewhere: str = "", silent: threading.Event | None = None
+    folder: Path,
+    *,
+    login: str = "",
+    elsewhere: str = "",
+    silent: threading.Event | None = None,
+    certificate: Path | None = None,
 ) -> Iterator[Index]:
-    """`login` is USER:PASSWORD; files are said to be at `elsewhere`; with `silent` no answer comes until it is set."""
+    """`login` is USER:PASSWORD; files are said to be at `elsewhere`; with `silent` no answer comes until it is set.
+
+    `certificate` is a file with a certificate and its key: with it there is TLS.
+    """
     wanted = f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -72,7 +82,11 @@ def serve(
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    index = Index(port=server.server_address[1])
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    index = Index(port=server.server_address[1], scheme="http" if certificate is None else "https")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

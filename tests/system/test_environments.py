@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests import certificates
 from tests.packages import index, made
 from tests.system import daemon, folders
 from tests.system.daemon import ROOT, Daemon
@@ -266,6 +267,22 @@ def test_a_password_of_an_index_is_in_no_refusal(tmp_path: Path, wheels: Path) -
         said = not_served(tmp_path, uses(tmp_path), *configured(tmp_path, index=address))
     assert "hunter2secreX" not in said
     assert "requirements.txt: error: " in said
+
+
+def test_an_index_with_a_certificate_of_its_own_authority(tmp_path: Path, wheels: Path) -> None:
+    """TLS is between uv and the index; who has not signed for it is not believed."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "other").mkdir()
+    certificates.write(tmp_path / "theirs")
+    certificates.write(tmp_path / "other")
+    certificates.write_server(tmp_path, "server", authority=tmp_path / "theirs")
+    folder = uses(tmp_path)
+    with index.serve(wheels, certificate=tmp_path / "server.pem") as served_index:
+        told = configured(tmp_path, index=served_index.address, ca=str(tmp_path / "theirs/certificate.pem"))
+        with daemon.serve([folder], options=told) as served:
+            assert served.call("uses", "versions") == (200, ["99.0", "99.0", "99.0"])
+        told = configured(tmp_path, index=served_index.address, ca=str(tmp_path / "other/certificate.pem"))
+        assert "invalid peer certificate" in not_served(tmp_path, folder, *told)
 
 
 def test_the_index_of_the_operators_environment_is_taken(tmp_path: Path, wheels: Path) -> None:
