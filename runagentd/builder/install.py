@@ -6,6 +6,7 @@ Reads from strangers: yes, by way of uv: requirements, an index, packages. What 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -85,6 +86,8 @@ def _install(job: BuildJob, report: socket.socket) -> int:
         ],
         report,
     )
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{STAGE}/{SITE}/.lock")  # uv's own, no part of any package
     return max((int(found[2]) for line in lines if (found := _LINE.search(line))), default=0)
 
 

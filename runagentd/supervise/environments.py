@@ -179,7 +179,7 @@ class Environments:
             bytes_max=size,
             bytes_hint="raise packages.size in the daemon's configuration",
             owner=0,
-            left_out=frozenset({".lock"}),
+            left_out=frozenset(),
             strict=True,
         )
         stop = threading.Event()
