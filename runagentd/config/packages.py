@@ -19,7 +19,6 @@ from pathlib import Path
 from runagentd.config import files
 from runagentd.config.table import Table
 from runagentd.config.units import seconds_of, size_of
-from runagentd.errors import ConfigurationError, Problem
 from runagentd.wire.build import HOSTS_MAX
 from runagentd.wire.packages import Target
 from runagentd.wire.settings import PackageSettings
@@ -82,13 +81,14 @@ def read(table: Table, folder: Path) -> PackageSettings:
 
 
 def usual(variables: Mapping[str, str]) -> PackageSettings:
-    """The index that the operator's own pip and uv use; ConfigurationError where its address is none."""
+    """The index that the operator's own pip and uv use.
+
+    One that cannot be taken is told to who needs an index, and to nobody else: most agents need none.
+    """
     for name in VARIABLES:
         if variables.get(name):
             problem, found = _index(variables[name], plain=False)
-            if problem:
-                raise ConfigurationError(Problem(name, problem, _index_hints(variables[name], plain=False)))
-            return found
+            return PackageSettings(not_taken=f"{name} is not taken: it {problem}") if problem else found
     return _DEFAULTS
 
 

@@ -91,6 +91,8 @@ class _Relay:
         self._log = log
         self._left = BYTES_MAX
         self._open: set[asyncio.Task[None]] = set()
+        self._unreached: set[Target] = set()
+        """of which was told"""
 
     async def run(self, targets: Sequence[Target], listeners: Sequence[socket.socket], lifeline: int) -> None:
         """Until nobody holds the other end of `lifeline`; its descriptors are closed then."""
@@ -137,8 +139,10 @@ class _Relay:
                 far, far_writer = await _connect(target)
             writers.append(far_writer)
         except (OSError, TimeoutError, UnicodeError) as error:
-            reason = str(error) or "timed out"
-            self._log.warning("a package host cannot be reached", host=target.host, port=target.port, reason=reason)
+            if target not in self._unreached:
+                self._unreached.add(target)
+                reason = str(error) or "timed out"
+                self._log.warning("a package host cannot be reached", host=target.host, port=target.port, reason=reason)
         else:
             # What goes wrong from here on, each end is told by the end of its connection.
             with contextlib.suppress(OSError, TimeoutError, ExceptionGroup):

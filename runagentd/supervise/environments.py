@@ -116,7 +116,7 @@ class Environments:
             if found is not None:
                 return found
             if not settings.index and wheels is None:
-                raise ConfigurationError(_no_index(names[0]))
+                raise ConfigurationError(_no_index(names[0], settings.not_taken))
             teller.say("waiting for another environment to be built" if self._one.locked() else "starting a builder")
             async with self._one:
                 return self._store.answer(request) or await self._build(request, files, settings, wheels, teller)
@@ -333,12 +333,12 @@ def _hints(failed: BuildFailed, settings: PackageSettings) -> tuple[str, ...]:
     return ()
 
 
-def _no_index(name: str) -> Problem:
+def _no_index(name: str, not_taken: str) -> Problem:
     return Problem(
         name,
         "has to be installed, and no package index is configured",
         (
             'write [packages] index = "https://…", or wheels = "DIR", to the daemon\'s configuration',
-            "or set UV_DEFAULT_INDEX or PIP_INDEX_URL for 'runagentd serve'",
+            not_taken or "or set UV_DEFAULT_INDEX or PIP_INDEX_URL for 'runagentd serve'",
         ),
     )

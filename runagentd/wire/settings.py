@@ -157,6 +157,8 @@ class PackageSettings:
     """that a build may take"""
     keep: int = 7 * 24 * 3600
     """seconds that an environment is kept which nothing uses"""
+    not_taken: str = ""
+    """why the index of the operator's own environment is not taken, where it has one"""
 
     def redacted(self, text: str) -> str:
         """`text` without what is secret in the index's address."""

@@ -147,8 +147,17 @@ def test_the_usual_index_is_reached_through_the_egress_process() -> None:
     assert document.egress.package_hosts == (Target(host="pip.example.com", port=443),)
 
 
-def test_a_wrong_variable_is_named_and_not_repeated() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        packages.usual({"UV_INDEX_URL": "https://alice:secret@packages.example.com:99999/"})
-    assert "secret" not in str(caught.value)
-    assert str(caught.value).startswith("UV_INDEX_URL: is no address of a package index")
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("https://alice:secret@packages.example.com:99999/", "is no address of a package index"),
+        (
+            "http://alice:secret@packages.example.com/simple",
+            "is unencrypted: anybody on the way could change what is installed",
+        ),
+    ],
+)
+def test_a_variable_that_cannot_be_taken_is_told_to_who_needs_it_and_not_repeated(address: str, reason: str) -> None:
+    """And it is no reason not to serve: most agents need no index."""
+    found = packages.usual({"UV_INDEX_URL": address})
+    assert found == PackageSettings(not_taken=f"UV_INDEX_URL is not taken: it {reason}")

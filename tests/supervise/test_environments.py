@@ -211,6 +211,17 @@ def test_a_builder_is_told_what_the_operator_wants(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_why_an_index_is_not_taken_is_told_where_one_is_needed(tmp_path: Path) -> None:
+    async def main() -> None:
+        await Bench(tmp_path, PackageSettings(not_taken="PIP_INDEX_URL is not taken: it is")).provide(
+            "requirements.txt"
+        )
+
+    with pytest.raises(ConfigurationError) as caught:
+        asyncio.run(main())
+    assert caught.value.problems[0].hints[1] == "PIP_INDEX_URL is not taken: it is"
+
+
 def test_a_password_is_not_repeated(tmp_path: Path) -> None:
     error = failed(Bench(tmp_path), "error: cannot reach https://alice:secret@packages.example.com/simple/six")
     assert str(error) == "requirements.txt: error: cannot reach https://alice:****@packages.example.com/simple/six"
