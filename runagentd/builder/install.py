@@ -152,6 +152,8 @@ def _variables(job: BuildJob) -> dict[str, str]:
         "UV_CACHE_DIR": f"{STAGE}/cache",
         "UV_KEYRING_PROVIDER": "disabled",
         "UV_NO_CONFIG": "1",
+        # With the times of a wheel's file in it, equal packages would not be equal.
+        "UV_NO_INSTALLER_METADATA": "1",
         "UV_NO_PROGRESS": "1",
         "UV_PYTHON": job.interpreter,
         "UV_PYTHON_DOWNLOADS": "never",

@@ -232,7 +232,7 @@ class Builder:
                     out_of_memory = group.oom_kills() > 0
                     raise BuildFailed("it ran out of memory" if out_of_memory else "the builder ended without a word")
                 match _parsed(data):
-                    case build.Listening() if len(descriptors) == len(job.hosts) and not listens:
+                    case build.Listening() if job.hosts and len(descriptors) == len(job.hosts) and not listens:
                         listens = True
                         targets = tuple(packages.Target(host=host.name, port=host.port) for host in job.hosts)
                         self._relay(packages.Relay(targets=targets), [lifeline, *descriptors])
