@@ -52,6 +52,17 @@ FULL: dict[str, Any] = {
     },
     "cache": {"size": "64MiB"},
     "history": {"keep": "7d", "size": "64MiB"},
+    "packages": {
+        "index": "https://packages.example.com/simple",
+        "hosts": ["files.example.com"],
+        "ca": "certificate.pem",
+        "http": False,
+        "wheels": ".",
+        "source": False,
+        "size": "2GiB",
+        "timeout": "10m",
+        "keep": "7d",
+    },
     "telemetry": {"spans": "file", "size": "64MiB", "share": 0.5},
     "http": {"trusted_proxies": ["10.0.0.0/8"], "forwarded": "forwarded", "cors_origins": ["https://app.example"]},
     "tls": {
