@@ -1,6 +1,6 @@
 """What a process that faces the network gives up before it reads a byte: ids, capabilities, most of the kernel.
 
-Runs as: the gateway and the egress process; root until `confine` returns.
+Runs as: the gateway and the egress process; root until `confine` returns. The builder takes the looks alone.
 Reads from strangers: nothing.
 
 The filter is a list of what is refused, and not of what is allowed: CPython, OpenSSL and SQLite are updated by the

@@ -130,6 +130,7 @@ CAP_KILL = 5
 CAP_SETGID = 6
 CAP_SETUID = 7
 CAP_SETPCAP = 8
+CAP_NET_BIND_SERVICE = 10
 CAP_NET_ADMIN = 12
 CAP_SYS_CHROOT = 18
 CAP_SYS_PTRACE = 19
@@ -260,6 +261,15 @@ def loopback_up() -> None:
         fcntl.ioctl(any_socket.fileno(), siocsifflags, struct.pack("16sH22x", b"lo", flags | iff_up))
 
 
+def add_loopback_address(address: str, number: int) -> None:
+    """SIOCSIFADDR of netdevice(7): one more IPv4 address of the interface lo, as its alias `number`."""
+    siocsifaddr = 0x8916
+    name = f"lo:{number}".encode("ascii")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        request = struct.pack("=16sHH4s8x", name, socket.AF_INET, 0, socket.inet_aton(address))
+        fcntl.ioctl(any_socket.fileno(), siocsifaddr, request)
+
+
 def join_session_keyring() -> None:
     """keyctl_join_session_keyring(3): a new anonymous keyring, so that none is shared with the daemon."""
     _call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
@@ -296,6 +306,25 @@ def move_mount(mount_descriptor: int, target: str) -> None:
     _call("move_mount", mount_descriptor, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
 
 
+def bind(source: str, target: str, *, attributes: int) -> None:
+    """A private copy of the mount at `source`, without what is mounted below it, at `target`, which is made.
+
+    `attributes` are MOUNT_ATTR_* bits.
+    """
+    copy = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE)
+    try:
+        mount_setattr(copy, set_attributes=attributes, propagation=MS_PRIVATE)
+        if os.path.isdir(source):
+            os.makedirs(target, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(target, "xb"):
+                pass
+        move_mount(copy, target)
+    finally:
+        os.close(copy)
+
+
 def mount_setattr(
     mount_descriptor: int, *, set_attributes: int = 0, propagation: int = 0, user_namespace: int | None = None
 ) -> None:
@@ -328,7 +357,7 @@ def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: in
 
 
 def syncfs(descriptor: int) -> None:
-    """syncfs(2): have all that was written to the file system of `descriptor` on the disk."""
+    """syncfs(2): all that was written to the file system of `descriptor` is on the disk when this returns."""
     if _libc.syncfs(ctypes.c_int(descriptor)) == -1:
         raise _fail("syncfs", ctypes.get_errno())
 

@@ -5,6 +5,7 @@ Reads from strangers: nothing; the directory is 0700 and root's.
 
     format id lock control.sock admin.sock deployments.db jail/ scratch/ keys/ gateway/
     agents/NAME/{versions/DIGEST,data,origin}
+    environments/{trees/DIGEST,requests/DIGEST,incoming}
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class StateDirectory:
     @property
     def agents(self) -> Path:
         return self.path / "agents"
+
+    @property
+    def environments(self) -> Path:
+        return self.path / "environments"
 
     @property
     def audience(self) -> str:

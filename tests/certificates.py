@@ -14,6 +14,15 @@ from cryptography.x509.oid import NameOID
 
 def write_client(folder: Path, name: str, uri: str, *, authority: Path) -> str:
     """`NAME.pem`, certificate and key, signed with what `write` made in `authority`; its SHA-256 in hexadecimal."""
+    return _write_signed(folder, name, x509.UniformResourceIdentifier(uri), authority)
+
+
+def write_server(folder: Path, name: str, *, authority: Path) -> None:
+    """The same of a server at 127.0.0.1: some clients believe no server that shows an authority's own certificate."""
+    _write_signed(folder, name, x509.IPAddress(ipaddress.ip_address("127.0.0.1")), authority)
+
+
+def _write_signed(folder: Path, name: str, whose: x509.GeneralName, authority: Path) -> str:
     key = ec.generate_private_key(ec.SECP256R1())
     signer = x509.load_pem_x509_certificate((authority / "certificate.pem").read_bytes())
     private = serialization.load_pem_private_key((authority / "key.pem").read_bytes(), password=None)
@@ -27,7 +36,7 @@ def write_client(folder: Path, name: str, uri: str, *, authority: Path) -> str:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([whose]), critical=False)
         .sign(private, hashes.SHA256())
     )
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

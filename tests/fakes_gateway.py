@@ -240,6 +240,7 @@ class FakeSupervisor:
             environment=(),
             persistent_folders=(),
             import_paths=(),
+            requirements=(),
             hints=(),
         )
         self.send(

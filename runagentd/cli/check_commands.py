@@ -16,7 +16,7 @@ from runagentd.foreman.serve import ServeOptions, serve
 from runagentd.wire.admin import PolicyChoice
 
 
-def check(folder: Path, *, policy: str, as_json: bool) -> int:
+def check(folder: Path, *, policy: str, config: Path | None, as_json: bool) -> int:
     """0 where the folder would be served, 1 where not, with every problem."""
     scope.enter()  # before anything is made: what runs now may start again
     with tempfile.TemporaryDirectory(prefix="runagentd-check-", dir=state.SCRATCH) as place:
@@ -31,6 +31,7 @@ def check(folder: Path, *, policy: str, as_json: bool) -> int:
                 log_format="text",
                 verbose=False,
                 spares=0,
+                config=config,
                 check_only=True,
                 as_json=as_json,
             )

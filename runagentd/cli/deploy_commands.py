@@ -7,15 +7,19 @@ Reads from strangers: nothing; what the agent says of itself is printed by a pro
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from runagentd.errors import HostError
 from runagentd.foreman import admin_client, announce
+from runagentd.foreman.progress import ProgressLine
+from runagentd.log import escape
 from runagentd.state import StateDirectory
 from runagentd.wire import admin
 
 DEPLOY_SECONDS = 600.0
-"""A large folder is copied, an environment is made, and the first start may take as long as its policy lets it."""
+"""Without a word: a large folder is copied, and the first start may take as long as its policy lets it. An environment
+that is made says so every few seconds."""
 _NOBODY = 65534
 
 
@@ -40,13 +44,14 @@ def deploy(
         instances=bounds,
         alias=alias,
         allow_widening=allow_widening,
+        progress=True,
     )
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise HostError(f"{folder}: {(error.strerror or '').lower()}", "give the folder of an agent") from error
     try:
-        reply = admin_client.ask(directory.admin_socket, request, [descriptor], seconds=DEPLOY_SECONDS)
+        reply = _ask(directory.admin_socket, request, descriptor)
     finally:
         os.close(descriptor)
     match reply:
@@ -65,3 +70,17 @@ def deploy(
             raise HostError(reply.message)
         case _:
             raise HostError("the supervisor answered something else than was asked")
+
+
+def _ask(path: Path, request: admin.Deploy, folder: int) -> admin.Reply:
+    """The answer; what comes before it is told to who waits, on stderr."""
+    line = ProgressLine(sys.stderr, lambda text: print(escape(text), file=sys.stderr, flush=True))
+    with admin_client.connect(path) as connection:
+        connection.settimeout(DEPLOY_SECONDS)
+        admin_client.send(connection, request, [folder])
+        try:
+            while isinstance(reply := admin_client.receive(connection), admin.Progress):
+                line.show(reply.text)
+        finally:
+            line.over()
+    return reply

@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("check", parents=[common], help="load and check a folder without serving it")
     command.add_argument("folder", type=Path, metavar="DIR")
     command.add_argument("--policy", default="base", type=_policy_name, metavar="NAME|FILE")
+    command.add_argument("--config", type=Path, metavar="FILE", help="as for 'runagentd serve'")
     command.set_defaults(run=_check)
 
     command = commands.add_parser("deploy", parents=[common], help="serve a folder, or another version of an agent")
@@ -366,8 +367,10 @@ def _events(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from runagentd.cli import check_commands
+    from runagentd.config import load
 
-    return check_commands.check(arguments.folder, policy=arguments.policy, as_json=arguments.json)
+    config = load.configured(arguments.config)
+    return check_commands.check(arguments.folder, policy=arguments.policy, config=config, as_json=arguments.json)
 
 
 def _deploy(arguments: argparse.Namespace) -> int:

@@ -77,16 +77,9 @@ def main() -> int:
             log_format=arguments.log_format,
             verbose=arguments.verbose,
             spares=arguments.spares,
-            config=_config(arguments.config),
+            config=load.configured(arguments.config),
         )
     )
-
-
-def _config(named: Path | None) -> Path | None:
-    if named is not None:
-        return named.absolute()
-    usual = Path(load.DEFAULT)
-    return usual if usual.exists() else None
 
 
 def policy_choice(text: str) -> PolicyChoice:

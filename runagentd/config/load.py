@@ -6,15 +6,17 @@ Reads from strangers: nothing; the file is the operator's.
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import cache, history, http, issuers, limits, roles, telemetry, tls
+from runagentd.config import cache, history, http, issuers, limits, packages, roles, telemetry, tls
 from runagentd.config.table import Table
 from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
-from runagentd.wire.settings import EgressSettings, Settings
+from runagentd.wire.settings import EgressSettings, PackageSettings, Settings
 
 DEFAULT = "/etc/runagentd/runagentd.toml"
 FILE_BYTES_MAX = 1024 * 1024
@@ -26,7 +28,18 @@ class Document:
 
     settings: Settings = field(default_factory=Settings)
     egress: EgressSettings = field(default_factory=EgressSettings)
+    packages: PackageSettings = field(default_factory=PackageSettings)
+    packages_named: bool = False
+    """whether the file says anything of packages"""
     tls: Tls | None = None
+
+
+def configured(named: Path | None) -> Path | None:
+    """The file that an operator has named, or the usual one where it is there."""
+    if named is not None:
+        return named.absolute()
+    usual = Path(DEFAULT)
+    return usual if usual.exists() else None
 
 
 def load(path: Path) -> Document:
@@ -37,6 +50,13 @@ def load(path: Path) -> Document:
     except OSError as error:
         raise ConfigurationError(Problem(str(path), (error.strerror or "cannot be read").lower())) from error
     return parse(data, path.name, path.absolute().parent)
+
+
+def with_usual_index(document: Document, variables: Mapping[str, str]) -> Document:
+    """For a file that says nothing of packages: the package index of the operator's own environment, if it has one."""
+    usual = packages.usual(variables)
+    egress = dataclasses.replace(document.egress, package_hosts=usual.hosts)
+    return dataclasses.replace(document, packages=usual, egress=egress)
 
 
 def parse(data: bytes, name: str, folder: Path) -> Document:
@@ -65,7 +85,14 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
         history_bytes=history_bytes,
         telemetry=telemetry.read(document.table("telemetry")),
     )
-    found = Document(settings=settings, egress=EgressSettings(issuers=sources), tls=certificates)
+    installing = packages.read(document.table("packages"), folder)
+    found = Document(
+        settings=settings,
+        egress=EgressSettings(issuers=sources, package_hosts=installing.hosts),
+        packages=installing,
+        packages_named=document.has("packages"),
+        tls=certificates,
+    )
     document.finish()
     if problems:
         raise ConfigurationError(*problems)

@@ -1,9 +1,12 @@
-"""The egress process: the only one that connects anywhere. It fetches the keys of the issuers that are configured.
+"""The egress process: the only one that connects anywhere. It fetches the keys of the issuers that are configured, and
+leads builders of environments to the package index.
 
 Runs as: its own uid, with no capability; root until `confine`, which reads nothing but its own files.
-Reads from strangers: servers of issuers, once confined; a gateway that may be captured.
+Reads from strangers: servers of issuers, once confined; a gateway that may be captured. Bytes of builders and of
+package hosts pass through it unread.
 Holds no secret: what it fetches is public. Started as `python -m runagentd.egress`, with LISTEN_FDS for `lifeline` (its
-end is ours), `settings` (SOCK_SEQPACKET, see `wire.settings`) and `gateway` (SOCK_SEQPACKET, see `wire.issuers`).
+end is ours), `settings` (SOCK_SEQPACKET, see `wire.settings`), `gateway` (SOCK_SEQPACKET, see `wire.issuers`) and
+`supervisor` (SOCK_SEQPACKET, see `wire.packages`).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from collections.abc import Sequence
 import uvloop
 
 from runagentd import confinement, datagrams, inherited, log, received
+from runagentd.egress.relay import Relays
 from runagentd.egress.sources import Sources
 from runagentd.wire import issuers
 from runagentd.wire.record import RecordError
@@ -45,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         passed = inherited.descriptors(os.environ)
         os.environ.clear()
         link, gateway = socket.socket(fileno=passed["settings"]), socket.socket(fileno=passed["gateway"])
+        supervisor = socket.socket(fileno=passed["supervisor"])
         found = received.receive(link, EgressSettings)
         if found is None:
             raise RecordError("the foreman sent no settings")
@@ -56,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         journal.error("the egress process cannot start", problem=str(error))
         return 2
     log.forward_standard_logging(journal)
-    uvloop.run(_serve(found, link, gateway, passed["lifeline"], journal))
+    uvloop.run(_serve(found, link, gateway, supervisor, passed["lifeline"], journal))
     return 0
 
 
@@ -87,6 +92,7 @@ async def _serve(
     first: tuple[EgressSettings, dict[str, int]],
     link: socket.socket,
     gateway: socket.socket,
+    supervisor: socket.socket,
     lifeline: int,
     journal: log.Log,
 ) -> None:
@@ -95,8 +101,11 @@ async def _serve(
     to_gateway = GatewayLink(gateway, journal)
     sources = Sources(tell=to_gateway.tell, log=journal)
     to_gateway.start(sources)
+    settings = first[0]
+    Relays(supervisor, lambda: settings.package_hosts, journal).start()
 
     def configure(found: tuple[EgressSettings, dict[str, int]]) -> None:
+        nonlocal settings
         settings, files = found
         for descriptor in files.values():
             os.close(descriptor)
@@ -119,7 +128,8 @@ async def _serve(
     loop.add_signal_handler(signal.SIGTERM, over.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     configure(first)
-    journal.info("fetching the keys of issuers", issuers=" ".join(each.name for each in first[0].issuers))
+    if first[0].issuers:
+        journal.info("fetching the keys of issuers", issuers=" ".join(each.name for each in first[0].issuers))
     await over.wait()
 
 

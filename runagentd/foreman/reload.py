@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from runagentd.errors import HostError
 from runagentd.foreman import admin_client, announce
+from runagentd.foreman.progress import ProgressLine
 from runagentd.foreman.watch import Watch
 from runagentd.log import Log
 from runagentd.wire import admin
@@ -55,6 +57,7 @@ class Reloader:
         self._admin_socket = admin_socket
         self._nobody = nobody
         self._log = log
+        self._progress = ProgressLine(sys.stderr, log.info)
         try:
             self._folders = [_Folder(path, row.agent, Watch(path)) for path, row in folders.items()]
             files = {Path(choice.policy).parent for choice in policies if choice.policy.startswith("/")}
@@ -103,7 +106,9 @@ class Reloader:
             descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 folder.connection = admin_client.connect(self._admin_socket)
-                request = admin.Deploy(folder=str(folder.path), policies=self._policies, replaces=folder.agent)
+                request = admin.Deploy(
+                    folder=str(folder.path), policies=self._policies, replaces=folder.agent, progress=True
+                )
                 admin_client.send(folder.connection, request, [descriptor])
             finally:
                 os.close(descriptor)
@@ -116,6 +121,10 @@ class Reloader:
             return
         try:
             reply = admin_client.receive(connection)
+            if isinstance(reply, admin.Progress):
+                self._progress.show(reply.text)
+                return
+            self._progress.over()
             if isinstance(reply, admin.Failed):
                 raise HostError(reply.message)
             if isinstance(reply, admin.Deployed) and not reply.unchanged:

@@ -24,6 +24,7 @@ from runagentd import kernel, signing, state
 from runagentd.errors import UNFIT_STATUS, ConfigurationError, HostError
 from runagentd.foreman import admin_client, announce, gateway_folder
 from runagentd.foreman.daemons import Daemon
+from runagentd.foreman.progress import ProgressLine
 from runagentd.foreman.reload import Reloader
 from runagentd.foreman.settings_link import Recipient, SettingsLink
 from runagentd.log import Form, Level, Log, complain
@@ -86,25 +87,33 @@ class Foreman:
         self._control = _listen(directory.control_socket)
         self._admin = _listen(directory.admin_socket)
         self._settings = SettingsLink(options.config, log)
-        self._supervisor = Daemon("supervisor", self._supervisor_command, self._supervisor_descriptors())
         # One pair for all their lives: neither of the two has to know when the other starts again.
         self._keys = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._builders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._supervisor = Daemon(
+            "supervisor", self._supervisor_command, self._supervisor_descriptors(), self._renew_supervisor
+        )
         self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors(), self._renew_settings)
         self._egress = Daemon("egress process", self._egress_command, self._egress_descriptors(), self._renew_egress)
         self._daemons = [self._supervisor, self._gateway]
         self._reloader: Reloader | None = None
+        self._progress = ProgressLine(sys.stderr, log.info)
         self._up = False
         """whether all was there once: from then on, whatever ends is started again for ever"""
 
     def _renew_settings(self) -> None:
         self._gateway.descriptors["settings"] = self._settings.renew(Recipient.GATEWAY)
 
+    def _renew_supervisor(self) -> None:
+        self._supervisor.descriptors["settings"] = self._settings.renew(Recipient.SUPERVISOR)
+
     def _renew_egress(self) -> None:
         self._egress.descriptors["settings"] = self._settings.renew(Recipient.EGRESS)
 
     def _want_egress(self) -> None:
-        """Nothing has to be fetched where no issuer is configured, and so nothing that can connect is there."""
-        if self._settings.document.egress.issuers and self._egress not in self._daemons:
+        """Where neither an issuer nor a package index is configured, nothing that can connect is there."""
+        wanted = self._settings.document.egress
+        if (wanted.issuers or wanted.package_hosts) and self._egress not in self._daemons:
             self._daemons.append(self._egress)
             self._egress.start()
 
@@ -135,7 +144,7 @@ class Foreman:
                 waiting.append(connection)
                 descriptor = _open_folder(folder)
                 try:
-                    request = admin.Deploy(folder=str(folder), policies=self._options.policies)
+                    request = admin.Deploy(folder=str(folder), policies=self._options.policies, progress=True)
                     admin_client.send(connection, request, [descriptor])
                 finally:
                     os.close(descriptor)
@@ -193,8 +202,13 @@ class Foreman:
             self._options.ready_file.unlink(missing_ok=True)
 
     def _answer(self, connection: socket.socket) -> admin.Deployed:
-        self._wait(connection, _DEPLOY_SECONDS)
-        reply = admin_client.receive(connection)
+        while True:
+            self._wait(connection, _DEPLOY_SECONDS)
+            reply = admin_client.receive(connection)
+            if not isinstance(reply, admin.Progress):
+                break
+            self._progress.show(reply.text)
+        self._progress.over()
         match reply:
             case admin.Deployed():
                 return reply
@@ -321,7 +335,7 @@ class Foreman:
         return ["--log-format", self._options.log_format, *level]
 
     def _supervisor_descriptors(self) -> dict[str, int]:
-        return {"admin": self._admin.fileno(), "lifeline": self._lifeline}
+        return {"admin": self._admin.fileno(), "lifeline": self._lifeline, "egress": self._builders[0].fileno()}
 
     def _gateway_descriptors(self) -> dict[str, int]:
         gateway_folder.own(self._directory.gateway, self._gateway_uid)
@@ -334,7 +348,11 @@ class Foreman:
         }
 
     def _egress_descriptors(self) -> dict[str, int]:
-        return {"lifeline": self._lifeline, "gateway": self._keys[1].fileno()}
+        return {
+            "lifeline": self._lifeline,
+            "gateway": self._keys[1].fileno(),
+            "supervisor": self._builders[1].fileno(),
+        }
 
     @property
     def nobody(self) -> int:

@@ -23,6 +23,7 @@ class Recipient(enum.Enum):
 
     GATEWAY = enum.auto()
     EGRESS = enum.auto()
+    SUPERVISOR = enum.auto()
 
 
 class SettingsLink:
@@ -59,12 +60,15 @@ class SettingsLink:
         return True
 
     def _read(self) -> load.Document:
-        return load.Document() if self._path is None else load.load(self._path)
+        document = load.Document() if self._path is None else load.load(self._path)
+        return document if document.packages_named else load.with_usual_index(document, os.environ)
 
     def _contents(self, recipient: Recipient) -> dict[str, bytes]:
         """To each what it needs, and nothing else: the egress process gets no key."""
         if recipient is Recipient.EGRESS:
             return {"settings": record.encode(self.document.egress)}
+        if recipient is Recipient.SUPERVISOR:
+            return {"settings": record.encode(self.document.packages)}
         contents = {"settings": record.encode(self.document.settings)}
         if self.document.tls is not None:
             contents |= {"certificate": self.document.tls.certificate, "key": self.document.tls.key}

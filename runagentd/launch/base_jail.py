@@ -39,14 +39,15 @@ def main(arguments: list[str]) -> None:
     kernel.mount("none", "/", "none", kernel.MS_REC | kernel.MS_PRIVATE)
     flags = kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("jail", jail, "tmpfs", flags | kernel.MS_NOEXEC, "size=1m,nr_inodes=512,mode=0755")
+    read_only = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NODEV
     for path in rest[:split]:
-        _bind(path, jail + path)
-    _bind(package, f"{jail}{_PACKAGE_FOLDER}/runagentd")
+        kernel.bind(path, jail + path, attributes=read_only)
+    kernel.bind(package, f"{jail}{_PACKAGE_FOLDER}/runagentd", attributes=read_only)
     for link, target in links:
         os.makedirs(os.path.dirname(jail + link), exist_ok=True)
         os.symlink(target, jail + link)
     for name in ("null", "urandom"):
-        _bind(f"/dev/{name}", f"{jail}/dev/{name}", device=True)
+        kernel.bind(f"/dev/{name}", f"{jail}/dev/{name}", attributes=kernel.MOUNT_ATTR_NOSUID)
     for folder in ("proc", "new", "tmp"):
         os.makedirs(f"{jail}/{folder}", exist_ok=True)
     # Writable: a spare sets its own oom_score_adj here, before it has a root of its own.
@@ -61,22 +62,6 @@ def main(arguments: list[str]) -> None:
     options = ["-I", "-S", "-E", "-B", "-X", "frozen_modules=on"]
     os.set_inheritable(int(control), True)
     os.execve(interpreter, [interpreter, *options, "-c", _START % int(control)], {})
-
-
-def _bind(source: str, target: str, *, device: bool = False) -> None:
-    """A read-only, private copy of one mount, never of what is mounted below it."""
-    mount = kernel.open_tree(kernel.AT_FDCWD, source, kernel.OPEN_TREE_CLONE)
-    attributes = kernel.MOUNT_ATTR_NOSUID
-    attributes |= 0 if device else kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NODEV
-    kernel.mount_setattr(mount, set_attributes=attributes, propagation=kernel.MS_PRIVATE)
-    if os.path.isdir(source):
-        os.makedirs(target, exist_ok=True)
-    else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(target, "xb"):
-            pass
-    kernel.move_mount(mount, target)
-    os.close(mount)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def pass_gate(progress: Progress) -> NoReturn:
             isolated=job.isolated,
         ),
         app_path="/app",
+        environment=job.environment,
         scratch=("/tmp", "/dev/shm"),
     )
     prepared = runner.prepare(handover)

@@ -9,7 +9,7 @@ what would be right.
 
 from __future__ import annotations
 
-from runagentd.loader import entrypoints, environment, packages, persistent, schema
+from runagentd.loader import entrypoints, environment, packages, persistent, requirements, schema
 from runagentd.loader.findings import Findings, key_path, shown, similar
 from runagentd.loader.folder import Folder
 from runagentd.loader.tree import Tree, TreeError, parse_json, parse_yaml
@@ -52,6 +52,7 @@ def _manifest(folder: Folder, findings: Findings, python: tuple[int, int]) -> Ma
     variables = environment.read(file, tree, folder, findings)
     kept = persistent.read(file, tree, folder, [one.file for one in found], findings)
     import_paths = packages.import_paths(folder, python, findings)
+    required = requirements.read(folder, import_paths, findings)
     description = _descriptive(file, tree, "description", "", findings)
     framework = _descriptive(file, tree, "framework", "default", findings)
     version = _descriptive(file, tree, "version", "", findings)
@@ -67,6 +68,7 @@ def _manifest(folder: Folder, findings: Findings, python: tuple[int, int]) -> Ma
         environment=variables,
         persistent_folders=kept,
         import_paths=import_paths,
+        requirements=required,
         hints=tuple(findings.hints),
         health=health,
     )

@@ -36,10 +36,4 @@ def import_paths(folder: Folder, python: tuple[int, int], findings: Findings) ->
         if folder.is_directory(path):
             return (path,)
         findings.hint(name, f"ignored: it has no lib/python{running}/site-packages")
-    if folder.is_file("requirements.txt") and not environments:
-        findings.hint(
-            "requirements.txt",
-            f"nothing is installed from it: make a folder .venv beside it (python{running} -m venv .venv; "
-            ".venv/bin/pip install -r requirements.txt)",
-        )
     return ()

@@ -15,6 +15,7 @@ from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import (
     AGENT_UID,
     APP,
+    ENVIRONMENT,
     Expectation,
     Limits,
     Mount,
@@ -55,6 +56,8 @@ class AgentFolders:
     """relative folders that are kept across instances, where the policy grants it"""
     absent: frozenset[str]
     """optional folders of the policy's files.read that this host does not have"""
+    installed: bool = False
+    """whether it has an environment of its own"""
 
 
 def spare_steps(facts: HostFacts, *, in_advance: bool) -> tuple[Step, ...]:
@@ -167,7 +170,9 @@ def _mounts(policy: Policy, facts: HostFacts, folders: AgentFolders) -> tuple[Mo
         Mount(kind=MountKind.PERSISTENT, source=path, target=f"{APP}/{path}", read_only=False, noexec=True)
         for path in persistent
     ]
-    return (*neutral, *hosts, app, *environments, *kept)
+    # The supervisor copied what is in it, file by file; the agent cannot write there.
+    installed = [Mount(kind=MountKind.ENVIRONMENT, source=".", target=ENVIRONMENT, read_only=True, noexec=False)]
+    return (*neutral, *hosts, app, *environments, *(installed if folders.installed else ()), *kept)
 
 
 _DEVICES = Mount(kind=MountKind.DEVICES, source="", target="/dev", read_only=True, noexec=True)
@@ -189,6 +194,7 @@ _ORIGINS = {
     MountKind.HOST: "files.runtime, files.read",
     MountKind.APP: "files.app_size",
     MountKind.SNAPSHOT: "always",
+    MountKind.ENVIRONMENT: "always",
     MountKind.PERSISTENT: "files.persistent",
     MountKind.DEVICES: "always",
 }

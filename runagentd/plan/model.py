@@ -17,6 +17,8 @@ AGENT_UID = 65532
 """The agent's uid and gid inside its user namespace, and the owner of its files on the disk (mapped by the mounts)."""
 
 APP = "/app"
+ENVIRONMENT = "/env"
+"""Where an agent's environment lies: libraries from elsewhere, shared by all instances that have the same."""
 
 
 class Verb(enum.StrEnum):
@@ -86,6 +88,8 @@ class MountKind(enum.StrEnum):
     """the agent's snapshot under a bounded tmpfs (overlayfs): writes go to the tmpfs"""
     SNAPSHOT = "snapshot"
     """a folder of the agent's snapshot, read-only; unlike APP native libraries may be loaded from it"""
+    ENVIRONMENT = "environment"
+    """the agent's environment, read-only; native libraries may be loaded from it"""
     PERSISTENT = "persistent"
     """a folder of the agent's that is kept across instances, writable"""
     DEVICES = "devices"

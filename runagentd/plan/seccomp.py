@@ -133,6 +133,17 @@ def reaper_filter(table: SyscallTable) -> SyscallFilter:
     return _checked(SyscallFilter(default=KILL_PROCESS, newest=table.newest, rules=tuple(rules)))
 
 
+def builder_filter(table: SyscallTable) -> SyscallFilter:
+    """The filter of what installs packages: the groups that every agent has, with programs, and its own entries.
+
+    Landlock is in it: an installer that may run no other program is told so by a process that is confined already.
+    """
+    own = {entry.name: entry for entry in table.builder}
+    entries = [entry for group in table.groups if group.always or group.name == "landlock" for entry in group.entries]
+    rules = [rule for entry in entries for rule in _rules(own.get(entry.name, entry), "always")]
+    return _checked(SyscallFilter(default=refuse(errno.EPERM), newest=table.newest, rules=tuple(rules)))
+
+
 def lint(filter: SyscallFilter) -> list[str]:
     """What is wrong with a filter, in words; empty for a sound one.
 

@@ -83,6 +83,8 @@ class SyscallTable:
     newest: Newest
     groups: tuple[Group, ...]
     reaper: tuple[Entry, ...]
+    builder: tuple[Entry, ...]
+    """each takes the place of the entry of that name in a group"""
 
     def selectable(self) -> frozenset[str]:
         """The groups that a policy may name in `syscalls.groups`."""
@@ -147,23 +149,14 @@ class _Reader:
         self.problems: list[Problem] = []
 
     def table(self, node: _Node) -> SyscallTable:
-        fields = self._fields(node, required={"version", "newest", "groups", "reaper"})
+        fields = self._fields(node, required={"version", "newest", "groups", "reaper", "builder"})
         version = fields.get("version")
         if version is not None and version.value != 1:
             self._problem(version, f"{version.value!r} is not a version that this release reads", "write 1")
         groups = []
         if "groups" in fields:
             groups = [self._group(name, group) for name, group in fields["groups"].items()]
-        reaper: tuple[Entry, ...] = ()
-        if "reaper" in fields:
-            parts = self._fields(fields["reaper"], required={"calls"}, allowed={"filtered"})
-            reaper = self._entries("reaper", parts)
-            for entry in reaper:
-                # The reaper's filter is the same under every policy: nothing would look at the key.
-                if entry.needs or entry.key:
-                    self.problems.append(
-                        Problem(f"{FILE}: reaper ({entry.name})", "no policy decides about the reaper")
-                    )
+        reaper, builder = self._own(fields, "reaper"), self._own(fields, "builder")
         newest = Newest(name="", number=0, kernel="")
         if "newest" in fields:
             parts = self._fields(fields["newest"], required={"name", "number", "kernel"})
@@ -172,7 +165,18 @@ class _Reader:
                 number=self._integer(parts, "number") or 0,
                 kernel=self._text(parts, "kernel"),
             )
-        return SyscallTable(newest=newest, groups=tuple(groups), reaper=reaper)
+        return SyscallTable(newest=newest, groups=tuple(groups), reaper=reaper, builder=builder)
+
+    def _own(self, fields: Mapping[str, _Node], process: str) -> tuple[Entry, ...]:
+        """The entries of a process of ours, whose filter is the same under every policy."""
+        if process not in fields:
+            return ()
+        entries = self._entries(process, self._fields(fields[process], required=set(), allowed={"calls", "filtered"}))
+        for entry in entries:
+            if entry.needs or entry.key:
+                where = f"{FILE}: {process} ({entry.name})"
+                self.problems.append(Problem(where, f"no policy decides about the {process}"))
+        return entries
 
     def _group(self, name: str, node: _Node) -> Group:
         parts = self._fields(node, required={"always", "summary"}, allowed={"calls", "filtered", "refused"})

@@ -116,8 +116,7 @@ def _import_hints(error: BaseException) -> list[str]:
             name = str(error.name or "").partition(".")[0]
             if not name or name == imports.FOLDER:
                 return ["the file that this names is not in the agent's folder"]
-            install = f"python{python} -m venv .venv && .venv/bin/pip install {name}"
-            return [f"put '{name}' into a .venv of Python {python} in the agent's folder: {install}"]
+            return [f"write the package that has '{name}' into a requirements.txt in the agent's folder"]
         case SyntaxError():
             return [f"this is Python {python}"]
         case SystemExit():

@@ -37,5 +37,7 @@ class Handover:
     """A record of `wire.manifest.Manifest`."""
     limits: Limits
     app_path: str = "/app"
+    environment: str = ""
+    """a folder of libraries; empty for none"""
     scratch: tuple[str, ...] = ()
     """folders that are emptied after each call that has a process of its own"""

@@ -68,7 +68,7 @@ def run(prepared: Prepared) -> NoReturn:
 def _run(prepared: Prepared) -> None:
     handover, manifest, current = prepared.handover, prepared.manifest, prepared.current
     connection = current[0]
-    surroundings.complete(manifest, handover.app_path)
+    surroundings.complete(manifest, handover.app_path, handover.environment)
     loaded = entrypoints.load(manifest, handover.app_path)
     if handover.limits.isolated and not loaded.problems:
         loaded.problems += isolated.problems(handover.scratch, manifest.entrypoints[0].file)

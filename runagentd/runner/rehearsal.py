@@ -49,6 +49,7 @@ _MANIFEST = Manifest(
     environment=(),
     persistent_folders=(),
     import_paths=(),
+    requirements=(),
     hints=(),
 )
 _CALLS = b"".join(
@@ -84,7 +85,7 @@ def rehearse(folder: str = FOLDER) -> bytes:
         manifest = record.decode(Manifest, job.manifest, bytes_max=MANIFEST_BYTES)
         connection.send(report.HELLO)
         surroundings.prepare(manifest, folder)
-        surroundings.complete(manifest, folder)
+        surroundings.complete(manifest, folder, "")
         loaded = entrypoints.load(manifest, folder)
         connection.send(report.describe(loaded))
         ours.sendall(_CALLS)

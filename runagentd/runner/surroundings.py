@@ -146,12 +146,15 @@ def _builtins() -> None:
     site.sethelper()
 
 
-def complete(manifest: Manifest, app_path: str) -> None:
-    """What is the agent's own: its environment, and its libraries, whose `.pth` files are code.
+def complete(manifest: Manifest, app_path: str, environment: str) -> None:
+    """What is the agent's own: its variables, and its libraries.
 
-    A `.venv`'s site-packages come after the standard library, as in a real one.
+    They come after the standard library, as site-packages do everywhere. The `.pth` files of a `.venv` are code, as in
+    a real one; those of `environment`, which others wrote, are not looked at, and neither is its sitecustomize.
     """
     _environment(manifest)
+    if environment:
+        sys.path.append(environment)
     for folder in [os.path.join(app_path, folder) for folder in manifest.import_paths]:
         try:
             site.addsitedir(folder)

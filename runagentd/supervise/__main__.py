@@ -1,6 +1,7 @@
 """Start the supervisor: take what was inherited, close the doors behind it, serve.
 
-Runs as: root. Under systemd or the foreman alike; descriptors come as LISTEN_FDS: admin, lifeline.
+Runs as: root. Under systemd or the foreman alike; descriptors come as LISTEN_FDS: admin, lifeline,
+settings (SOCK_SEQPACKET, see `wire.settings`) and egress (SOCK_SEQPACKET, see `wire.packages`).
 Reads from strangers: nothing here.
 """
 
@@ -8,14 +9,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
+import functools
 import os
 import resource
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from runagentd import inherited, kernel, state
+from runagentd import inherited, kernel, received, state
 from runagentd.errors import UNFIT_STATUS, HostError
 from runagentd.log import Form, Level, Log
 from runagentd.plan.syscalls import shipped_table
@@ -24,10 +28,13 @@ from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.store import Store
 from runagentd.supervise.supervisor import Options, Supervisor
 from runagentd.uids import Leases
+from runagentd.wire import packages, record
+from runagentd.wire.settings import PackageSettings
 
 # What is left of root's powers.
 # CHOWN, DAC_OVERRIDE, FOWNER: snapshots and persistent folders. KILL: instances have other uids.
 # SETUID, SETGID, SETPCAP: uid maps, and the zygote and the loader, who give them up. SYS_CHROOT: the loader's root.
+# NET_BIND_SERVICE: port 443 on lo of a builder.
 # SYS_ADMIN: mounts and namespaces. NET_ADMIN: lo of an instance, large socket buffers. MKNOD: the devices in /dev.
 # SYS_PTRACE: the namespace of the holder of a user namespace, and mountinfo of a runner that is not dumpable.
 CAPABILITIES = (
@@ -38,6 +45,7 @@ CAPABILITIES = (
     kernel.CAP_SETGID,
     kernel.CAP_SETUID,
     kernel.CAP_SETPCAP,
+    kernel.CAP_NET_BIND_SERVICE,
     kernel.CAP_NET_ADMIN,
     kernel.CAP_SYS_CHROOT,
     kernel.CAP_SYS_PTRACE,
@@ -92,6 +100,7 @@ async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log
     mounts = MountMaker(str(directory.path / "scratch"))
     cgroups = cgroup.open_host(directory.id)
     cgroups.sweep()
+    egress = socket.socket(fileno=descriptors["egress"]) if "egress" in descriptors else None
     supervisor = Supervisor(
         state=directory,
         store=store,
@@ -106,6 +115,7 @@ async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log
         mounts=mounts,
         syscalls=shipped_table(),
         admin_listener=socket.socket(fileno=descriptors["admin"]),
+        relay=functools.partial(_relay, egress),
         log=log,
     )
     loop = asyncio.get_running_loop()
@@ -114,7 +124,39 @@ async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log
     if "lifeline" in descriptors:
         # The foreman is gone: nobody would restart us, and nobody would end us.
         loop.add_reader(descriptors["lifeline"], supervisor.stop)
+    if "settings" in descriptors:
+        _take_settings(socket.socket(fileno=descriptors["settings"]), supervisor, log)
     await supervisor.run()
+
+
+def _relay(egress: socket.socket | None, message: packages.Relay, descriptors: Sequence[int]) -> None:
+    """OSError where nobody takes it."""
+    if egress is None:
+        raise OSError(errno.ENOTCONN, "there is no egress process")
+    socket.send_fds(egress, [packages.pack(message)], list(descriptors), socket.MSG_DONTWAIT)
+
+
+def _take_settings(link: socket.socket, supervisor: Supervisor, log: Log) -> None:
+    """Those of now are there already; others come when the operator's file is read again."""
+    loop = asyncio.get_running_loop()
+    link.setblocking(False)
+
+    def take() -> None:
+        try:
+            found = received.receive(link, PackageSettings)
+        except (record.RecordError, OSError) as error:
+            log.error("new settings cannot be read; those before stay", problem=str(error))
+            return
+        if found is None:
+            loop.remove_reader(link)  # the foreman is gone, and the lifeline says so, too
+            return
+        settings, files = found
+        for descriptor in files.values():
+            os.close(descriptor)
+        supervisor.configure(settings)
+
+    take()
+    loop.add_reader(link, take)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The operator's door to the supervisor: one request per connection, answered once.
+"""The operator's door to the supervisor: one request per connection, answered once, perhaps after words of progress.
 
 Runs as: the supervisor.
 Reads from strangers: no. Who is at the other end is asked of the kernel (SO_PEERCRED); only root is answered.
@@ -23,7 +23,8 @@ _CONNECTIONS_MAX = 64
 _REQUEST_SECONDS = 5.0
 _DESCRIPTORS_MAX = 4
 
-Answer = Callable[[admin.Request, list[int]], Awaitable[admin.Reply]]
+Tell = Callable[[str], None]
+Answer = Callable[[admin.Request, list[int], Tell], Awaitable[admin.Reply]]
 
 
 class AdminServer:
@@ -39,10 +40,13 @@ class AdminServer:
         self._listener.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Give up what is being answered; nothing of it goes on when this returns."""
         asyncio.get_running_loop().remove_reader(self._listener)
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self) -> None:
         try:
@@ -65,7 +69,7 @@ class AdminServer:
                 async with asyncio.timeout(_REQUEST_SECONDS):
                     data = await _receive(connection, descriptors)
                 try:
-                    reply = await self._answer(admin.parse_request(data), descriptors)
+                    reply = await self._answer(admin.parse_request(data), descriptors, _teller(connection))
                 except RecordError as error:
                     reply = admin.Failed(message=f"not a request of this version: {error}")
                 except Exception as error:  # noqa: BLE001  (one request that fails must not end the supervisor)
@@ -78,6 +82,22 @@ class AdminServer:
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)
+
+
+def _teller(connection: socket.socket) -> Tell:
+    """Sends progress as long as there is room for it; who has gone away without the answer gives the request up."""
+    task = asyncio.current_task()
+
+    def tell(text: str) -> None:
+        try:
+            connection.send(admin.pack(admin.Progress(text=text)), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+        except OSError:
+            if task is not None:
+                task.cancel()
+
+    return tell
 
 
 async def _receive(connection: socket.socket, descriptors: list[int]) -> bytes:

@@ -26,6 +26,8 @@ from runagentd.policy.files import find
 from runagentd.policy.model import Policy
 from runagentd.supervise import releases, snapshot
 from runagentd.supervise.agent import WARM_SECONDS, Agent
+from runagentd.supervise.environment_store import Lease
+from runagentd.supervise.environments import Environments
 from runagentd.supervise.homes import Homes
 from runagentd.supervise.identity import Identity, identity
 from runagentd.supervise.load import load
@@ -60,6 +62,7 @@ class Deployer:
         homes: Homes,
         served: Mapping[str, Agent],
         loader_uid: int,
+        environments: Environments,
         try_plan: Callable[[Policy], None],
         try_call: Callable[[str, str, str, int], Awaitable[str]],
         serve: Callable[[Version], Agent],
@@ -72,6 +75,7 @@ class Deployer:
         self._homes = homes
         self._served = served
         self._loader_uid = loader_uid
+        self._environments = environments
         self._try_plan = try_plan
         self._try_call = try_call
         self._serve = serve
@@ -90,8 +94,11 @@ class Deployer:
         async with lock:
             yield
 
-    async def deploy(self, request: admin.Deploy, folder: int) -> admin.Reply:
-        """Snapshot, load, plan, start once; the answer comes when the agent serves, or cannot."""
+    async def deploy(self, request: admin.Deploy, folder: int, tell: Callable[[str], None]) -> admin.Reply:
+        """Snapshot, load, plan, install, start once; the answer comes when the agent serves, or cannot.
+
+        `tell` is called with what takes time, while it does.
+        """
         try:
             if request.alias:
                 releases.check_alias(request.alias)
@@ -100,7 +107,7 @@ class Deployer:
             loaded = await self._load(request, folder)
             try:
                 async with self.alone(loaded.manifest.agent_id):
-                    return await self._deploy(request, loaded)
+                    return await self._deploy(request, loaded, tell)
             finally:
                 # It is there no more where it was adopted.
                 await asyncio.to_thread(snapshot.discard, loaded.snapshot)
@@ -139,7 +146,7 @@ class Deployer:
             await asyncio.to_thread(snapshot.discard, taken.path)
             raise
 
-    async def _deploy(self, request: admin.Deploy, loaded: _Loaded) -> admin.Reply:
+    async def _deploy(self, request: admin.Deploy, loaded: _Loaded, tell: Callable[[str], None]) -> admin.Reply:
         manifest = loaded.manifest
         chosen = {choice.agent: choice.policy for choice in request.policies}
         self._check_place(request, loaded, chosen)
@@ -154,22 +161,32 @@ class Deployer:
         if manifest.persistent_folders and not policy.files.persistent:
             what = f"persistent_folders are not kept: policy {policy.name} has files.persistent = false"
             hints = (*hints, f"{what}; the shipped policy 'persistent' keeps them")
-        made = identity(code=loaded.code, environment="", manifest=manifest, policy=policy)
-        deployment = Deployment(manifest=manifest, version=made.digest, code=loaded.code, policy=spec)
-        if agent is not None and agent.deployment.version == deployment.version:
-            if request.alias:
-                self._store.alias(agent.id, request.alias, agent.version.number)
-                self._announce(agent)
-            return _reply(agent.version, hints, ok=True, unchanged=True)
         check_sharing(manifest, policy)
         self._try_plan(policy)
         if request.keep and not request.allow_widening:
             self._check_not_wider(policy, agent, manifest.agent_id)
-        if request.keep and known is not None and not known.stays:
-            hints = (*hints, "the agent goes with the 'serve' that brought it, and this version with it")
-        self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
+        with contextlib.ExitStack() as held:
+            environment = await self._installed(request, loaded, tell)
+            if environment is not None:
+                held.callback(environment.release)
+                # It may have taken minutes, in which other agents came.
+                self._check_place(request, loaded, chosen)
+            digest = environment.digest if environment is not None else ""
+            made = identity(code=loaded.code, environment=digest, manifest=manifest, policy=policy)
+            deployment = Deployment(
+                manifest=manifest, version=made.digest, code=loaded.code, policy=spec, environment=digest
+            )
+            if agent is not None and agent.deployment.version == deployment.version:
+                if request.alias:
+                    self._store.alias(agent.id, request.alias, agent.version.number)
+                    self._announce(agent)
+                return _reply(agent.version, hints, ok=True, unchanged=True)
+            if request.keep and known is not None and not known.stays:
+                hints = (*hints, "the agent goes with the 'serve' that brought it, and this version with it")
+            self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
+            version = self._version(deployment, policy, environment)
+            held.pop_all()  # the lease is the version's
         try:
-            version = self._version(deployment, policy)
             before = agent.version if agent is not None else None
             was = self._identity_of(before) if before is not None else None
             if not await (self._first(version) if agent is None else agent.prove(version)):
@@ -198,6 +215,18 @@ class Deployer:
             await self.prune(manifest.agent_id)
         warm = round(WARM_SECONDS) if agent is not None and agent.former is before else 0
         return _reply(version, hints, ok=True, before=before, changes=made.changes(was) if was else (), warm=warm)
+
+    async def _installed(self, request: admin.Deploy, loaded: _Loaded, tell: Callable[[str], None]) -> Lease | None:
+        """The environment that the agent's files ask for; ConfigurationError says where in the operator's folder."""
+        descriptor = os.open(loaded.snapshot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return await self._environments.provide(
+                descriptor, loaded.manifest.requirements, lambda text: tell(f"{request.folder}: {text}")
+            )
+        except ConfigurationError as error:
+            raise _in_folder(request, error.problems) from error
+        finally:
+            os.close(descriptor)
 
     def _check_not_wider(self, policy: Policy, agent: Agent | None, agent_id: str) -> None:
         """Compare it with what serves; where that could not be served again, with what it would have served under."""
@@ -380,7 +409,16 @@ class Deployer:
         policy = stored.from_text(release.deployment.policy, release.policy)
         check_sharing(release.deployment.manifest, policy)
         self._try_plan(policy)
-        version = self._version(release.deployment, policy)
+        try:
+            environment = self._environments.lease(release.deployment.environment)
+        except (OSError, ValueError) as error:
+            raise HostError("its environment is not there any more", "deploy its folder again") from error
+        try:
+            version = self._version(release.deployment, policy, environment)
+        except BaseException:
+            if environment is not None:
+                environment.release()
+            raise
         version.number = release.number
         return version
 
@@ -388,7 +426,7 @@ class Deployer:
         agent.switch(version, keep_warm=keep_warm)
         self._switched(agent, kind)
 
-    def _version(self, deployment: Deployment, policy: Policy) -> Version:
+    def _version(self, deployment: Deployment, policy: Policy, environment: Lease | None) -> Version:
         agent = deployment.manifest.agent_id
         code = self._homes.open_snapshot(agent, deployment.code)
         try:
@@ -401,6 +439,7 @@ class Deployer:
             policy=policy,
             snapshot=code,
             persistent=data,
+            environment=environment,
             on_over=functools.partial(self._over, agent),
         )
 

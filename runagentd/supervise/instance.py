@@ -19,7 +19,7 @@ from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import Log
 from runagentd.names import InstanceId
 from runagentd.plan.build import AgentFolders, Identity
-from runagentd.plan.model import SandboxPlan
+from runagentd.plan.model import ENVIRONMENT, SandboxPlan
 from runagentd.policy.model import CallIsolation, Policy
 from runagentd.supervise import lifecycle, spawn
 from runagentd.supervise.cgroup import Group
@@ -218,6 +218,7 @@ class Instance:
                 environments=manifest.import_paths,
                 persistent=manifest.persistent_folders,
                 absent=around.absent(policy),
+                installed=version.environment is not None,
             )
             plan = around.build(policy, Identity(uid=place.uid, instance=self.id), folders)
             limits = plan.limits
@@ -232,6 +233,7 @@ class Instance:
             sources = AgentSources(
                 snapshot=version.snapshot,
                 persistent=version.persistent,
+                environment=version.environment.descriptor if version.environment is not None else -1,
                 uid=place.uid,
                 user_namespace=place.user_namespace,
             )
@@ -243,6 +245,7 @@ class Instance:
                 cancel_grace_ms=calls.cancel_grace,
                 traceback=calls.traceback,
                 isolated=calls.isolation is CallIsolation.CALL,
+                environment=ENVIRONMENT if version.environment is not None else "",
             )
             mounts = around.mounts.make(plan.mounts, sources)
             spare = await taken.spare()

@@ -32,6 +32,8 @@ class AgentSources:
     """descriptor of the folder that holds the agent's code"""
     persistent: int
     """descriptor of the folder that holds its persistent folders"""
+    environment: int
+    """descriptor of its environment, -1 where it has none"""
     uid: int
     user_namespace: int
     """maps the owner on the disk to the instance's uid, in idmapped mounts (mount_setattr(2))"""
@@ -84,6 +86,9 @@ def _make(mount: Mount, sources: AgentSources | None) -> int:
     match mount.kind:
         case MountKind.SNAPSHOT:
             return _clone(sources.snapshot, mount.source, attributes, sources.user_namespace)
+        case MountKind.ENVIRONMENT:
+            # Root's, and readable by everybody: not mapped, for it is nobody's inside.
+            return _clone(sources.environment, mount.source, attributes)
         case MountKind.PERSISTENT:
             name = storage_name(mount.source)
             _make_owned_folder(sources.persistent, name)

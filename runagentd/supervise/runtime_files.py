@@ -78,7 +78,7 @@ def find(interpreter: str | None = None) -> RuntimeFiles:
         else:
             paths.append(library)
             links += _names_of(library)
-    loader = _program_interpreter(interpreter)
+    loader = program_interpreter(interpreter)
     if loader:
         paths.append(os.path.dirname(loader))
     paths += [_ZONEINFO, *_certificates(*told["certificates"])]
@@ -115,7 +115,7 @@ def _names_of(library: str) -> list[tuple[str, str]]:
     ]
 
 
-def _program_interpreter(program: str) -> str:
+def program_interpreter(program: str) -> str:
     """PT_INTERP of an ELF file (elf(5)): the dynamic loader that execve(2) starts; "" where there is none."""
     with open(program, "rb") as file:
         header = file.read(64)

@@ -23,6 +23,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,11 +35,43 @@ ENTRIES_MAX = 100_000
 BYTES_MAX = 2 * 1024**3
 DEPTH_MAX = 64
 PATHS_BYTES_MAX = 16 * 1024**2
-"""All paths together: they are held in memory, and 10^5 of them could be 16 KiB long each."""
 SKIPPED_MAX = 50
 """names of skipped files that are told; beyond them only how many"""
 
-_LEFT_OUT = frozenset({".git", "__pycache__"})
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What may be in a tree, and whose the copy is."""
+
+    what: str
+    """how the tree is called in problems"""
+    entries_max: int
+    entries_hint: str
+    path_bytes_max: int
+    """of all paths together: they are held in memory, and 10^5 of them could be 16 KiB long each"""
+    path_bytes_hint: str
+    bytes_max: int
+    bytes_hint: str
+    owner: int
+    left_out: frozenset[str]
+    strict: bool
+    """what is neither a file nor a directory, a set-uid bit or an unprintable name is a problem, and not left out"""
+
+
+FOLDER = Rules(
+    what="the folder",
+    entries_max=ENTRIES_MAX,
+    entries_hint="serve the agent's own folder, not one above it",
+    path_bytes_max=PATHS_BYTES_MAX,
+    path_bytes_hint="give shorter names, or fewer directories",
+    bytes_max=BYTES_MAX,
+    bytes_hint="keep large data outside the folder, and grant it with the policy's files.read",
+    owner=AGENT_UID,
+    left_out=frozenset({".git", "__pycache__"}),
+    strict=False,
+)
+"""An agent's folder."""
+
 _ENVIRONMENT_MARK = "pyvenv.cfg"
 _PIECE = 1024 * 1024
 _RESOLVE = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
@@ -62,16 +95,27 @@ class Snapshot:
     """what was left out for being neither a file nor a directory, or on another file system; for the author to read"""
 
 
-def take(folder: int, parent: Path, *, complete: bool = False) -> Snapshot:
-    """Copy the directory that `folder` is open on into a new directory below `parent`, owned by the agent's id.
+class Stopped(Exception):
+    """Nobody wants the copy any more."""
+
+
+def take(
+    folder: int,
+    parent: Path,
+    *,
+    rules: Rules = FOLDER,
+    complete: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Snapshot:
+    """Copy the directory that `folder` is open on into a new directory below `parent`, owned as `rules` say.
 
     ConfigurationError names what in the folder cannot be copied; with `complete` also what would be left out, but for
-    the links of a virtual environment. HostError says that the copy cannot be written. Nothing is left below `parent`
-    then.
+    the links of a virtual environment. HostError says that the copy cannot be written; Stopped, that `stopped` said so
+    on the way. Nothing is left below `parent` then.
     """
     name = secrets.token_hex(8)
     unfinished, path = parent / f"{name}.unfinished", parent / name
-    copy = _Copy()
+    copy = _Copy(rules, stopped)
     try:
         _copy_all(folder, unfinished, copy)
         if complete and copy.skipped:
@@ -82,7 +126,7 @@ def take(folder: int, parent: Path, *, complete: bool = False) -> Snapshot:
         raise HostError(f"{parent}: cannot write a snapshot: {error}") from error
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise ConfigurationError(Problem("", f"the folder cannot be copied: {error.strerror}")) from error
+        raise ConfigurationError(Problem("", f"{rules.what} cannot be copied: {error.strerror}")) from error
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -107,9 +151,18 @@ def _copy_all(folder: int, place: Path, copy: _Copy) -> None:
             copy.directory(source, target, "", 0, _writer(_ROOT, os.fstat(source)), quiet=False)
         finally:
             os.close(source)
-        _own(target, 0o755)
+        _own(target, copy.rules.owner, 0o755)
     finally:
         os.close(target)
+
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class _Unwritable(Exception):
@@ -120,6 +173,8 @@ class _Unwritable(Exception):
 class _Copy:
     """One walk: what it counts against the limits, and what the digest is made of."""
 
+    rules: Rules
+    stopped: Callable[[], bool]
     files: int = 0
     size: int = 0
     entries: int = 0
@@ -133,11 +188,11 @@ class _Copy:
         """Copy what is in `source`. `writer` is who could have put things there; `quiet` tells nothing of links."""
         with os.scandir(source) as entries:
             # No more than are refused below: 10^8 names would fill our memory before the first of them was counted.
-            most = ENTRIES_MAX + 1 + len(_LEFT_OUT)
+            most = self.rules.entries_max + 1 + len(self.rules.left_out)
             names = sorted(entry.name for entry in itertools.islice(entries, most))
         quiet = quiet or _ENVIRONMENT_MARK in names  # a virtual environment is full of links that nobody misses
         for name in names:
-            if name in _LEFT_OUT:
+            if name in self.rules.left_out:
                 continue
             below = f"{path}{name}"
             self._count(below, depth)
@@ -168,7 +223,7 @@ class _Copy:
             try:
                 self.contents.append(_line(path, "directory", b""))
                 self.directory(opened, made, f"{path}/", depth + 1, _writer(writer, status), quiet=quiet)
-                _own(made, 0o755)
+                _own(made, self.rules.owner, 0o755)
             finally:
                 os.close(made)
         finally:
@@ -182,16 +237,14 @@ class _Copy:
                 self._skip(path, status.st_mode)
                 return
             _refuse_foreign(path, status, writer, readable=stat.S_IROTH)
-            if self.size + status.st_size > BYTES_MAX:
-                raise ConfigurationError(
-                    Problem(
-                        _shown(path),
-                        f"with this file the folder is larger than {BYTES_MAX // 1024**3} GiB, the most it may be",
-                        ("keep large data outside the folder, and grant it with the policy's files.read",),
-                    )
-                )
+            if self.rules.strict and status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+                raise ConfigurationError(Problem(_shown(path), "has a set-uid or set-gid bit"))
+            if self.size + status.st_size > self.rules.bytes_max:
+                most = f"{self.rules.bytes_max / 1024**3:.3g} GiB"
+                what = f"with this file {self.rules.what} is larger than {most}, the most it may be"
+                raise ConfigurationError(Problem(_shown(path), what, (self.rules.bytes_hint,)))
             mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-            copied, digest = _copy_content(opened, status, target, name, mode)
+            copied, digest = _copy_content(opened, status, target, name, mode, self.rules.owner)
             self.files += 1
             self.size += copied
             self.contents.append(_line(path, "program" if mode == 0o755 else "file", digest))
@@ -199,35 +252,33 @@ class _Copy:
             os.close(opened)
 
     def _count(self, path: str, depth: int) -> None:
+        if self.stopped():
+            raise Stopped
         self.entries += 1
         self.path_bytes += len(os.fsencode(path))
-        if self.entries > ENTRIES_MAX:
-            raise ConfigurationError(
-                Problem(
-                    _shown(path),
-                    f"the folder has more than {ENTRIES_MAX:,} files and directories, the most an agent may have",
-                    ("serve the agent's own folder, not one above it",),
-                )
-            )
-        if self.path_bytes > PATHS_BYTES_MAX:
-            what = f"the paths in the folder take more than {PATHS_BYTES_MAX:,} bytes together, the most they may"
-            raise ConfigurationError(Problem(_shown(path)[-200:], what, ("give shorter names, or fewer directories",)))
+        if self.entries > self.rules.entries_max:
+            what = f"{self.rules.what} has more than {self.rules.entries_max:,} files and directories"
+            raise ConfigurationError(Problem(_shown(path), f"{what}, the most it may have", (self.rules.entries_hint,)))
+        if self.path_bytes > self.rules.path_bytes_max:
+            most = f"{self.rules.path_bytes_max:,} bytes"
+            what = f"the paths in {self.rules.what} take more than {most} together, the most they may"
+            raise ConfigurationError(Problem(_shown(path)[-200:], what, (self.rules.path_bytes_hint,)))
+        if self.rules.strict and not path.isprintable():
+            raise ConfigurationError(Problem(_shown(path), "has a name with characters that cannot be printed"))
         if depth >= DEPTH_MAX:
             raise ConfigurationError(Problem(_shown(path), f"lies more than {DEPTH_MAX} directories deep"))
 
     def _skip(self, path: str, mode: int) -> None:
+        kind = _KINDS.get(stat.S_IFMT(mode), "another file system")
+        if self.rules.strict:
+            raise ConfigurationError(
+                Problem(_shown(path), f"is {kind}, and {self.rules.what} has files and folders only")
+            )
         if len(self.skipped) >= SKIPPED_MAX:
             self.skipped_more += 1
             return
-        kinds = {
-            stat.S_IFLNK: "a symbolic link",
-            stat.S_IFIFO: "a FIFO",
-            stat.S_IFSOCK: "a socket",
-            stat.S_IFCHR: "a device",
-            stat.S_IFBLK: "a device",
-        }
         # Fifty paths of 64 long names each would be more than one reply to the operator can hold.
-        self.skipped.append((_shown(path)[-200:], kinds.get(stat.S_IFMT(mode), "another file system")))
+        self.skipped.append((_shown(path)[-200:], kind))
 
     def told(self) -> tuple[str, ...]:
         more = (f"{self.skipped_more} more",) if self.skipped_more else ()
@@ -280,7 +331,9 @@ def _make_directory(target: int, name: str) -> int:
         raise _Unwritable(error.strerror) from error
 
 
-def _copy_content(source: int, status: os.stat_result, target: int, name: str, mode: int) -> tuple[int, bytes]:
+def _copy_content(
+    source: int, status: os.stat_result, target: int, name: str, mode: int, owner: int
+) -> tuple[int, bytes]:
     """Copy at most as many bytes as the file had when it was opened: one that grows has an end all the same."""
     hashed = hashlib.sha256()
     copied = 0
@@ -297,7 +350,7 @@ def _copy_content(source: int, status: os.stat_result, target: int, name: str, m
             hashed.update(piece)
             copied += len(piece)
             _write(made, piece)
-        _own(made, mode)
+        _own(made, owner, mode)
         os.utime(made, ns=(status.st_mtime_ns, status.st_mtime_ns))
     finally:
         os.close(made)
@@ -313,10 +366,10 @@ def _write(descriptor: int, piece: bytes) -> None:
         raise _Unwritable(error.strerror) from error
 
 
-def _own(descriptor: int, mode: int) -> None:
+def _own(descriptor: int, owner: int, mode: int) -> None:
     """The owner first: chown(2) clears bits that chmod(2) set."""
     try:
-        os.fchown(descriptor, AGENT_UID, AGENT_UID)
+        os.fchown(descriptor, owner, owner)
         os.fchmod(descriptor, mode)
     except OSError as error:
         raise _Unwritable(error.strerror) from error

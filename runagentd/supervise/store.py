@@ -68,6 +68,7 @@ class Deployment:
     policy: str
     """as the operator named it"""
     environment: str = ""
+    """the digest of its environment; empty for none"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +215,11 @@ class Store:
     def codes(self, agent: str) -> set[str]:
         """The digests of all snapshots that versions of this agent are made from."""
         return {row[0] for row in self._database.execute("SELECT code FROM versions WHERE agent = ?", (agent,))}
+
+    def environments(self) -> set[str]:
+        """The digests of all environments that versions of any agent need, whether these can be read or not."""
+        found = self._database.execute("SELECT DISTINCT environment FROM versions WHERE environment != ''")
+        return {row[0] for row in found}
 
     # ---- changes
 

@@ -15,24 +15,28 @@ import functools
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import Log, escape
 from runagentd.plan.build import AgentFolders, Identity, build, neutral_mounts, spare_steps
 from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import SandboxPlan
-from runagentd.plan.seccomp import SyscallFilter, filter_for, reaper_filter
+from runagentd.plan.seccomp import SyscallFilter, builder_filter, filter_for, reaper_filter
 from runagentd.plan.syscalls import SyscallTable
 from runagentd.policy.digest import policy_digest
 from runagentd.policy.model import CallIsolation, History, Policy
 from runagentd.state import StateDirectory
 from runagentd.supervise import code, host_folders, libseccomp, releases, shown
-from runagentd.supervise.admin_server import AdminServer
+from runagentd.supervise.admin_server import AdminServer, Tell
 from runagentd.supervise.agent import Agent
+from runagentd.supervise.build import Builder
 from runagentd.supervise.cgroup import CgroupHost
 from runagentd.supervise.deploy import Deployer
+from runagentd.supervise.environment_store import EnvironmentStore
+from runagentd.supervise.environments import Environments
 from runagentd.supervise.events import Events, TooManyFollowers
 from runagentd.supervise.figures import Counters, FigureTeller
 from runagentd.supervise.gateway_link import GatewayLink, connect
@@ -50,8 +54,14 @@ from runagentd.supervise.trust_teller import TrustTeller
 from runagentd.supervise.version import Version
 from runagentd.supervise.zygote import Zygote, package
 from runagentd.uids import Leases
-from runagentd.wire import admin, control, record
+from runagentd.wire import admin, control, packages, record
 from runagentd.wire.admin import EventKind
+from runagentd.wire.settings import PackageSettings
+
+
+def _tell_nobody(text: str) -> None:
+    """For who has not asked for progress."""
+
 
 _DRAIN_MS = 8_000
 _ANSWER_SECONDS = 5.0
@@ -86,8 +96,10 @@ class Supervisor:
         mounts: MountMaker,
         syscalls: SyscallTable,
         admin_listener: socket.socket,
+        relay: Callable[[packages.Relay, Sequence[int]], None],
         log: Log,
     ) -> None:
+        """`relay` tells the egress process where connections of a builder are to lead."""
         self._log = log
         self._options = options
         self._facts = facts
@@ -138,9 +150,25 @@ class Supervisor:
             new_pid_namespace=True,
             log=log,
         )
+        environment_store = EnvironmentStore(state.environments)
+        self._environments = Environments(
+            store=environment_store,
+            builder=Builder(
+                facts=facts,
+                cgroups=cgroups,
+                leases=leases,
+                program=libseccomp.compile(builder_filter(syscalls)),
+                jail=state.path / "jail",
+                relay=relay,
+                log=log,
+            ),
+            installer_version=version("uv"),
+            log=log,
+        )
         self._deployer = Deployer(
             store=self._store,
             homes=self._homes,
+            environments=self._environments,
             served=self._agents,
             loader_uid=options.loader_uid,
             try_plan=self._try_plan,
@@ -195,6 +223,7 @@ class Supervisor:
                 "an agent that the 'serve' of an earlier version brought is not served: serve its folder again",
                 folder=name,
             )
+        self._environments.discard_unfinished()
         self._pool.refill()
         for agent in known:
             await self._deployer.reread(agent)
@@ -206,7 +235,7 @@ class Supervisor:
             await self._stopping.wait()
             await self._drain()
         finally:
-            self._admin.close()
+            await self._admin.close()
             self._deployer.close()
             self._pressure.close()
             if self._connecting is not None:
@@ -220,6 +249,10 @@ class Supervisor:
             self._cgroups.remove()
             self._trust.close()
             self._store.close()
+
+    def configure(self, settings: PackageSettings) -> None:
+        """What the operator's file says, at the start and whenever it is read again."""
+        self._environments.settings = settings
 
     def stop(self) -> None:
         """Drain, then end; called again while it drains, end at once."""
@@ -493,12 +526,15 @@ class Supervisor:
 
     # ---- the operator
 
-    async def _answer(self, request: admin.Request, descriptors: list[int]) -> admin.Reply:
+    async def _answer(self, request: admin.Request, descriptors: list[int], tell: Tell) -> admin.Reply:
         match request:
             case admin.Deploy():
                 if len(descriptors) != 1:
                     return admin.Failed(message="a deploy comes with one folder as a descriptor")
-                return self._deployed(request, await self._deployer.deploy(request, descriptors[0]))
+                wanted = tell if request.progress else _tell_nobody
+                reply = self._deployed(request, await self._deployer.deploy(request, descriptors[0], wanted))
+                await self._collect_environments()
+                return reply
             case admin.ListInstances():
                 return shown.instances(
                     self._all(), skip=request.skip, zygote=self._pool.zygote.pid, spares=self._pool.ready
@@ -517,6 +553,7 @@ class Supervisor:
                 if not self._complete:
                     self._tell_gateway(control.AllIntroduced())
                 self._complete = True
+                await self._collect_environments()
                 return admin.Done()
             case admin.CacheAsk():
                 return await self._ask_cache(request)
@@ -579,6 +616,11 @@ class Supervisor:
         if known.agent in self._agents:
             self._announce(self._agents[known.agent])
         return admin.Done()
+
+    async def _collect_environments(self) -> None:
+        """Once it is known what there is: before, an agent that is about to be served again would lose its own."""
+        if self._complete:
+            await self._environments.collect(self._store.environments())
 
     def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:
         match request:

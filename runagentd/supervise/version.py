@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runagentd.policy.model import Policy
+from runagentd.supervise.environment_store import Lease
 from runagentd.supervise.store import Deployment
 from runagentd.wire import control
 
@@ -41,7 +42,10 @@ class FirstStart:
 
 
 class Version:
-    """The two descriptors are the version's from now on. `on_over` is called when nothing needs them any more."""
+    """The two descriptors and the lease are the version's from now on.
+
+    `on_over` is called when nothing needs them any more.
+    """
 
     def __init__(
         self,
@@ -50,12 +54,14 @@ class Version:
         policy: Policy,
         snapshot: int,
         persistent: int,
+        environment: Lease | None,
         on_over: Callable[[], None],
     ) -> None:
         self.deployment = deployment
         self.policy = policy
         self.snapshot = snapshot
         self.persistent = persistent
+        self.environment = environment
         self.number = 0
         """under which it is kept; 0 until it has been proven"""
         self.generation = next(_generations)
@@ -102,4 +108,6 @@ class Version:
             os.close(self.snapshot)
             os.close(self.persistent)
             self.snapshot = self.persistent = -1
+            if self.environment is not None:
+                self.environment.release()
             self._on_over()

@@ -2,7 +2,8 @@
 
 Runs as: the supervisor and runagentctl (and the foreman). Pure.
 Reads from strangers: no. The socket goes by peer credentials (root only).
-A connection carries one request; a folder travels as a descriptor beside `Deploy`, never as a path.
+A connection carries one request and one answer, before which `Progress` may come; a folder travels as a descriptor
+beside `Deploy`, never as a path.
 """
 
 from __future__ import annotations
@@ -62,6 +63,15 @@ class Deploy:
     """that leads to this version from now on"""
     allow_widening: bool = False
     """although its policy grants more than that of the version that serves"""
+    progress: bool = False
+    """whether `Progress` may come before the answer"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Comes before the answer to a `Deploy` that asks for it, any number of times: what is being waited for."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -636,6 +646,7 @@ Reply = (
     | EventsTold
     | Overview
     | Described
+    | Progress
     | Versions
     | Promoted
 )
@@ -672,6 +683,7 @@ _REPLIES: dict[int, type[Reply]] = {
     90: EventsTold,
     91: Overview,
     92: Described,
+    93: Progress,
     110: Versions,
     111: Promoted,
 }

@@ -103,6 +103,8 @@ class Job:
     cancel_grace_ms: int
     traceback: bool
     isolated: bool
+    environment: str = ""
+    """the folder of libraries that were installed for it; empty for none"""
 
 
 EXIT = struct.Struct("!4sBxHiQQQ28x")

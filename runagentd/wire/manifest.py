@@ -14,6 +14,7 @@ from runagentd.names import NAME_MAX
 
 MANIFEST_BYTES = 64 * 1024
 ENTRYPOINTS_MAX = 256
+REQUIREMENTS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,8 @@ class Manifest:
     """
     import_paths: tuple[str, ...]
     """Relative folders to put on sys.path after the agent's own folder: a `.venv`'s site-packages."""
+    requirements: tuple[str, ...]
+    """Files that say which packages to install; the first is the main one, the others are those that it includes."""
     hints: tuple[str, ...]
     """What the loader would tell the author: ignored fields, tag conventions. Never an error."""
     health: str = ""
@@ -115,7 +118,9 @@ class Manifest:
             raise ValueError("the tags of an agent are unique")
         if self.health and self.health not in {entrypoint.tag for entrypoint in self.entrypoints}:
             raise ValueError("the health of an agent is the tag of one of its entrypoints")
-        for folder in (*self.persistent_folders, *self.import_paths):
+        if len(self.requirements) > REQUIREMENTS_MAX:
+            raise ValueError(f"an agent has at most {REQUIREMENTS_MAX} files of requirements")
+        for folder in (*self.persistent_folders, *self.import_paths, *self.requirements):
             check_relative(folder)
 
 

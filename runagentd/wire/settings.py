@@ -1,7 +1,7 @@
 """What the operator's configuration asks of the daemons: made by the foreman from runagentd.toml, sent as records.
 
-Runs as: the foreman writes them, the gateway and the egress process read them. Pure.
-Reads from strangers: nothing; the file is the operator's. Neither of them parses TOML.
+Runs as: the foreman writes them, the gateway, the egress process and the supervisor read them. Pure.
+Reads from strangers: nothing; the file is the operator's. None of them parses TOML.
 
 The foreman sends one over a SOCK_SEQPACKET pair, of which it keeps its end: once for each daemon that it starts, and
 again whenever the configuration is read anew (SIGHUP). One datagram holds the names of the descriptors that travel with
@@ -11,6 +11,8 @@ it, separated by spaces; `settings` is always the first, a sealed memfd with the
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from runagentd.wire.packages import Target
 
 SETTINGS_BYTES_MAX = 8 * 1024 * 1024
 DESCRIPTORS_MAX = 8
@@ -129,6 +131,40 @@ class EgressSettings:
     """All that the egress process is told."""
 
     issuers: tuple[IssuerSource, ...] = ()
+    package_hosts: tuple[Target, ...] = ()
+    """where a builder of environments may be connected to"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageSettings:
+    """`[packages]`: all of the supervisor's settings. The defaults are those of no such table: nothing is installed."""
+
+    index: str = ""
+    """with credentials, where it has some"""
+    index_shown: str = ""
+    """without"""
+    secrets: tuple[str, ...] = ()
+    """parts of the address that are never to be shown"""
+    hosts: tuple[Target, ...] = ()
+    """the index's own among them"""
+    authorities: bytes = b""
+    wheels: str = ""
+    """a folder on the host"""
+    source: bool = False
+    size: int = 2 * 1024**3
+    """bytes of one environment while it is built"""
+    seconds: int = 600
+    """that a build may take"""
+    keep: int = 7 * 24 * 3600
+    """seconds that an environment is kept which nothing uses"""
+    not_taken: str = ""
+    """why the index of the operator's own environment is not taken, where it has one"""
+
+    def redacted(self, text: str) -> str:
+        """`text` without what is secret in the index's address."""
+        for secret in self.secrets:
+            text = text.replace(secret, "****")
+        return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

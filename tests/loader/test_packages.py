@@ -42,12 +42,3 @@ def test_an_environment_without_packages_is_ignored() -> None:
 def test_the_first_that_fits_is_taken() -> None:
     made = manifest(SHORT, **venv(".venv", "version = 3.12.0"), **venv("venv"))
     assert made.import_paths == ("venv/lib/python3.11/site-packages",)
-
-
-def test_requirements_without_an_environment_are_mentioned() -> None:
-    (hint,) = manifest(SHORT, **{"requirements.txt": "numpy\n"}).hints
-    assert hint.startswith("requirements.txt: nothing is installed from it: make a folder .venv beside it")
-
-
-def test_requirements_beside_an_environment_are_not() -> None:
-    assert manifest(SHORT, **venv(), **{"requirements.txt": "numpy\n"}).hints == ()

@@ -118,6 +118,16 @@ def test_the_agents_own_folder_is_writable_but_gives_no_programs_and_no_native_l
     assert (environment.kind, environment.read_only, environment.noexec) == (MountKind.SNAPSHOT, True, False)
 
 
+def test_an_environment_is_read_only_and_native_libraries_can_be_loaded_from_it() -> None:
+    """Where an agent has none, there is no such place; and the look from outside looks for it."""
+    folders = AgentFolders(environments=(), persistent=(), absent=frozenset(), installed=True)
+    plan = plan_of(find("base"), folders)
+    mount = next(mount for mount in plan.mounts if mount.target == "/env")
+    assert (mount.kind, mount.read_only, mount.noexec) == (MountKind.ENVIRONMENT, True, False)
+    assert dict(plan.expected.mounts)["/env"] == "ro,nosuid,nodev"
+    assert "/env" not in dict(plan_of(find("base")).expected.mounts)
+
+
 def test_persistent_folders_need_a_policy_that_grants_them() -> None:
     """base ignores an agent's persistent_folders; persistent mounts them."""
     folders = AgentFolders(environments=(), persistent=("chat_storage",), absent=frozenset())

@@ -16,6 +16,7 @@ from runagentd.plan.seccomp import (
     Rule,
     SyscallFilter,
     Verdict,
+    builder_filter,
     filter_for,
     lint,
     reaper_filter,
@@ -38,13 +39,14 @@ def one_rule(**changes: object) -> SyscallFilter:
     return SyscallFilter(default=refuse(errno.EPERM), newest=NEWEST, rules=(rule,))
 
 
-@pytest.mark.parametrize("name", ["base", "tools", "reaper"])
+@pytest.mark.parametrize("name", ["base", "tools", "reaper", "builder"])
 def test_the_filter_in_words_is_the_one_that_was_read_last(name: str) -> None:
     """A loosened filter is a visible difference in tests/plan/golden: read it before accepting it."""
     filters = {
         "base": filter_for(some_policy(), TABLE),
         "tools": filter_for(some_policy(exec=True, groups=("memfd", "landlock")), TABLE),
         "reaper": reaper_filter(TABLE),
+        "builder": builder_filter(TABLE),
     }
     text = "\n".join(filters[name].describe()) + "\n"
     assert text == (GOLDEN / f"{name}.txt").read_text()

@@ -15,6 +15,8 @@ version = 1
 newest = { name = "file_setattr", number = 469, kernel = "6.17" }
 [reaper]
 calls = [{ name = "read", reason = "reads" }]
+[builder]
+calls = [{ name = "write", reason = "writes" }]
 """
 
 
@@ -120,6 +122,11 @@ def test_no_policy_decides_about_the_reaper() -> None:
     assert "no policy decides about the reaper" in problems("", head=head)
 
 
+def test_no_policy_decides_about_the_builder() -> None:
+    head = HEAD.replace('reason = "writes"', 'reason = "writes", needs = "process.exec"')
+    assert "no policy decides about the builder" in problems("", head=head)
+
+
 def test_the_shipped_table_has_the_groups_that_policies_may_name() -> None:
     table = shipped_table()
     always = {group.name for group in table.groups if group.always}
@@ -132,6 +139,6 @@ def test_the_shipped_table_has_the_groups_that_policies_may_name() -> None:
 def test_every_filtered_call_of_the_shipped_table_names_its_source() -> None:
     text = Path(__file__).parents[2].joinpath("policies/syscalls.toml").read_text()
     document = tomllib.loads(text)
-    sections = [*document["groups"].values(), document["reaper"]]
+    sections = [*document["groups"].values(), document["reaper"], document["builder"]]
     unsourced = [one["name"] for section in sections for one in section.get("filtered", []) if "source" not in one]
     assert unsourced == []

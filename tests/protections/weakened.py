@@ -26,6 +26,7 @@ from runagentd.plan.model import Expectation, Mount, MountKind, SandboxPlan, Ver
 from runagentd.policy.model import Policy
 from runagentd.supervise import __main__ as supervisor_main
 from runagentd.supervise import deploy, libseccomp, mounts, spawn, verify, zygote
+from runagentd.supervise.admin_server import Tell
 from runagentd.supervise.cgroup import Group
 from runagentd.supervise.instance import Instance
 from runagentd.supervise.supervisor import Supervisor
@@ -75,10 +76,10 @@ def _weaken_agents() -> None:
     Instance._spawn = weakened  # type: ignore[method-assign]
     answer = Supervisor._answer
 
-    async def with_removal(self: Supervisor, request: admin.Request, descriptors: list[int]) -> admin.Reply:
+    async def with_removal(self: Supervisor, request: admin.Request, descriptors: list[int], tell: Tell) -> admin.Reply:
         """A restart is a removal: a daemon of `make protections` serves some hundred agents in turn."""
         if not isinstance(request, admin.Restart):
-            return await answer(self, request, descriptors)
+            return await answer(self, request, descriptors, tell)
         agent = self._agents.pop(request.agent)
         self._store.forget(agent.id)
         if self._link is not None:

@@ -296,7 +296,7 @@ def manifest(
         )
     return Manifest(
         agent_id="agent", agent_name="agent", description="", framework="default", version="1",
-        entrypoints=tuple(entrypoints), persistent_folders=(), import_paths=import_paths, hints=(),
+        entrypoints=tuple(entrypoints), persistent_folders=(), import_paths=import_paths, requirements=(), hints=(),
         environment=tuple(Variable(name=key, value=value) for key, value in (environment or {}).items()),
     )  # fmt: skip
 

@@ -52,6 +52,17 @@ FULL: dict[str, Any] = {
     },
     "cache": {"size": "64MiB"},
     "history": {"keep": "7d", "size": "64MiB"},
+    "packages": {
+        "index": "https://packages.example.com/simple",
+        "hosts": ["files.example.com"],
+        "ca": "certificate.pem",
+        "http": False,
+        "wheels": ".",
+        "source": False,
+        "size": "2GiB",
+        "timeout": "10m",
+        "keep": "7d",
+    },
     "telemetry": {"spans": "file", "size": "64MiB", "share": 0.5},
     "http": {"trusted_proxies": ["10.0.0.0/8"], "forwarded": "forwarded", "cors_origins": ["https://app.example"]},
     "tls": {
@@ -109,11 +120,13 @@ def test_all_keys_together_are_valid_and_read(folder: Path) -> None:
 
 
 def test_nothing_is_valid(folder: Path) -> None:
-    """An empty file is the defaults, and so are empty tables."""
+    """An empty file is the defaults, and so are empty tables; that of packages says that the operator's usual index is
+    not wanted."""
     VALIDATOR.validate({})
     for name in FULL:
         VALIDATOR.validate({name: {}})
-        assert parse({name: {}}, folder) == load.Document() or name == "limits"
+        defaults = load.Document(packages_named=name == "packages")
+        assert parse({name: {}}, folder) == defaults or name == "limits"
 
 
 def test_every_configuration_in_the_documentation_is_valid() -> None:

@@ -5,6 +5,7 @@ The copy is made by root, of a folder that somebody else owns and goes on changi
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import threading
@@ -33,18 +34,18 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def take(folder: Path) -> Snapshot:
+def take(folder: Path, rules: snapshot.Rules = snapshot.FOLDER) -> Snapshot:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return snapshot.take(descriptor, folder.parent / "copies", complete=True)
+        return snapshot.take(descriptor, folder.parent / "copies", rules=rules, complete=True)
     finally:
         os.close(descriptor)
 
 
-def refusal(folder: Path) -> str:
+def refusal(folder: Path, rules: snapshot.Rules = snapshot.FOLDER) -> str:
     """Why it is refused; nothing of it stays."""
     with pytest.raises(ConfigurationError) as caught:
-        take(folder)
+        take(folder, rules)
     assert list((folder.parent / "copies").iterdir()) == []
     text = str(caught.value)
     assert SECRET not in text
@@ -139,11 +140,11 @@ def test_of_a_million_names_in_one_directory_no_more_are_read_than_are_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor fewer: what is left out without a word hides none of them."""
-    monkeypatch.setattr(snapshot, "ENTRIES_MAX", 500)
+    rules = dataclasses.replace(snapshot.FOLDER, entries_max=500)
     (folder / "many").mkdir()
     for name in (*map(str, range(600)), ".git", "__pycache__"):
         (folder / "many" / name).mkdir()
-    assert "the folder has more than 500 files and directories" in refusal(folder)
+    assert "the folder has more than 500 files and directories" in refusal(folder, rules)
     read: list[int] = []
     scandir = os.scandir
 
@@ -164,13 +165,13 @@ def test_of_a_million_names_in_one_directory_no_more_are_read_than_are_refused(
                 yield entry
 
     monkeypatch.setattr("runagentd.supervise.snapshot.os.scandir", Counted)
-    refusal(folder)
+    refusal(folder, rules)
     assert max(read) == 503
 
 
-def test_long_paths_cannot_fill_the_supervisors_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_paths_cannot_fill_the_supervisors_memory(folder: Path) -> None:
     """All of them together are bounded, however few files there are."""
-    monkeypatch.setattr(snapshot, "PATHS_BYTES_MAX", 100_000)
+    rules = dataclasses.replace(snapshot.FOLDER, path_bytes_max=100_000)
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     for _ in range(60):  # deeper than PATH_MAX: step by step, as whoever attacks would
         os.mkdir("d" * 250, dir_fd=at)
@@ -180,7 +181,7 @@ def test_long_paths_cannot_fill_the_supervisors_memory(folder: Path, monkeypatch
     for number in range(20):
         os.close(os.open(f"file{number}", os.O_CREAT | os.O_WRONLY, dir_fd=at))
     os.close(at)
-    assert "the paths in the folder take more than 100,000 bytes together" in refusal(folder)
+    assert "the paths in the folder take more than 100,000 bytes together" in refusal(folder, rules)
 
 
 def test_names_that_differ_in_case_alone_stay_apart(folder: Path) -> None:

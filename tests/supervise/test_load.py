@@ -183,7 +183,7 @@ def a_manifest(**changes: object) -> Manifest:
     fields: dict[str, object] = {
         "agent_id": "a", "agent_name": "a", "description": "", "framework": "", "version": "",
         "entrypoints": (Entrypoint(tag="t", file="main.py", module="run"),),
-        "environment": (), "persistent_folders": (), "import_paths": (), "hints": (),
+        "environment": (), "persistent_folders": (), "import_paths": (), "requirements": (), "hints": (),
     }  # fmt: skip
     return Manifest(**{**fields, **changes})  # type: ignore[arg-type]  # a test may give any field anything
 

@@ -23,7 +23,7 @@ def manifest(*scopes: CacheScope | None) -> Manifest:
             )
             for number, scope in enumerate(scopes)
         ),
-        environment=(), persistent_folders=(), import_paths=(), hints=(),
+        environment=(), persistent_folders=(), import_paths=(), requirements=(), hints=(),
     )  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import stat
 import threading
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -19,7 +20,9 @@ pytestmark = pytest.mark.root
 
 ALICE, BOB = 61001, 61002
 
-Take = Callable[[Path], Snapshot]
+
+class Take(Protocol):
+    def __call__(self, folder: Path, rules: snapshot.Rules = snapshot.FOLDER) -> Snapshot: ...
 
 
 @pytest.fixture
@@ -34,19 +37,19 @@ def take(tmp_path: Path) -> Take:
     copies = tmp_path / "copies"
     copies.mkdir()
 
-    def take_one(folder: Path) -> Snapshot:
+    def take_one(folder: Path, rules: snapshot.Rules = snapshot.FOLDER) -> Snapshot:
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
         try:
-            return snapshot.take(descriptor, copies)
+            return snapshot.take(descriptor, copies, rules=rules)
         finally:
             os.close(descriptor)
 
     return take_one
 
 
-def refused(take: Take, folder: Path) -> str:
+def refused(take: Take, folder: Path, rules: snapshot.Rules = snapshot.FOLDER) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        take(folder)
+        take(folder, rules)
     assert list((folder.parent / "copies").iterdir()) == []
     return str(caught.value).splitlines()[0]
 
@@ -290,12 +293,11 @@ def test_a_file_that_grows_while_it_is_copied_has_an_end(folder: Path, take: Tak
     assert taken.size == (taken.path / "log").stat().st_size
 
 
-def test_too_many_files_are_refused(folder: Path, take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "ENTRIES_MAX", 3)
+def test_too_many_files_are_refused(folder: Path, take: Take) -> None:
     for number in range(4):
         (folder / f"file{number}").write_text("")
-    assert refused(take, folder) == (
-        "file3: the folder has more than 3 files and directories, the most an agent may have"
+    assert refused(take, folder, dataclasses.replace(snapshot.FOLDER, entries_max=3)) == (
+        "file3: the folder has more than 3 files and directories, the most it may have"
     )
 
 

@@ -24,6 +24,7 @@ MANIFEST = Manifest(
     environment=(),
     persistent_folders=(),
     import_paths=(),
+    requirements=(),
     hints=(),
 )
 

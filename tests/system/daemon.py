@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runagentd.config import packages
 from runagentd.foreman import admin_client
 from runagentd.wire import admin
 
@@ -139,6 +140,11 @@ class Daemon:
         return self.process.returncode
 
 
+def _environment() -> dict[str, str]:
+    """Without a package index of whoever runs the tests."""
+    return {name: value for name, value in os.environ.items() if name not in packages.VARIABLES}
+
+
 @contextlib.contextmanager
 def serve(
     folders: Sequence[Path],
@@ -147,6 +153,7 @@ def serve(
     options: Sequence[str] = (),
     command: Sequence[str] = (),
     state_dir: Path | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Daemon]:
     """Serve `folders` on a free port until the block ends. `policies`: as --policy takes them."""
     place = Path(tempfile.mkdtemp(prefix="runagentd-test-"))
@@ -166,7 +173,7 @@ def serve(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, "CANARY_OF_THE_HOST": "canary-7f3a"},
+            env={**_environment(), "CANARY_OF_THE_HOST": "canary-7f3a", **(variables or {})},
         )
     try:
         deadline = time.monotonic() + _UP_SECONDS

@@ -6,7 +6,19 @@ messages.txt beside it holds their bytes, so that a change of form is a visible 
 
 from __future__ import annotations
 
-from runagentd.wire import admin, control, figures, issuers, launch, manifest, record, traffic, trust
+from runagentd.wire import (
+    admin,
+    build,
+    control,
+    figures,
+    issuers,
+    launch,
+    manifest,
+    packages,
+    record,
+    traffic,
+    trust,
+)  # fmt: skip
 
 LIMITS = control.CallLimits(
     concurrency=1,
@@ -342,6 +354,7 @@ REPLIES: tuple[admin.Reply, ...] = (
     admin.EventsTold(life="l", events=(EVENT,), looked=1, lost=0, more=False),
     admin.Overview(pages=1, made_ns=2, names=("chat",), figures=FIGURES, traffic=b"T"),
     DESCRIBED,
+    admin.Progress(text="chat: installing 14 packages"),
 )
 
 MANIFEST = manifest.Manifest(
@@ -361,6 +374,7 @@ MANIFEST = manifest.Manifest(
     environment=(manifest.Variable(name="MODE", value="test"),),
     persistent_folders=("storage",),
     import_paths=(".venv/lib/python3.11/site-packages",),
+    requirements=("requirements.txt", "base.txt"),
     hints=("auth_settings is ignored",),
 )
 
@@ -381,6 +395,27 @@ EXIT = launch.ExitRecord(
 )
 
 
+BUILDER: tuple[build.Answer, ...] = (
+    build.Listening(),
+    build.Progress(phase=build.Phase.FETCHING, packages=14),
+    build.Built(packages=14),
+    build.NotBuilt(words="no solution found", full=False),
+)
+BUILD_JOB = build.BuildJob(
+    files=(build.RequirementsFile(name="requirements.txt", content=b"six\n"),),
+    index="https://packages.example.com/simple",
+    hosts=(build.Host(name="packages.example.com", port=443, address="127.1.0.1"),),
+    authorities=b"",
+    wheels=False,
+    source=False,
+    installer="/opt/runagentd/bin/uv",
+    loader="/lib64/ld-linux-x86-64.so.2",
+    interpreter="/usr/bin/python3.11",
+    target="/env",
+)
+RELAY = packages.Relay(targets=(packages.Target(host="packages.example.com", port=443),))
+
+
 def forms() -> str:
     """A line for each sample: its class and its bytes."""
     named = [
@@ -391,6 +426,8 @@ def forms() -> str:
             (type(m).__name__, record.encode(m))
             for m in (MANIFEST, LOAD_REPORT, LAUNCH_REPORT, JOB, CALLS_PAGE, TRAFFIC)
         ),
+        *((type(m).__name__, build.pack(m)) for m in BUILDER),
+        *((type(m).__name__, record.encode(m)) for m in (BUILD_JOB, RELAY)),
         ("ExitRecord", launch.pack_exit(EXIT)),
     ]
     return "".join(f"{name} {data!r}\n" for name, data in named)
