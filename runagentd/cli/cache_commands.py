@@ -10,7 +10,6 @@ import dataclasses
 import json
 
 from runagentd.cli import table
-from runagentd.errors import HostError
 from runagentd.foreman import admin_client
 from runagentd.log import escape
 from runagentd.state import StateDirectory
@@ -21,11 +20,11 @@ _COLUMNS = ("AGENT", "ENTRIES", "BYTES", "HITS", "STALE", "MISSES", "JOINED", "S
 
 def show(directory: StateDirectory, *, purge: bool, agent: str, tag: str, as_json: bool) -> int:
     """Print what is in it; with `purge`, after throwing it away."""
-    reply = admin_client.ask(directory.admin_socket, admin.CacheAsk(purge=purge, agent=agent, tag=tag))
-    if isinstance(reply, admin.Failed):
-        raise HostError(reply.message, "'runagentctl ps' lists the agents")
-    if not isinstance(reply, admin.CacheState):
-        raise HostError("the supervisor answered something else than was asked")
+    reply = admin_client.told(
+        admin_client.ask(directory.admin_socket, admin.CacheAsk(purge=purge, agent=agent, tag=tag)),
+        admin.CacheState,
+        admin_client.WHICH_AGENTS,
+    )
     if as_json:
         print(json.dumps(dataclasses.asdict(reply)))
         return 0

@@ -60,13 +60,9 @@ def calls(directory: StateDirectory, *, agent: str, status: str, since: str | No
 
 
 def _ask(directory: StateDirectory, ask: admin.CallsAsk) -> admin.CallsPage:
-    reply = admin_client.ask(directory.admin_socket, ask)
-    if isinstance(reply, admin.Failed):
-        raise HostError(reply.message)
-    if not isinstance(reply, admin.CallsTold):
-        raise HostError("the supervisor answered something else than was asked")
+    told = admin_client.told(admin_client.ask(directory.admin_socket, ask), admin.CallsTold)
     try:
-        return admin.parse_page(reply.page)
+        return admin.parse_page(told.page)
     except RecordError as error:
         raise HostError(f"the gateway's answer cannot be read: {error}") from error
 

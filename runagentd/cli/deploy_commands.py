@@ -54,22 +54,10 @@ def deploy(
         reply = _ask(directory.admin_socket, request, descriptor)
     finally:
         os.close(descriptor)
-    match reply:
-        case admin.Deployed():
-            announcement = announce.Announcement(
-                url="",
-                token="",
-                certificate_file="",
-                deployed=(reply,),
-                as_json=as_json,
-                check_only=False,
-                deploy=True,
-            )
-            return announce.show_as_nobody(announcement, uid=_NOBODY)
-        case admin.Failed():
-            raise HostError(reply.message)
-        case _:
-            raise HostError("the supervisor answered something else than was asked")
+    announcement = announce.Announcement(
+        deployed=(admin_client.told(reply, admin.Deployed),), as_json=as_json, deploy=True
+    )
+    return announce.show_as_nobody(announcement, uid=_NOBODY)
 
 
 def _ask(path: Path, request: admin.Deploy, folder: int) -> admin.Reply:

@@ -27,11 +27,11 @@ _ENDS = ("LAST ENDS", "INSTANCE", "LIVED", "CAUSE", "")
 
 def describe(directory: StateDirectory, agent: str, *, as_json: bool) -> int:
     """Print it; the exit status."""
-    reply = admin_client.ask(directory.admin_socket, admin.DescribeAsk(agent=agent))
-    if isinstance(reply, admin.Failed):
-        raise HostError(reply.message, "'runagentctl ps' lists the agents")
-    if not isinstance(reply, admin.Described):
-        raise HostError("the supervisor answered something else than was asked")
+    reply = admin_client.told(
+        admin_client.ask(directory.admin_socket, admin.DescribeAsk(agent=agent)),
+        admin.Described,
+        admin_client.WHICH_AGENTS,
+    )
     try:
         manifest = record.decode(Manifest, reply.manifest, bytes_max=MANIFEST_BYTES)
         told = traffic.parse(reply.traffic) if reply.traffic else None

@@ -89,11 +89,7 @@ def _ask(directory: StateDirectory, agent: str, place: _Place, *, wait_seconds: 
         reply = admin_client.ask(directory.admin_socket, ask, seconds=_ANSWER_SECONDS)
     except HostError as error:
         raise _Away(str(error)) from error
-    if isinstance(reply, admin.Failed):
-        raise HostError(reply.message)
-    if not isinstance(reply, admin.EventsTold):
-        raise HostError("the supervisor answered something else than was asked")
-    return reply
+    return admin_client.told(reply, admin.EventsTold)
 
 
 def _show(event: admin.Event, *, as_json: bool) -> None:

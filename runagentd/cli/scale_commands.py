@@ -7,26 +7,26 @@ Reads from strangers: nothing; the names of agents are the operator's to type.
 from __future__ import annotations
 
 import json
+from typing import TypeVar
 
-from runagentd.errors import HostError
 from runagentd.foreman import admin_client
 from runagentd.log import escape
 from runagentd.state import StateDirectory
 from runagentd.wire import admin
 
+R = TypeVar("R")
+
 
 def restart(directory: StateDirectory, agent: str, *, as_json: bool) -> int:
     """End an agent's instances and start others at once; the exit status."""
-    _ask(directory, admin.Restart(agent=agent))
+    _ask(directory, admin.Restart(agent=agent), admin.Done)
     _say({"restarted": agent}, f"{escape(agent)}: restarting", as_json=as_json)
     return 0
 
 
 def warm(directory: StateDirectory, agent: str, instances: int, *, as_json: bool) -> int:
     """Have that many instances now; the exit status."""
-    scaled = _ask(directory, admin.Warm(agent=agent, instances=instances))
-    if not isinstance(scaled, admin.Scaled):
-        raise HostError("the supervisor answered something else than was asked")
+    scaled = _ask(directory, admin.Warm(agent=agent, instances=instances), admin.Scaled)
     fewer = f", no more may be (scale, scaling.instances_max: {scaled.maximum})" if scaled.warm < instances else ""
     _say(
         {"agent": agent, "warm": scaled.warm, "maximum": scaled.maximum},
@@ -39,9 +39,7 @@ def warm(directory: StateDirectory, agent: str, instances: int, *, as_json: bool
 def scale(directory: StateDirectory, agent: str, bounds: tuple[int, int], *, as_json: bool) -> int:
     """Other bounds, the least and the most; the exit status."""
     minimum, maximum = bounds
-    scaled = _ask(directory, admin.Scale(agent=agent, minimum=minimum, maximum=maximum))
-    if not isinstance(scaled, admin.Scaled):
-        raise HostError("the supervisor answered something else than was asked")
+    scaled = _ask(directory, admin.Scale(agent=agent, minimum=minimum, maximum=maximum), admin.Scaled)
     _say(
         {"agent": agent, "minimum": scaled.minimum, "maximum": scaled.maximum},
         f"{escape(agent)}: from {scaled.minimum} to {_instances(scaled.maximum)}, until the daemon starts again",
@@ -50,11 +48,8 @@ def scale(directory: StateDirectory, agent: str, bounds: tuple[int, int], *, as_
     return 0
 
 
-def _ask(directory: StateDirectory, request: admin.Request) -> admin.Reply:
-    reply = admin_client.ask(directory.admin_socket, request)
-    if isinstance(reply, admin.Failed):
-        raise HostError(reply.message, "'runagentctl ps' lists the agents")
-    return reply
+def _ask(directory: StateDirectory, request: admin.Request, kind: type[R]) -> R:
+    return admin_client.told(admin_client.ask(directory.admin_socket, request), kind, admin_client.WHICH_AGENTS)
 
 
 def _say(facts: dict[str, object], sentence: str, *, as_json: bool) -> None:

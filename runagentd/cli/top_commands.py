@@ -68,11 +68,9 @@ def _look(directory: StateDirectory) -> Look:
     counted: dict[str, traffic.AgentTraffic] = {}
     page = 0
     while True:
-        reply = admin_client.ask(directory.admin_socket, admin.OverviewAsk(page=page))
-        if isinstance(reply, admin.Failed):
-            raise HostError(reply.message)
-        if not isinstance(reply, admin.Overview):
-            raise HostError("the supervisor answered something else than was asked")
+        reply = admin_client.told(
+            admin_client.ask(directory.admin_socket, admin.OverviewAsk(page=page)), admin.Overview
+        )
         try:
             told = traffic.parse(reply.traffic) if reply.traffic else None
         except RecordError as error:

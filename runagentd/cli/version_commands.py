@@ -10,14 +10,16 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 from runagentd.cli import table
 from runagentd.cli.quantities import age
-from runagentd.errors import HostError
 from runagentd.foreman import admin_client
 from runagentd.log import complain, escape
 from runagentd.state import StateDirectory
 from runagentd.wire import admin
+
+R = TypeVar("R")
 
 PROMOTE_SECONDS = 600.0
 """A version of which no instance is there starts one first, for as long as its policy lets it."""
@@ -27,9 +29,7 @@ _DIGITS = 12
 
 def versions(directory: StateDirectory, agent: str, *, as_json: bool) -> int:
     """A row for each version that is kept, the newest first; the exit status."""
-    reply = _ask(directory, admin.VersionsAsk(agent=agent))
-    if not isinstance(reply, admin.Versions):
-        raise HostError("the supervisor answered something else than was asked")
+    reply = _ask(directory, admin.VersionsAsk(agent=agent), admin.Versions)
     if as_json:
         print(json.dumps(dataclasses.asdict(reply), indent=2))
         return 0
@@ -58,9 +58,7 @@ def _cells(row: admin.VersionRow, now_ms: int) -> tuple[str, ...]:
 
 def promote(directory: StateDirectory, agent: str, version: str, *, as_json: bool) -> int:
     """Have a version serve, the one that served before where `version` is empty; the exit status."""
-    reply = _ask(directory, admin.Promote(agent=agent, version=version), seconds=PROMOTE_SECONDS)
-    if not isinstance(reply, admin.Promoted):
-        raise HostError("the supervisor answered something else than was asked")
+    reply = _ask(directory, admin.Promote(agent=agent, version=version), admin.Promoted, seconds=PROMOTE_SECONDS)
     if as_json:
         print(json.dumps(dataclasses.asdict(reply), indent=2))
         return 0
@@ -81,7 +79,7 @@ def traffic(
     """Have calls go to several versions; the exit status."""
     wanted = tuple(admin.WantedShare(version=version, percent=percent) for version, percent in shares)
     request = admin.Divide(agent=agent, shares=wanted, errors_max=errors_max)
-    _ask(directory, request, seconds=PROMOTE_SECONDS)
+    _ask(directory, request, admin.Done, seconds=PROMOTE_SECONDS)
     if as_json:
         print(json.dumps({"agent": agent, "traffic": dict(shares), "errors_max": errors_max}))
         return 0
@@ -93,7 +91,7 @@ def traffic(
 
 def alias(directory: StateDirectory, agent: str, name: str, version: str, *, as_json: bool) -> int:
     """Have an alias lead to a version, or to none; the exit status."""
-    _ask(directory, admin.SetAlias(agent=agent, alias=name, version=version))
+    _ask(directory, admin.SetAlias(agent=agent, alias=name, version=version), admin.Done)
     facts = {"agent": agent, "alias": name, "version": version or None}
     words = f"is {escape(version)}" if version else "is no more"
     print(json.dumps(facts) if as_json else f"{escape(agent)}: {escape(name)} {words}")
@@ -102,15 +100,12 @@ def alias(directory: StateDirectory, agent: str, name: str, version: str, *, as_
 
 def remove(directory: StateDirectory, agent: str, version: str, *, as_json: bool) -> int:
     """Forget an agent, or one version of it; the exit status."""
-    _ask(directory, admin.Remove(agent=agent, version=version))
+    _ask(directory, admin.Remove(agent=agent, version=version), admin.Done)
     facts = {"agent": agent, "version": version or None}
     what = f"{escape(version)} is forgotten" if version else "served no more; what it has kept stays"
     print(json.dumps(facts) if as_json else f"{escape(agent)}: {what}")
     return 0
 
 
-def _ask(directory: StateDirectory, request: admin.Request, *, seconds: float = 30.0) -> admin.Reply:
-    reply = admin_client.ask(directory.admin_socket, request, seconds=seconds)
-    if isinstance(reply, admin.Failed):
-        raise HostError(reply.message)
-    return reply
+def _ask(directory: StateDirectory, request: admin.Request, kind: type[R], *, seconds: float = 30.0) -> R:
+    return admin_client.told(admin_client.ask(directory.admin_socket, request, seconds=seconds), kind)

@@ -11,10 +11,16 @@ import dataclasses
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from runagentd.errors import HostError
 from runagentd.wire import admin
 from runagentd.wire.record import RecordError
+
+R = TypeVar("R")
+
+WHICH_AGENTS = "'runagentctl ps' lists the agents"
+"""What to do about an agent that is not there."""
 
 
 def connect(path: Path) -> socket.socket:
@@ -47,13 +53,20 @@ def receive(connection: socket.socket) -> admin.Reply:
     raise HostError("the supervisor ended before it answered", "its log says why")
 
 
+def told(reply: admin.Reply, kind: type[R], *hints: str) -> R:
+    """A reply of the kind that answers the request; HostError where the supervisor could not, with its words."""
+    if isinstance(reply, admin.Failed):
+        raise HostError(reply.message, *hints)
+    if not isinstance(reply, kind):
+        raise HostError("the supervisor answered something else than was asked")
+    return reply
+
+
 def instances(path: Path) -> admin.Instances:
     """All that runs, however many answers that takes; HostError where the supervisor does not say."""
     rows: list[admin.InstanceRow] = []
     while True:
-        reply = ask(path, admin.ListInstances(skip=len(rows)))
-        if not isinstance(reply, admin.Instances):
-            raise HostError("the supervisor answered something else than was asked")
+        reply = told(ask(path, admin.ListInstances(skip=len(rows))), admin.Instances)
         rows += reply.instances
         if not reply.instances or len(rows) >= reply.total:
             return dataclasses.replace(reply, instances=tuple(rows))

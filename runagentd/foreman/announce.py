@@ -32,13 +32,13 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from runagentd.foreman.an
 class Announcement:
     """What there is to say."""
 
-    url: str
-    token: str
-    certificate_file: str
-    """empty without TLS"""
     deployed: tuple[admin.Deployed, ...]
-    as_json: bool
-    check_only: bool
+    url: str = ""
+    token: str = ""
+    certificate_file: str = ""
+    """empty without TLS"""
+    as_json: bool = False
+    check_only: bool = False
     reloaded_ms: int = -1
     """how long another version took from the change to serving; -1 where nothing was reloaded"""
     deploy: bool = False

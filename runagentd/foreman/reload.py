@@ -135,15 +135,7 @@ class Reloader:
         folder.connection = None
 
     def _show(self, reply: admin.Deployed, seconds: float) -> None:
-        announcement = announce.Announcement(
-            url="",
-            token="",
-            certificate_file="",
-            deployed=(reply,),
-            as_json=False,
-            check_only=False,
-            reloaded_ms=int(seconds * 1000),
-        )
+        announcement = announce.Announcement(deployed=(reply,), reloaded_ms=int(seconds * 1000))
         announce.show_as_nobody(announcement, uid=self._nobody)
 
     def _failed(self, folder: _Folder, error: Exception) -> None:

@@ -209,13 +209,7 @@ class Foreman:
                 break
             self._progress.show(reply.text)
         self._progress.over()
-        match reply:
-            case admin.Deployed():
-                return reply
-            case admin.Failed():
-                raise HostError(reply.message)
-            case _:
-                raise HostError("the supervisor answered something else than was asked")
+        return admin_client.told(reply, admin.Deployed)
 
     def _wait(self, connection: socket.socket | None, seconds: float | None) -> None:
         """Wait until `connection` has something to read, minding the daemons; without one, for one event at most."""
