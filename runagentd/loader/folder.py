@@ -12,7 +12,6 @@ from typing import Protocol
 
 from runagentd import kernel
 
-_RESOLVE = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 _NAMES_MAX = 10_000
 
 
@@ -78,6 +77,6 @@ class OpenFolder:
 
     def _open(self, path: str, flags: int) -> int | None:
         try:
-            return kernel.openat2(self._descriptor, path, flags | os.O_NOFOLLOW, resolve=_RESOLVE)
+            return kernel.openat2(self._descriptor, path, flags | os.O_NOFOLLOW, resolve=kernel.RESOLVE_WITHIN)
         except (OSError, ValueError):  # ValueError: a NUL in the path
             return None

@@ -74,7 +74,6 @@ FOLDER = Rules(
 
 _ENVIRONMENT_MARK = "pyvenv.cfg"
 _PIECE = 1024 * 1024
-_RESOLVE = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # O_NONBLOCK: a FIFO that took the file's place must not make us wait for its writer. O_NOCTTY: nor a terminal ours.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -215,7 +214,7 @@ class _Copy:
     def _subdirectory(
         self, source: int, target: int, name: str, path: str, depth: int, writer: int, *, quiet: bool
     ) -> None:
-        opened = kernel.openat2(source, name, _DIRECTORY, resolve=_RESOLVE)
+        opened = kernel.openat2(source, name, _DIRECTORY, resolve=kernel.RESOLVE_WITHIN)
         try:
             status = os.fstat(opened)
             _refuse_foreign(path, status, writer, readable=stat.S_IROTH | stat.S_IXOTH)
@@ -230,7 +229,7 @@ class _Copy:
             os.close(opened)
 
     def _file(self, source: int, target: int, name: str, path: str, writer: int) -> None:
-        opened = kernel.openat2(source, name, _FILE, resolve=_RESOLVE)
+        opened = kernel.openat2(source, name, _FILE, resolve=kernel.RESOLVE_WITHIN)
         try:
             status = os.fstat(opened)
             if not stat.S_ISREG(status.st_mode):
