@@ -7,6 +7,7 @@ client chose can move a terminal's cursor or forge a second line. Values of keys
 
 from __future__ import annotations
 
+import argparse
 import enum
 import json
 import logging
@@ -50,6 +51,19 @@ class Form(enum.StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How a daemon is told to log by whoever starts it; see `from_options`."""
+    parser.add_argument("--log-format", choices=tuple(Form), default=Form.TEXT.value)
+    parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("-q", "--quiet", action="store_true")
+
+
+def from_options(options: argparse.Namespace, *, source: str) -> Log:
+    """The log of a daemon that was started with `add_options`, on stderr."""
+    level = Level.DEBUG if options.verbose else Level.ERROR if options.quiet else Level.INFO
+    return Log(sys.stderr, source=source, form=Form(options.log_format), level=level)
 
 
 def escape(text: str) -> str:

@@ -39,12 +39,7 @@ TASKS_MAX = 16
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 at the foreman's end or SIGTERM, 2 where it was started wrongly."""
     options = _parser().parse_args(arguments)
-    journal = log.Log(
-        sys.stderr,
-        source="egress",
-        form=log.Form(options.log_format),
-        level=log.Level.DEBUG if options.verbose else log.Level.ERROR if options.quiet else log.Level.INFO,
-    )
+    journal = log.from_options(options, source="egress")
     try:
         passed = inherited.descriptors(os.environ)
         os.environ.clear()
@@ -82,9 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m runagentd.egress", description="started by 'runagentd serve'")
     parser.add_argument("--uid", type=int, required=True)
     parser.add_argument("--gid", type=int, required=True)
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
-    parser.add_argument("-v", "--verbose", action="store_true")
-    parser.add_argument("-q", "--quiet", action="store_true")
+    log.add_options(parser)
     return parser
 
 

@@ -44,12 +44,7 @@ DESCRIPTORS_MAX = 65536
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 after a drain or at the foreman's end, 2 where it was started wrongly."""
     options = _parser().parse_args(arguments)
-    journal = log.Log(
-        sys.stderr,
-        source="gateway",
-        form=log.Form(options.log_format),
-        level=log.Level.DEBUG if options.verbose else log.Level.ERROR if options.quiet else log.Level.INFO,
-    )
+    journal = log.from_options(options, source="gateway")
     log.forward_standard_logging(journal)
     try:
         passed = _descriptors()
@@ -100,9 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--audience", required=True)
     parser.add_argument("--issuer", required=True)
     parser.add_argument("--state-id", default="")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
-    parser.add_argument("-v", "--verbose", action="store_true")
-    parser.add_argument("-q", "--quiet", action="store_true")
+    log.add_options(parser)
     return parser
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from runagentd import inherited, kernel, received, state
 from runagentd.errors import UNFIT_STATUS, HostError
-from runagentd.log import Form, Level, Log
+from runagentd.log import Log, add_options, from_options
 from runagentd.plan.syscalls import shipped_table
 from runagentd.supervise import cgroup, hostfacts, libseccomp
 from runagentd.supervise.mounts import MountMaker
@@ -61,14 +61,11 @@ def main() -> int:
     parser.add_argument("--loader-uid", type=int, required=True)
     parser.add_argument("--spares", type=int, default=1)
     parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
-    parser.add_argument("-v", "--verbose", action="store_true")
-    parser.add_argument("-q", "--quiet", action="store_true")
+    add_options(parser)
     arguments = parser.parse_args()
     descriptors = inherited.descriptors(os.environ)
     os.environ.clear()
-    level = Level.DEBUG if arguments.verbose else Level.ERROR if arguments.quiet else Level.INFO
-    log = Log(sys.stderr, source="supervisor", form=Form(arguments.log_format), level=level)
+    log = from_options(arguments, source="supervisor")
     try:
         asyncio.run(_serve(arguments, descriptors, log))
     except HostError as error:
