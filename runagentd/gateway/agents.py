@@ -89,7 +89,7 @@ class Agent:
         self.manifest = manifest
         self.entrypoints: dict[str, Entrypoint] = {entrypoint.tag: entrypoint for entrypoint in manifest.entrypoints}
         for instance in self.instances.values():
-            self._bound(instance)
+            self._bound_ahead(instance)
         self._sort_instances()
         self._demand.configure(served.scaling)
 
@@ -154,11 +154,8 @@ class Agent:
                     f"the call would wait for about {wait:.1f} s and could not meet its deadline",
                     retry_after=wait,
                 )
-        room = self.limits.queue
         try:
-            # Those that were sent ahead wait, too; they are counted where it comes to that.
-            full = len(self._waiting) + AHEAD_MAX * len(self._ready) >= room
-            leaving = self._waiting.put(call, max(0, room - self._ahead()) if full else room)
+            leaving = self._waiting.put(call, max(0, self.limits.queue - self._ahead()))
         except Full:
             raise Refusal(
                 errors.OVERLOADED,
@@ -240,10 +237,11 @@ class Agent:
         return min((each for each in ready if each.has_place()), key=lambda each: each.load, default=None)
 
     def _alive(self) -> bool:
-        for instance in self.instances.values():
-            if instance.generation == self.generation and instance.phase in _ALIVE:
-                return True
-        return False
+        return any(map(self._is_current, self.instances.values()))
+
+    def _is_current(self, instance: Instance) -> bool:
+        """Whether calls can be sent to it, now or once it has started."""
+        return instance.generation == self.generation and instance.phase in _ALIVE
 
     def _wanted(self, scaling: Scaling) -> int:
         """How many instances the calls of this moment could use."""
@@ -257,11 +255,7 @@ class Agent:
         """Those that take no more calls, for callers who wait and could not have another instance."""
         if not self._waiting:
             return Leaving()
-        current = [
-            each
-            for each in self.instances.values()
-            if each.phase in (Phase.STARTING, Phase.READY) and each.generation == self.generation
-        ]
+        current = [each for each in self.instances.values() if self._is_current(each)]
         nobodys = sum(each.caller is None for each in current)
         return binding.leaving(
             self._ready,
@@ -419,19 +413,18 @@ class Agent:
         if before is not None:
             before.drop(Cause.SHUTDOWN, "the instance was offered again")
         self.instances[instance.name] = instance
-        self._bound(instance)
+        self._bound_ahead(instance)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
 
-    def _bound(self, instance: Instance) -> None:
+    def _bound_ahead(self, instance: Instance) -> None:
         """How many calls it may be sent ahead."""
         instance.ahead_max = AHEAD_MAX if self.scaling.maximum <= 1 else AHEAD_AMONG_OTHERS_MAX
 
     def retire(self, keep: int) -> None:
         """There are too many instances: name idle ones, those that were idle longest first, until `keep` are left."""
-        alive = [each for each in self.instances.values() if each.phase in (Phase.STARTING, Phase.READY)]
-        surplus = sum(each.generation == self.generation for each in alive) - keep
+        surplus = sum(self._is_current(each) for each in self.instances.values()) - keep
         idle = [each for each in self._ready if each.phase is Phase.READY and not each.load]
         if self.limits.one_caller:
             idle = binding.surplus(idle, self.scaling.minimum, surplus)
