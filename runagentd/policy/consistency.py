@@ -54,7 +54,7 @@ def _contradictions(policy: Policy, label: str) -> Iterator[Problem]:
             f"{_set_as(policy, 'calls.isolation')} says",
             ('set it to 1, or calls.isolation = "instance"',),
         )
-    if calls.isolation is CallIsolation.PRINCIPAL and files.persistent:
+    if calls.one_caller and files.persistent:
         # Both are the operator's own words, but only one of them can be meant: what is kept is kept for every caller.
         yield Problem(
             f"{label}: files.persistent",
@@ -62,7 +62,7 @@ def _contradictions(policy: Policy, label: str) -> Iterator[Problem]:
             f"{_set_as(policy, 'calls.isolation')} says",
             ('set it to false, or calls.isolation = "instance"',),
         )
-    if calls.isolation is CallIsolation.PRINCIPAL and not calls.queue:
+    if calls.one_caller and not calls.queue:
         yield Problem(
             f"{label}: calls.queue",
             f"a call whose caller has no instance waits for one, as {_set_as(policy, 'calls.isolation')} says, and "

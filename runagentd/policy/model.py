@@ -114,6 +114,11 @@ class CallsPolicy:
     log_bytes_per_minute: int
     history: History
 
+    @property
+    def one_caller(self) -> bool:
+        """Whether each instance serves one caller only."""
+        return self.isolation is CallIsolation.PRINCIPAL
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingPolicy:

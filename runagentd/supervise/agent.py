@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from runagentd.policy.model import CallIsolation, Policy
+from runagentd.policy.model import Policy
 from runagentd.supervise import lifecycle, scaling
 from runagentd.supervise.instance import Instance, Surroundings
 from runagentd.supervise.lifecycle import Absence, State
@@ -91,7 +91,7 @@ class Agent:
     @property
     def one_caller(self) -> bool:
         """Whether each instance serves one caller only."""
-        return self.policy.calls.isolation is CallIsolation.PRINCIPAL
+        return self.policy.calls.one_caller
 
     @property
     def id(self) -> str:
@@ -149,7 +149,7 @@ class Agent:
 
     def replace(self, instance: Instance, cause: control.Cause) -> None:
         """The gateway has no use for this instance any more; what causes it may give depends on the policy."""
-        one_caller = instance.version.policy.calls.isolation is CallIsolation.PRINCIPAL
+        one_caller = instance.version.policy.calls.one_caller
         if cause in _OF_NO_USE or (one_caller and cause in _OF_NO_USE_TO_OTHERS):
             instance.kill(cause)
 

@@ -61,8 +61,22 @@ class Bounds:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where one build goes on, and what it may take."""
+
+    uid: int
+    group: Group
+    stage: int
+    wheels: int | None
+    bounds: Bounds
+
+
 class Builder:
-    """Starts builders. `relay` tells the egress process where connections are to lead; the descriptors stay ours."""
+    """Starts builders. `relay` tells the egress process where connections are to lead; the descriptors stay ours.
+
+    `program` gives the filter; it is made when there is something to build, for most daemons build nothing.
+    """
 
     def __init__(
         self,
@@ -70,7 +84,7 @@ class Builder:
         facts: HostFacts,
         cgroups: CgroupHost,
         leases: Leases,
-        program: bytes,
+        program: Callable[[], bytes],
         jail: Path,
         relay: Callable[[packages.Relay, Sequence[int]], None],
         log: Log,
@@ -110,7 +124,8 @@ class Builder:
             group.write_limits(memory_max=bounds.size + _MEMORY, pids_max=_TASKS, cpu_max=cores, cpu_weight=_WEIGHT)
             stage = _new_stage(uid, bounds, source=job.source)
             try:
-                await self._run(job, wheels, stage, uid, group, bounds, progress, started)
+                place = _Place(uid=uid, group=group, stage=stage, wheels=wheels, bounds=bounds)
+                await self._run(job, place, progress, started)
             finally:
                 # Nothing writes to the folder any more when it is looked at, whoever wrote there.
                 ended = await asyncio.shield(asyncio.to_thread(group.end))
@@ -135,11 +150,7 @@ class Builder:
     async def _run(
         self,
         job: build.BuildJob,
-        wheels: int | None,
-        stage: int,
-        uid: int,
-        group: Group,
-        bounds: Bounds,
+        place: _Place,
         progress: Callable[[build.Progress], None],
         started: list[subprocess.Popen[bytes]],
     ) -> None:
@@ -148,38 +159,28 @@ class Builder:
         try:
             ours.setblocking(False)
             with theirs:
-                started.append(self._start(job, wheels, stage, uid, group, bounds, theirs.fileno(), lifeline))
-            async with asyncio.timeout(bounds.seconds):
-                await self._answers(job, ours, lifeline, group, progress)
+                started.append(self._start(job, place, theirs.fileno(), lifeline))
+            async with asyncio.timeout(place.bounds.seconds):
+                await self._answers(job, ours, lifeline, place.group, progress)
         except TimeoutError as error:
-            raise BuildFailed(f"installing took more than {bounds.seconds:g} s and was ended") from error
+            raise BuildFailed(f"installing took more than {place.bounds.seconds:g} s and was ended") from error
         finally:
             ours.close()
             os.close(lifeline)
             os.close(writer)
 
-    def _start(
-        self,
-        job: build.BuildJob,
-        wheels: int | None,
-        stage: int,
-        uid: int,
-        group: Group,
-        bounds: Bounds,
-        report: int,
-        lifeline: int,
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, job: build.BuildJob, place: _Place, report: int, lifeline: int) -> subprocess.Popen[bytes]:
         given = {
             "job": kernel.sealed_memfd("job", record.encode(job)),
-            "filter": kernel.sealed_memfd("filter", self._program),
+            "filter": kernel.sealed_memfd("filter", self._program()),
         }
         procs: list[int] = []
         try:
-            if wheels is not None:
+            if place.wheels is not None:
                 # A clone, for a folder of this mount namespace means nothing in the builder's.
-                given["wheels"] = _read_only_clone(wheels)
-            procs = group.procs_fds()
-            numbers = {**given, "stage": stage, "report": report, "lifeline": lifeline}
+                given["wheels"] = _read_only_clone(place.wheels)
+            procs = place.group.procs_fds()
+            numbers = {**given, "stage": place.stage, "report": report, "lifeline": lifeline}
             facts = self._facts
             # A compiler and its headers are spread over all of /usr.
             paths = [*facts.runtime_paths]
@@ -189,7 +190,7 @@ class Builder:
                 paths += ["/etc/alternatives"] if os.path.isdir("/etc/alternatives") else []
             command = [
                 facts.interpreter, "-I", "-S", "-E", "-B", "-c", _START, str(package().parent),
-                "--uid", str(uid), "--jail", str(self._jail), "--file-bytes", str(bounds.size),
+                "--uid", str(place.uid), "--jail", str(self._jail), "--file-bytes", str(place.bounds.size),
                 *(word for name, number in numbers.items() for word in (f"--{name}", str(number))),
                 *(word for number in procs for word in ("--procs", str(number))),
                 *(word for path in paths for word in ("--path", path)),

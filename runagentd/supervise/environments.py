@@ -39,7 +39,6 @@ ENTRIES_MAX = 200_000
 PATHS_BYTES_MAX = 64 * 1024**2
 """Of all entries together, as they are held in memory: 335 each, several times what packages have."""
 _HEARTBEAT_SECONDS = 5.0
-_RESOLVE = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 _WHEELS_MAX = 20_000
 
 
@@ -71,7 +70,9 @@ def runtime() -> str:
 class Environments:
     """Makes environments, one at a time, and keeps them."""
 
-    def __init__(self, *, store: EnvironmentStore, builder: Builder, installer_version: str, log: Log) -> None:
+    def __init__(
+        self, *, store: EnvironmentStore, builder: Builder, installer_version: Callable[[], str], log: Log
+    ) -> None:
         self.settings = PackageSettings()
         self._store = store
         self._builder = builder
@@ -108,7 +109,7 @@ class Environments:
             request = EnvironmentRequest(
                 files=files,
                 runtime=runtime(),
-                installer=self._installer_version,
+                installer=self._installer_version(),
                 index=settings.index_shown,
                 wheels="" if wheels is None else _wheels_digest(wheels, settings.wheels),
                 source=settings.source,
@@ -266,7 +267,9 @@ def _copy(site: int, parent: Path, rules: snapshot.Rules, stop: threading.Event)
 
 def _content(folder: int, name: str) -> bytes:
     try:
-        descriptor = kernel.openat2(folder, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, resolve=_RESOLVE)
+        descriptor = kernel.openat2(
+            folder, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, resolve=kernel.RESOLVE_WITHIN
+        )
     except OSError as error:
         # The loader has just said that it is there: the loader may be captured.
         raise ConfigurationError(Problem(name, f"cannot be read: {error.strerror}")) from error

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from runagentd.errors import ConfigurationError, HostError
-from runagentd.log import Log, escape
+from runagentd.log import Log
 from runagentd.plan.build import AgentFolders, Identity, build, neutral_mounts, spare_steps
 from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import SandboxPlan
@@ -47,6 +47,7 @@ from runagentd.supervise.lifecycle import State
 from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
 from runagentd.supervise.pressure import PressureWatch
+from runagentd.supervise.questions import Questions
 from runagentd.supervise.spawn import new_channel
 from runagentd.supervise.splits import Splits
 from runagentd.supervise.store import ALIASES_MAX, Deployed, Store
@@ -64,9 +65,6 @@ def _tell_nobody(text: str) -> None:
 
 
 _DRAIN_MS = 8_000
-_ANSWER_SECONDS = 5.0
-_TRAFFIC_SECONDS = 1.0
-_NO_ANSWER = admin.Failed(message="no gateway answers at the moment; the daemon's log may say why")
 CONNECT_SECONDS = 0.02
 """Between the end of a gateway, and an attempt to reach the next."""
 
@@ -116,8 +114,7 @@ class Supervisor:
         self._complete = not options.fresh
         """whether the agents that are known are all there are to be from the start"""
         self._trust = TrustTeller(state.keys, send=self._tell_gateway, log=log)
-        self._question = 0
-        self._questions: dict[int, asyncio.Future[control.Answer]] = {}
+        self._questions = Questions(there=lambda: self._link is not None and self._said_hello, send=self._tell_gateway)
         self._drained: asyncio.Future[None] | None = None
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
@@ -157,12 +154,12 @@ class Supervisor:
                 facts=facts,
                 cgroups=cgroups,
                 leases=leases,
-                program=libseccomp.compile(builder_filter(syscalls)),
+                program=functools.cache(lambda: libseccomp.compile(builder_filter(syscalls))),
                 jail=state.path / "jail",
                 relay=relay,
                 log=log,
             ),
-            installer_version=version("uv"),
+            installer_version=functools.partial(version, "uv"),
             log=log,
         )
         self._deployer = Deployer(
@@ -173,7 +170,7 @@ class Supervisor:
             loader_uid=options.loader_uid,
             try_plan=self._try_plan,
             serve=self._serve,
-            try_call=self._try_call,
+            try_call=self._questions.try_call,
             sides=lambda agent: self._splits.sides(agent),
             announce=lambda agent: self._announce(agent),
             switched=self._switched,
@@ -394,12 +391,8 @@ class Supervisor:
                 self._trust.taken(message.epoch)
             case control.ApiKeysUsed():
                 self._trust.used(message.ids)
-            case control.CacheAnswer():
-                self._answered(message)
-            case control.CallsAnswer():
-                self._answered(message)
-            case control.TrafficAnswer() | control.Tried():
-                self._answered(message)
+            case control.CacheAnswer() | control.CallsAnswer() | control.TrafficAnswer() | control.Tried():
+                self._questions.answered(message)
             case control.Drained():
                 if self._drained is not None and not self._drained.done():
                     self._drained.set_result(None)
@@ -474,7 +467,7 @@ class Supervisor:
             log_bytes_per_minute=calls.log_bytes_per_minute,
             history_contents=calls.history is History.CONTENT,
             one_by_one=calls.isolation is CallIsolation.CALL,
-            one_caller=calls.isolation is CallIsolation.PRINCIPAL,
+            one_caller=calls.one_caller,
             idle_ms=policy.scaling.idle,
             freeze_ms=policy.scaling.freeze if self._cgroups.freezes else 0,
         )
@@ -484,8 +477,7 @@ class Supervisor:
         launched = instance.launched
         if self._link is None or not self._said_hello or launched is None:
             return
-        one_caller = instance.version.policy.calls.isolation is CallIsolation.PRINCIPAL
-        if one_caller and launched.channel is None:
+        if instance.version.policy.calls.one_caller and launched.channel is None:
             # Whom it has served only the gateway knew that had it: the next one would take it for nobody's.
             instance.kill(control.Cause.GATEWAY_LOST)
             return
@@ -547,7 +539,7 @@ class Supervisor:
             case admin.Restart() | admin.Warm() | admin.Scale():
                 agent = self._by_id_or_name(request.agent)
                 if agent is None:
-                    return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
+                    return _no_agent(request.agent)
                 return self._change(agent, request)
             case admin.AllDeployed():
                 if not self._complete:
@@ -573,8 +565,8 @@ class Supervisor:
             case admin.DescribeAsk():
                 agent = self._by_id_or_name(request.agent)
                 if agent is None:
-                    return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
-                return shown.described(agent, await self._ask_traffic((agent.id,), detailed=True))
+                    return _no_agent(request.agent)
+                return shown.described(agent, await self._questions.traffic((agent.id,), detailed=True))
 
     async def _versions(
         self, request: admin.VersionsAsk | admin.Promote | admin.Divide | admin.Remove | admin.SetAlias
@@ -583,7 +575,7 @@ class Supervisor:
         agent = self._by_id_or_name(request.agent)
         known = self._store.find(agent.id if agent is not None else request.agent)
         if known is None:
-            return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
+            return _no_agent(request.agent)
         match request:
             case admin.VersionsAsk():
                 return releases.shown(
@@ -664,71 +656,25 @@ class Supervisor:
     async def _ask_cache(self, request: admin.CacheAsk) -> admin.Reply:
         agent = self._by_id_or_name(request.agent) if request.agent else None
         if request.agent and agent is None:
-            return admin.Failed(message=f"no agent has the id or the unique name {request.agent!r}")
-        answer = await self._ask_gateway(
-            lambda number: control.CacheQuestion(
-                number=number, purge=request.purge, agent=agent.id if agent is not None else "", tag=request.tag
-            )
+            return _no_agent(request.agent)
+        return await self._questions.cache(
+            agent=agent.id if agent is not None else "", tag=request.tag, purge=request.purge
         )
-        return answer.state if isinstance(answer, control.CacheAnswer) else _NO_ANSWER
 
     async def _ask_calls(self, request: admin.CallsAsk) -> admin.Reply:
         agent = self._by_id_or_name(request.agent) if request.agent else None
         # An id that is served no more still has its history.
-        ask = dataclasses.replace(request, agent=agent.id if agent is not None else request.agent)
-        answer = await self._ask_gateway(lambda number: control.CallsQuestion(number=number, ask=ask))
-        return admin.CallsTold(page=answer.page) if isinstance(answer, control.CallsAnswer) else _NO_ANSWER
+        return await self._questions.calls(
+            dataclasses.replace(request, agent=agent.id if agent is not None else request.agent)
+        )
 
     async def _overview(self, page: int) -> admin.Reply:
         """Figures of a page, and what the gateway counts of the agents on it."""
         pages = self._figures.pages()
         agents = tuple(row.agent for row in pages[page].agents) if 0 <= page < len(pages) else ()
-        traffic = await self._ask_traffic(agents, detailed=False)
+        traffic = await self._questions.traffic(agents, detailed=False)
         found = shown.overview(self._agents, page, self._figures, traffic)
         return found if found is not None else admin.Failed(message=f"there is no page {page}")
-
-    async def _try_call(self, agent: str, instance: str, tag: str, timeout_ms: int) -> str:
-        """What is wrong with an instance, as a call of this entrypoint shows; "" where it answers well."""
-        answer = await self._ask_gateway(
-            lambda number: control.TryCall(
-                number=number, agent=agent, instance=instance, tag=tag, timeout_ms=timeout_ms
-            ),
-            seconds=timeout_ms / 1000 + _TRAFFIC_SECONDS,
-        )
-        # An agent's words, by way of a gateway that may be captured: they go into events and onto terminals.
-        return escape(answer.problem) if isinstance(answer, control.Tried) else "no gateway has said what came of it"
-
-    async def _ask_traffic(self, agents: tuple[str, ...], *, detailed: bool) -> bytes:
-        """Empty where no gateway answers: what we know ourselves is shown all the same."""
-        answer = await self._ask_gateway(
-            lambda number: control.TrafficQuestion(number=number, agents=agents, detailed=detailed),
-            seconds=_TRAFFIC_SECONDS,
-        )
-        return answer.page if isinstance(answer, control.TrafficAnswer) else b""
-
-    async def _ask_gateway(
-        self, question: Callable[[int], control.FromSupervisor], *, seconds: float = _ANSWER_SECONDS
-    ) -> control.Answer | None:
-        """What it answers; None where it does not in time, or there is none."""
-        if self._link is None or not self._said_hello:
-            return None
-        self._question += 1
-        number = self._question
-        waiter: asyncio.Future[control.Answer] = asyncio.get_running_loop().create_future()
-        self._questions[number] = waiter
-        self._tell_gateway(question(number))
-        try:
-            async with asyncio.timeout(seconds):
-                return await waiter
-        except TimeoutError:
-            return None
-        finally:
-            self._questions.pop(number, None)
-
-    def _answered(self, answer: control.Answer) -> None:
-        waiter = self._questions.pop(answer.number, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(answer)
 
     def _by_id_or_name(self, text: str) -> Agent | None:
         if text in self._agents:
@@ -777,6 +723,10 @@ class Supervisor:
         agent.note(EventKind.SERVED, _words(agent))
         self._log.info("an agent is served", agent=agent.id, policy=policy.name, digest=policy_digest(policy)[:12])
         return agent
+
+
+def _no_agent(named: str) -> admin.Failed:
+    return admin.Failed(message=f"no agent has the id or the unique name {named!r}")
 
 
 def _words(agent: Agent) -> str:

@@ -149,7 +149,7 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
         facts=hostfacts.gather(tmp_path),
         cgroups=host,
         leases=uids,
-        program=libseccomp.compile(builder_filter(shipped_table())),
+        program=lambda: libseccomp.compile(builder_filter(shipped_table())),
         jail=tmp_path / "jail",
         relay=lambda message, descriptors: shop.relay(message, descriptors),
         log=Log(sys.stderr, source="test", form=Form.TEXT),

@@ -90,7 +90,7 @@ class Bench:
         self.environments = Environments(
             store=self.store,
             builder=self.builder,  # type: ignore[arg-type]  # what `Environments` uses of one
-            installer_version="0.13.9",
+            installer_version=lambda: "0.13.9",
             log=Log(sys.stderr, source="test", form=Form.TEXT),
         )
         self.environments.settings = settings
