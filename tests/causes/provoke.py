@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runagentd import signing, state
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
 from tests.system.test_causes import TAGS, WAYS_TO_END
@@ -113,17 +112,8 @@ def _of_two_callers(daemon: Daemon, name: str) -> str:
 
 
 def _asked(daemon: Daemon, name: str, subject: str) -> str:
-    directory = state.open_existing(daemon.state_dir)
-    token = signing.mint(
-        signing.create_or_open(str(directory.keys)),
-        issuer=directory.issuer,
-        audience=directory.audience,
-        subject=subject,
-        agents=None,
-        ttl_seconds=600,
-    )
     path = f"/v1/agents/{name}/entrypoints/echo:invoke"
-    return _told(*daemon.request("POST", path, body={"text": "here"}, token=token))
+    return _told(*daemon.request("POST", path, body={"text": "here"}, token=daemon.token_of(subject)))
 
 
 def _lose_its_gateway(daemon: Daemon, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -160,14 +162,7 @@ def test_top_on_a_pipe_goes_on_in_lines_until_it_is_told_to_end(daemon: Daemon) 
 @pytest.mark.parametrize("how", ["Ctrl+C", "q", "SIGTERM"])
 def test_top_on_a_terminal_leaves_it_as_it_was(daemon: Daemon, how: str) -> None:
     """On the other screen, without a cursor; then everything back, and status 0."""
-    ours, theirs = pty.openpty()
-    before = termios.tcgetattr(theirs)
-    command = [sys.executable, "-m", "runagentd.cli.runagentctl", "top", "--state-dir", str(daemon.state_dir)]
-    running = subprocess.Popen(
-        command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=_take_terminal,
-    )  # fmt: skip
-    try:
+    with _top_on_a_terminal(daemon) as (running, ours, theirs, before):
         seen = _read_until(ours, b"napper")
         assert seen.startswith(b"\x1b[?1049h\x1b[?25l")
         assert not termios.tcgetattr(theirs)[3] & termios.ECHO
@@ -179,25 +174,13 @@ def test_top_on_a_terminal_leaves_it_as_it_was(daemon: Daemon, how: str) -> None
         assert running.wait(20) == 0
         assert seen.endswith(b"\x1b[?25h\x1b[?1049l")
         assert termios.tcgetattr(theirs) == before
-    finally:
-        running.kill()
-        running.wait()
-        os.close(ours)
-        os.close(theirs)
 
 
 @pytest.mark.root
 @pytest.mark.slow
 def test_top_that_is_stopped_gives_the_terminal_back_for_so_long(daemon: Daemon) -> None:
     """Ctrl+Z, and `fg`: the shell has the screen it knows meanwhile."""
-    ours, theirs = pty.openpty()
-    before = termios.tcgetattr(theirs)
-    command = [sys.executable, "-m", "runagentd.cli.runagentctl", "top", "--state-dir", str(daemon.state_dir)]
-    running = subprocess.Popen(
-        command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=_take_terminal,
-    )  # fmt: skip
-    try:
+    with _top_on_a_terminal(daemon) as (running, ours, theirs, before):
         _read_until(ours, b"napper")
         os.write(ours, b"\x1a")
         _read_until(ours, b"\x1b[?25h\x1b[?1049l")
@@ -211,6 +194,20 @@ def test_top_that_is_stopped_gives_the_terminal_back_for_so_long(daemon: Daemon)
         os.write(ours, b"q")
         assert running.wait(20) == 0
         assert termios.tcgetattr(theirs) == before
+
+
+@contextlib.contextmanager
+def _top_on_a_terminal(daemon: Daemon) -> Iterator[tuple[subprocess.Popen[bytes], int, int, list[Any]]]:
+    """`top`, both ends of its terminal, and what that was set to before. Any: see termios.tcgetattr."""
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    command = [sys.executable, "-m", "runagentd.cli.runagentctl", "top", "--state-dir", str(daemon.state_dir)]
+    running = subprocess.Popen(
+        command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=_take_terminal,
+    )  # fmt: skip
+    try:
+        yield running, ours, theirs, before
     finally:
         running.kill()
         running.wait()

@@ -79,6 +79,15 @@ async def ordering(*allowed: Target) -> AsyncIterator[Supervisor]:
         supervisor.theirs.close()
 
 
+@contextlib.asynccontextmanager
+async def relayed() -> AsyncIterator[tuple[Supervisor, Target]]:
+    """A supervisor that may have connections led to one server."""
+    async with upstream() as port:
+        target = Target(host="127.0.0.1", port=port)
+        async with ordering(target) as supervisor:
+            yield supervisor, target
+
+
 async def until(done: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not done():  # noqa: ASYNC110  (tasks of the relay's own, which tell nobody when they end)
@@ -105,13 +114,11 @@ async def said_at(address: tuple[str, int], words: bytes) -> bytes:
 
 def test_bytes_go_there_and_back_whatever_they_are() -> None:
     async def main() -> None:
-        async with upstream() as port:
-            target = Target(host="127.0.0.1", port=port)
-            async with ordering(target) as supervisor:
-                (listener,) = supervisor.order(target)
-                with listener:
-                    words = b"CONNECT 192.0.2.1:22 HTTP/1.1\r\n\r\n" + bytes(range(256)) * 8192
-                    assert await said(listener, words) == b"hello " + words
+        async with relayed() as (supervisor, target):
+            (listener,) = supervisor.order(target)
+            with listener:
+                words = b"CONNECT 192.0.2.1:22 HTTP/1.1\r\n\r\n" + bytes(range(256)) * 8192
+                assert await said(listener, words) == b"hello " + words
 
     asyncio.run(main())
 
@@ -136,48 +143,42 @@ def test_a_host_that_is_not_configured_is_led_nowhere(wanted: Target) -> None:
     """The supervisor is believed in nothing that the configuration does not say."""
 
     async def main() -> None:
-        async with upstream() as port:
-            allowed = Target(host="127.0.0.1", port=port)
-            async with ordering(allowed) as supervisor:
-                listeners = supervisor.order(allowed, wanted)
-                await asyncio.sleep(0.05)
-                for listener in listeners:
-                    address = listener.getsockname()
-                    listener.close()  # nobody else holds it, so nobody answers
-                    with pytest.raises(ConnectionRefusedError):
-                        await said_at(address, b"you")
+        async with relayed() as (supervisor, allowed):
+            listeners = supervisor.order(allowed, wanted)
+            await asyncio.sleep(0.05)
+            for listener in listeners:
+                address = listener.getsockname()
+                listener.close()  # nobody else holds it, so nobody answers
+                with pytest.raises(ConnectionRefusedError):
+                    await said_at(address, b"you")
 
     asyncio.run(main())
 
 
 def test_an_order_without_a_socket_for_each_host_is_none() -> None:
     async def main() -> None:
-        async with upstream() as port:
-            target = Target(host="127.0.0.1", port=port)
-            async with ordering(target) as supervisor:
-                assert supervisor.order(target, listeners=0) == []
-                supervisor.link.send(b"nonsense")
-                (listener,) = supervisor.order(target)
-                with listener:
-                    assert await said(listener, b"you") == b"hello you"
+        async with relayed() as (supervisor, target):
+            assert supervisor.order(target, listeners=0) == []
+            supervisor.link.send(b"nonsense")
+            (listener,) = supervisor.order(target)
+            with listener:
+                assert await said(listener, b"you") == b"hello you"
 
     asyncio.run(main())
 
 
 def test_with_the_builder_its_connections_end() -> None:
     async def main() -> None:
-        async with upstream() as port:
-            target = Target(host="127.0.0.1", port=port)
-            async with ordering(target) as supervisor:
-                (listener,) = supervisor.order(target)
-                reader, writer = await asyncio.open_connection(*listener.getsockname())
-                assert await reader.readexactly(6) == b"hello "
-                listener.close()
-                supervisor.end()
-                async with asyncio.timeout(10):
-                    with contextlib.suppress(ConnectionError):
-                        assert await reader.read() == b""
-                writer.close()
+        async with relayed() as (supervisor, target):
+            (listener,) = supervisor.order(target)
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await reader.readexactly(6) == b"hello "
+            listener.close()
+            supervisor.end()
+            async with asyncio.timeout(10):
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+            writer.close()
 
     asyncio.run(main())
 
@@ -186,16 +187,14 @@ def test_a_silent_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(relay, "IDLE_SECONDS", 0.05)
 
     async def main() -> None:
-        async with upstream() as port:
-            target = Target(host="127.0.0.1", port=port)
-            async with ordering(target) as supervisor:
-                (listener,) = supervisor.order(target)
-                with listener:
-                    reader, writer = await asyncio.open_connection(*listener.getsockname())
-                    async with asyncio.timeout(10):
-                        with contextlib.suppress(ConnectionError):
-                            assert await reader.read() == b"hello "
-                    writer.close()
+        async with relayed() as (supervisor, target):
+            (listener,) = supervisor.order(target)
+            with listener:
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                async with asyncio.timeout(10):
+                    with contextlib.suppress(ConnectionError):
+                        assert await reader.read() == b"hello "
+                writer.close()
 
     asyncio.run(main())
 
@@ -204,16 +203,14 @@ def test_bytes_are_counted_over_all_connections_of_a_builder(monkeypatch: pytest
     monkeypatch.setattr(relay, "BYTES_MAX", 100)
 
     async def main() -> None:
-        async with upstream() as port:
-            target = Target(host="127.0.0.1", port=port)
-            async with ordering(target) as supervisor:
-                (listener,) = supervisor.order(target)
-                with listener:
-                    assert await said(listener, b"x" * 30) == b"hello " + b"x" * 30
-                    assert await said(listener, b"x" * 30) != b"hello " + b"x" * 30
-                (listener,) = supervisor.order(target)
-                with listener:
-                    assert await said(listener, b"x" * 30) == b"hello " + b"x" * 30
+        async with relayed() as (supervisor, target):
+            (listener,) = supervisor.order(target)
+            with listener:
+                assert await said(listener, b"x" * 30) == b"hello " + b"x" * 30
+                assert await said(listener, b"x" * 30) != b"hello " + b"x" * 30
+            (listener,) = supervisor.order(target)
+            with listener:
+                assert await said(listener, b"x" * 30) == b"hello " + b"x" * 30
 
     asyncio.run(main())
 
@@ -222,15 +219,13 @@ def test_more_connections_than_there_may_be_are_closed(monkeypatch: pytest.Monke
     monkeypatch.setattr(relay, "CONNECTIONS_MAX", 1)
 
     async def main() -> None:
-        async with upstream() as port:
-            target = Target(host="127.0.0.1", port=port)
-            async with ordering(target) as supervisor:
-                (listener,) = supervisor.order(target)
-                with listener:
-                    reader, writer = await asyncio.open_connection(*listener.getsockname())
-                    assert await reader.readexactly(6) == b"hello "
-                    assert await said(listener, b"you") == b""
-                    writer.close()
+        async with relayed() as (supervisor, target):
+            (listener,) = supervisor.order(target)
+            with listener:
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                assert await reader.readexactly(6) == b"hello "
+                assert await said(listener, b"you") == b""
+                writer.close()
 
     asyncio.run(main())
 

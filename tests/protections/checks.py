@@ -86,8 +86,8 @@ _IN_THE_MODULE = "find_what_a_call_left_in_the_module"
 
 def _two_callers(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
     with trial.agent(drops, policy) as agent:
-        agent.ask("leave", name=_IN_THE_MODULE, said="", token=trial.token("one"))
-        return agent.ask("find", name=_IN_THE_MODULE, token=trial.token("another"))
+        agent.ask("leave", name=_IN_THE_MODULE, said="", token=trial.daemon.token_of("one"))
+        return agent.ask("find", name=_IN_THE_MODULE, token=trial.daemon.token_of("another"))
 
 
 TWO_CALLERS = Test(name="two callers: what one left in the module, another does not find", check=_two_callers)
@@ -96,12 +96,12 @@ TWO_CALLERS = Test(name="two callers: what one left in the module, another does 
 def _two_gateways(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
     """The gateway ends between the two calls."""
     with trial.agent(drops, policy) as agent:
-        agent.ask("leave", name=_IN_THE_MODULE, said="", token=trial.token("one"))
+        agent.ask("leave", name=_IN_THE_MODULE, said="", token=trial.daemon.token_of("one"))
         os.kill(trial.daemon.gateway_pid(), signal.SIGKILL)
         end = time.monotonic() + _GATEWAY_SECONDS
         while True:
             try:
-                return agent.ask("find", name=_IN_THE_MODULE, token=trial.token("another"))
+                return agent.ask("find", name=_IN_THE_MODULE, token=trial.daemon.token_of("another"))
             except OSError:
                 if time.monotonic() > end:
                     raise

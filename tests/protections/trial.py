@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runagentd import signing, state
 from runagentd.foreman import admin_client
 from runagentd.foreman.serve import _open_folder
 from runagentd.wire import admin
@@ -169,19 +168,7 @@ class Trial:
         self.place = where
         self.daemon = daemon
         self._numbers = itertools.count(1)
-        self._token = self.token("protections")
-
-    def token(self, subject: str) -> str:
-        """One that may call everything."""
-        directory = state.open_existing(self.daemon.state_dir)
-        return signing.mint(
-            signing.create_or_open(str(directory.keys)),
-            issuer=directory.issuer,
-            audience=directory.audience,
-            subject=subject,
-            agents=None,
-            ttl_seconds=3600,
-        )
+        self._token = self.daemon.token_of("protections")
 
     @contextlib.contextmanager
     def agent(self, drops: frozenset[str], policy: str) -> Iterator[RunningAgent]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runagentd import signing, state
 from runagentd.config import packages
 from runagentd.foreman import admin_client
 from runagentd.wire import admin
@@ -50,6 +51,19 @@ class Daemon:
         quoted = [urllib.parse.quote(part, safe="") for part in (agent, tag)]
         path = f"/v1/agents/{quoted[0]}/entrypoints/{quoted[1]}:invoke"
         return self.request("POST", path, body=kwargs or {}, timeout=timeout)
+
+    def token_of(self, subject: str, *, tenant: str | None = None) -> str:
+        """One of this subject's that may call everything, for an hour."""
+        directory = state.open_existing(self.state_dir)
+        return signing.mint(
+            signing.create_or_open(str(directory.keys)),
+            issuer=directory.issuer,
+            audience=directory.audience,
+            subject=subject,
+            agents=None,
+            ttl_seconds=3600,
+            tenant=tenant,
+        )
 
     def request(
         self, method: str, path: str, *, body: Any = None, token: str | None = None, timeout: float = 60.0

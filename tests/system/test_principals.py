@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from runagentd import signing, state
 from runagentd.foreman import admin_client
 from runagentd.wire import admin
 from tests.system.daemon import Daemon, serve
@@ -68,19 +67,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield running
 
 
-def token(daemon: Daemon, subject: str, tenant: str | None = None) -> str:
-    directory = state.open_existing(daemon.state_dir)
-    return signing.mint(
-        signing.create_or_open(str(directory.keys)),
-        issuer=directory.issuer,
-        audience=directory.audience,
-        subject=subject,
-        agents=None,
-        ttl_seconds=600,
-        tenant=tenant,
-    )
-
-
 def look(daemon: Daemon, name: str, token: str, seconds: float = 0.0) -> Any:
     """What the agent says. Any: JSON."""
     path = f"/v1/agents/{name}/entrypoints/look:invoke"
@@ -103,7 +89,7 @@ def wait_until(holds: Callable[[], bool], seconds: float = 15.0) -> None:
 
 def test_a_caller_finds_its_own_state_and_never_anothers(daemon: Daemon) -> None:
     """A counter of the module goes up for each of two callers by itself, by turns."""
-    a, b = token(daemon, "a"), token(daemon, "b")
+    a, b = daemon.token_of("a"), daemon.token_of("b")
     found = [(look(daemon, "four", a), look(daemon, "four", b)) for _ in range(3)]
     assert [(one["calls"], other["calls"]) for one, other in found] == [(1, 1), (2, 2), (3, 3)]
     assert len({one["instance"] for one, _ in found}) == 1
@@ -111,7 +97,7 @@ def test_a_caller_finds_its_own_state_and_never_anothers(daemon: Daemon) -> None
 
 
 def test_where_there_is_one_place_another_caller_gets_it_by_an_end_and_a_start(daemon: Daemon) -> None:
-    a, b = token(daemon, "a"), token(daemon, "b")
+    a, b = daemon.token_of("a"), daemon.token_of("b")
     said = [look(daemon, "one", each)["calls"] for each in (a, a, b, b, a)]
     assert said == [1, 2, 1, 2, 1]
     assert "evicted" in daemon.log.read_text()
@@ -121,7 +107,7 @@ def test_one_is_always_ready_for_a_caller_who_has_none(daemon: Daemon) -> None:
     """The minimum is of instances that nobody has: it is filled up again, and what its caller does not use ends."""
     wait_until(lambda: len(rows(daemon, "quick")) == 1)
     (first,) = rows(daemon, "quick")
-    look(daemon, "quick", token(daemon, "a"))
+    look(daemon, "quick", daemon.token_of("a"))
     wait_until(lambda: len(rows(daemon, "quick")) == 2)
     wait_until(lambda: first not in rows(daemon, "quick"))
     wait_until(lambda: len(rows(daemon, "quick")) == 1)
@@ -130,7 +116,7 @@ def test_one_is_always_ready_for_a_caller_who_has_none(daemon: Daemon) -> None:
 
 def test_a_frozen_instance_wakes_for_its_caller_and_ends_for_another(daemon: Daemon) -> None:
     """Where nothing is frozen, it is idle all the same."""
-    a, b = token(daemon, "c"), token(daemon, "d")
+    a, b = daemon.token_of("c"), daemon.token_of("d")
     assert look(daemon, "one", a)["calls"] == 1
     time.sleep(1.3)
     assert look(daemon, "one", a)["calls"] == 2
@@ -139,7 +125,7 @@ def test_a_frozen_instance_wakes_for_its_caller_and_ends_for_another(daemon: Dae
 
 
 def test_a_restart_ends_what_has_callers_as_well(daemon: Daemon) -> None:
-    a = token(daemon, "a")
+    a = daemon.token_of("a")
     before = look(daemon, "four", a)
     known = {row.instance for row in daemon.instances() if row.agent_name == "four"}
     daemon.restart("four")
@@ -151,7 +137,7 @@ def test_a_restart_ends_what_has_callers_as_well(daemon: Daemon) -> None:
 
 def test_fifty_callers_at_once_share_four_places_and_nothing_else(daemon: Daemon) -> None:
     """Everybody is answered; the agent itself raises where it finds a trace of another caller."""
-    tokens = [token(daemon, f"flood {number}") for number in range(50)]
+    tokens = [daemon.token_of(f"flood {number}") for number in range(50)]
     most = 0
 
     def three(mine: str) -> list[Any]:
@@ -175,7 +161,7 @@ def test_fifty_callers_at_once_share_four_places_and_nothing_else(daemon: Daemon
 
 def test_a_caller_who_floods_keeps_others_waiting_for_a_turn_only(daemon: Daemon) -> None:
     """A hundred calls of a tenth of a second are ahead, two and a half seconds for four instances: not so for b."""
-    a, b = token(daemon, "flood"), token(daemon, "single")
+    a, b = daemon.token_of("flood"), daemon.token_of("single")
     with ThreadPoolExecutor(101) as threads:
         flood = [threads.submit(look, daemon, "four", a, 0.1) for _ in range(100)]
         wait_until(lambda: sum(each.done() for each in flood) > 8)
@@ -188,7 +174,7 @@ def test_a_caller_who_floods_keeps_others_waiting_for_a_turn_only(daemon: Daemon
 
 def test_who_ends_their_own_instance_again_and_again_keeps_nobody_out(daemon: Daemon) -> None:
     """Twelve ends in a row would delay the next start of an agent by half a minute: not here."""
-    a, b = token(daemon, "leaver"), token(daemon, "patient")
+    a, b = daemon.token_of("leaver"), daemon.token_of("patient")
     for _ in range(12):
         status, _ = daemon.request("POST", "/v1/agents/one/entrypoints/leave:invoke", body={}, token=a)
         assert status == 502
@@ -199,13 +185,13 @@ def test_who_ends_their_own_instance_again_and_again_keeps_nobody_out(daemon: Da
 
 
 def test_an_operator_sees_how_many_instances_have_a_caller_and_not_whom(daemon: Daemon) -> None:
-    look(daemon, "four", token(daemon, "somebody with a name"))
+    look(daemon, "four", daemon.token_of("somebody with a name"))
     told = control(daemon, "describe", "four").stdout
     assert "calls apart by principal" in told
     assert " with a caller, " in told
     assert "ready, has a caller" in told
     assert scrape(daemon)['runagentd_instances_bound{agent="four"}'] >= 1
-    caller = look(daemon, "four", token(daemon, "somebody with a name"))["caller"]
+    caller = look(daemon, "four", daemon.token_of("somebody with a name"))["caller"]
     for text in (told, control(daemon, "describe", "four", "--json").stdout, control(daemon, "ps").stdout):
         assert "somebody" not in text
         assert caller not in text
@@ -213,7 +199,7 @@ def test_an_operator_sees_how_many_instances_have_a_caller_and_not_whom(daemon: 
 
 def test_after_the_end_of_a_gateway_no_instance_is_taken_for_nobodys(daemon: Daemon) -> None:
     """kill -9 while two callers call: what they had is not given to a third, nor to one of them."""
-    a, b = token(daemon, "a"), token(daemon, "b")
+    a, b = daemon.token_of("a"), daemon.token_of("b")
     before = [look(daemon, "killed", each) for each in (a, b)]
     known = set(rows(daemon, "killed"))
     gateway = daemon.gateway_pid()
@@ -226,7 +212,7 @@ def test_after_the_end_of_a_gateway_no_instance_is_taken_for_nobodys(daemon: Dae
                 each.result()
     wait_until(lambda: daemon.gateway_pid() not in (0, gateway))
     wait_until(lambda: daemon.request("GET", "/readyz")[0] == 200)
-    after = [look(daemon, "killed", token(daemon, subject)) for subject in ("c", "b", "a")]
+    after = [look(daemon, "killed", daemon.token_of(subject)) for subject in ("c", "b", "a")]
     assert [one["calls"] for one in after] == [1, 1, 1]
     assert not {one["instance"] for one in after} & {one["instance"] for one in before}
     wait_until(lambda: not known & set(rows(daemon, "killed")))
@@ -238,7 +224,7 @@ def test_a_policy_and_an_agent_that_change_meanwhile_keep_callers_apart(tmp_path
     folder = agent(tmp_path, "live", SOURCE.replace("raise RuntimeError", "pass  #"), "look", "leave")
     file = Path(policy(tmp_path, "rules", "[scaling]\ninstances_max = 4\n"))
     with serve([folder], policies=[str(file)], options=["--reload"]) as running:
-        a, b = token(running, "a"), token(running, "b")
+        a, b = running.token_of("a"), running.token_of("b")
         assert [look(running, "live", each)["calls"] for each in (a, b)] == [1, 2]
         principals(tmp_path, "rules", "[scaling]\ninstances_max = 4\n")
         running.wait_for_log("live: reloaded in ")
