@@ -32,7 +32,7 @@ def calls(directory: StateDirectory, *, agent: str, status: str, since: str | No
     since_unix_ms = 0
     if since is not None:
         since_unix_ms = time.time_ns() // 1_000_000 - 1000 * arguments.duration(since, "--since")
-    names = _names(directory)
+    names = {row.agent: row.agent_name for row in admin_client.instances(directory.admin_socket).instances}
     if agent and agent not in names and agent not in names.values():
         complain(f"runagentctl: no agent has the id or the name {escape(agent)} now; its history is looked for by id")
     rows: list[admin.CallRow] = []
@@ -65,11 +65,6 @@ def _ask(directory: StateDirectory, ask: admin.CallsAsk) -> admin.CallsPage:
         return admin.parse_page(told.page)
     except RecordError as error:
         raise HostError(f"the gateway's answer cannot be read: {error}") from error
-
-
-def _names(directory: StateDirectory) -> dict[str, str]:
-    reply = admin_client.ask(directory.admin_socket, admin.ListInstances())
-    return {row.agent: row.agent_name for row in reply.instances} if isinstance(reply, admin.Instances) else {}
 
 
 def _cells(row: admin.CallRow, names: dict[str, str]) -> tuple[str, ...]:
