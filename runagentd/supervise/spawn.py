@@ -30,7 +30,6 @@ from runagentd.wire import record
 
 _SPARE_SECONDS = 10.0
 _GATE_SECONDS = 10.0
-_PIPE_BYTES = 64 * 1024
 
 
 class LaunchRefused(Exception):

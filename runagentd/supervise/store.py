@@ -118,10 +118,6 @@ class Deployed:
         """Of all versions, the newest first."""
         return sorted([*self.releases, *self.unread], reverse=True)
 
-    def of_digest(self, digest: str) -> Release | None:
-        """The version that is exactly this one."""
-        return next((each for each in self.releases.values() if each.deployment.version == digest), None)
-
 
 class Store:
     """One connection to the file `deployments.db`. Every method that changes something is one transaction.

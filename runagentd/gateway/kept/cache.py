@@ -18,7 +18,6 @@ import msgspec
 
 from runagentd.gateway.values import Value
 
-BYTES_DEFAULT = 64 * 1024 * 1024
 ENTRY_OVERHEAD = 600
 """What an entry takes beside its values (measured with tracemalloc, one value of 100 bytes)."""
 VALUE_OVERHEAD = 130
