@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway import trial
-from runagentd.gateway.agents import Agent, Directory
+from runagentd.gateway.agents import Agent
 from runagentd.gateway.control import close_all
+from runagentd.gateway.directory import Directory
 from runagentd.gateway.guard.trust import Trust
 from runagentd.gateway.instances import Instance
 from runagentd.gateway.kept.cache import Cache

@@ -17,11 +17,11 @@ import msgspec
 from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway import documentation, openapi, operator_traffic
-from runagentd.gateway.agents import Directory
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.call_log import CallLog
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.control import SupervisorLink
+from runagentd.gateway.directory import Directory
 from runagentd.gateway.doors.history import HistoryDoor
 from runagentd.gateway.doors.native import NativeDoor, check_method, credentials
 from runagentd.gateway.doors.problems import problem

@@ -28,7 +28,8 @@ from prometheus_client.registry import Collector
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway.agents import Agent, Directory
+from runagentd.gateway.agents import Agent
+from runagentd.gateway.directory import Directory
 from runagentd.gateway.guard.limits import Limits
 from runagentd.gateway.histogram import SECONDS, Histogram
 from runagentd.gateway.kept.cache import Cache

@@ -10,7 +10,8 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from runagentd.gateway.agents import Agent, Directory
+from runagentd.gateway.agents import Agent
+from runagentd.gateway.directory import Directory
 from runagentd.gateway.histogram import SECONDS, Histogram
 from runagentd.gateway.kept.invocation import GOOD
 from runagentd.gateway.metrics import AgentCounts, CallCounts, TagCounts

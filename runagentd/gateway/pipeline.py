@@ -22,9 +22,10 @@ import msgspec
 
 from runagentd import errors
 from runagentd.errors import Refusal
-from runagentd.gateway.agents import Agent, Directory
+from runagentd.gateway.agents import Agent
 from runagentd.gateway.announcements import Announcements
 from runagentd.gateway.calls import Asked, Call, Mode, Replay, State
+from runagentd.gateway.directory import Directory
 from runagentd.gateway.guard.identity import Credentials, Identity, Principal, refused
 from runagentd.gateway.guard.limits import Hold, Limits, Rule
 from runagentd.gateway.kept import idempotency

@@ -9,31 +9,42 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container
+from typing import Generic, Protocol, TypeVar
 
 from runagentd import errors
 from runagentd.errors import Fault, Refusal
 from runagentd.wire.control import Ended, FromGateway, Outcomes, Share
 
-if TYPE_CHECKING:
-    from runagentd.gateway.agents import Agent
-
 TELL_SECONDS = 0.5
 
 
-class Split:
+class Callee(Protocol):
+    """A version, as far as it matters for who is called: `agents.Agent`."""
+
+    @property
+    def entrypoints(self) -> Container[str]:
+        """The tags that it has."""
+
+    def state(self) -> str:
+        """For people, in a word."""
+
+
+A = TypeVar("A", bound=Callee)
+
+
+class Split(Generic[A]):
     """The versions that get calls of an agent beside the one that serves: each is an `Agent` with calls of its own."""
 
     def __init__(self, tally: Tally) -> None:
-        self.sides: dict[int, Agent] = {}
+        self.sides: dict[int, A] = {}
         self.shares: tuple[Share, ...] = ()
         self.aliases: dict[str, int] = {}
         """to 0 for the version that serves, else to one of the sides"""
         self.tally = tally
         """one for all versions of an agent"""
 
-    def draw(self, main: Agent, tag: str) -> Agent:
+    def draw(self, main: A, tag: str) -> A:
         """Who is to have a call of this entrypoint. A version without it, or without an instance, is passed over."""
         if not self.shares:
             return main

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from runagentd import apikeys
-from runagentd.gateway.agents import Directory
 from runagentd.gateway.call_log import CallLog
+from runagentd.gateway.directory import Directory
 from runagentd.gateway.guard import keyring
 from runagentd.gateway.guard.grants import Role
 from runagentd.gateway.guard.identity import Credentials, Principal, refused
