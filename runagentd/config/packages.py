@@ -19,7 +19,7 @@ from pathlib import Path
 from runagentd import schema
 from runagentd.config import files
 from runagentd.config.table import Table
-from runagentd.config.units import DURATION, SIZE, seconds_of, size_of
+from runagentd.config.units import DURATION, SIZE, seconds_of, size_between
 from runagentd.wire.build import HOSTS_MAX
 from runagentd.wire.packages import Target
 from runagentd.wire.settings import PackageSettings
@@ -31,7 +31,6 @@ _DEFAULTS = PackageSettings()
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _PORTS = {"https": 443, "http": 80}
 _ADDRESS_MAX = 2048
-_SIZE_LEAST, _SIZE_MOST = 16 * 1024**2, 64 * 1024**3
 
 SCHEMA = schema.table(
     "Where environments of agents are installed from.",
@@ -171,10 +170,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _size(text: str) -> int:
-    size = size_of(text)
-    if size is None or not _SIZE_LEAST <= size <= _SIZE_MOST:
-        raise ValueError(f'must be a size from 16MiB to 64GiB such as "2GiB", not {text!r}')
-    return size
+    return size_between(text, "16MiB", "64GiB", such_as="2GiB")
 
 
 def _timeout(text: str) -> int:

@@ -14,11 +14,10 @@ from __future__ import annotations
 from runagentd import schema
 from runagentd.config.table import Table
 from runagentd.config.units import SIZE as SIZE_FORM
-from runagentd.config.units import size_of
+from runagentd.config.units import size_between
 from runagentd.wire.settings import Telemetry
 
 SIZE = 64 * 1024**2
-LEAST_BYTES, MOST_BYTES = 1024**2, 4 * 1024**3
 
 _SPANS = ("none", "file")
 
@@ -56,7 +55,4 @@ def _spans(text: str) -> bool:
 
 
 def _size(text: str) -> int:
-    size = size_of(text)
-    if size is None or not LEAST_BYTES <= size <= MOST_BYTES:
-        raise ValueError(f'must be a size from 1MiB to 4GiB such as "64MiB", not {text!r}')
-    return size
+    return size_between(text, "1MiB", "4GiB", such_as="64MiB")

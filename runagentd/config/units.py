@@ -21,6 +21,14 @@ def size_of(text: str) -> int | None:
     return int(match[1]) * _BYTES[match[2]] if match is not None else None
 
 
+def size_between(text: str, least: str, most: str, *, such_as: str) -> int:
+    """Bytes; ValueError in words for what is no size from `least` to `most`."""
+    size = size_of(text)
+    if size is None or not (size_of(least) or 0) <= size <= (size_of(most) or 0):
+        raise ValueError(f'must be a size from {least} to {most} such as "{such_as}", not {text!r}')
+    return size
+
+
 def seconds_of(text: str, *, digits_max: int) -> int | None:
     """Seconds; None for what is no time, or has a longer number than that."""
     match = DURATION.fullmatch(text)
