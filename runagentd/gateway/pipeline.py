@@ -164,22 +164,25 @@ class Pipeline:
         principal = await self.principal(credentials)
         return principal, self._limits.of(principal)
 
-    async def visible(self, credentials: Credentials, identity: str) -> View:
-        """The agent of this id or name, for questions that are no calls."""
+    async def _asker(self, credentials: Credentials) -> Principal:
+        """Who asks about agents, once it is known which there are."""
         principal = await self.principal(credentials)
         await self._announcements.know_agents()
+        return principal
+
+    async def visible(self, credentials: Credentials, identity: str) -> View:
+        """The agent of this id or name, for questions that are no calls."""
+        principal = await self._asker(credentials)
         return self._view(principal, self._find(principal, identity))
 
     async def callable(self, credentials: Credentials, identity: str) -> tuple[Principal, Agent]:
         """The caller, and an agent that they may call, for questions about calls."""
-        principal = await self.principal(credentials)
-        await self._announcements.know_agents()
+        principal = await self._asker(credentials)
         return principal, self.authorize(principal, identity)
 
     async def callable_all(self, credentials: Credentials) -> tuple[Principal, frozenset[str]]:
         """The caller, and the ids of all agents that they may call."""
-        principal = await self.principal(credentials)
-        await self._announcements.know_agents()
+        principal = await self._asker(credentials)
         sees, names = principal.grants.sees, self._directory.names
         return principal, frozenset(agent.id for agent in self._directory.all() if sees(names(agent.id)))
 
@@ -190,18 +193,14 @@ class Pipeline:
 
     async def visible_all(self, credentials: Credentials) -> list[View]:
         """Every agent that the caller may know of."""
-        principal = await self.principal(credentials)
-        await self._announcements.know_agents()
-        return [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent.id)]
+        return self._views(await self._asker(credentials))
 
     async def catalogue(self, credentials: Credentials) -> list[Offer]:
         """Every entrypoint that the caller may know of, and what limits their calls to it."""
-        principal = await self.principal(credentials)
-        await self._announcements.know_agents()
-        views = [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent.id)]
+        principal = await self._asker(credentials)
         return [
             Offer(view.agent, tag, tuple(self._limits.rules(principal, view.agent.id, view.agent.name, tag)))
-            for view in views
+            for view in self._views(principal)
             for tag in view.agent.entrypoints
             if tag in view.tags
         ]
@@ -232,6 +231,9 @@ class Pipeline:
 
     def _sees(self, principal: Principal, identity: str) -> bool:
         return principal.grants.sees(self._directory.names(identity)) or principal.grants.has("agents:read")
+
+    def _views(self, principal: Principal) -> list[View]:
+        return [self._view(principal, agent) for agent in self._directory.all() if self._sees(principal, agent.id)]
 
     def _view(self, principal: Principal, agent: Agent) -> View:
         if principal.grants.has("agents:read"):
