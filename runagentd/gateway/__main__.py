@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import importlib.metadata
 import os
 import resource
@@ -26,7 +25,7 @@ import uvloop
 
 from runagentd import inherited, log
 from runagentd.errors import ConfigurationError, Problem
-from runagentd.gateway import output, tls
+from runagentd.gateway import collector, output, tls
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration, receive
 from runagentd.gateway.confinement import confine, own_folder
@@ -65,9 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigurationError, OSError, RecordError) as error:
         journal.error("the gateway cannot start", problem=str(error))
         return 2
-    # What is loaded by now lives for ever: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
+    collector.take_over()
     uvloop.run(
         _serve(
             http,
@@ -199,6 +196,7 @@ async def _serve(
     link = loop.create_task(application.link.run())
     drained = loop.create_task(application.announcements.drained.wait())
     ended = loop.create_task(over.wait())
+    collecting = loop.create_task(collector.pace())
     journal.info("serving", address=_address(http))
     try:
         await asyncio.wait({drained, ended, link}, return_when=asyncio.FIRST_COMPLETED)
@@ -206,7 +204,7 @@ async def _serve(
             listener.close()
             await server.shutdown(SHUTDOWN_SECONDS)
     finally:
-        for task in (drained, ended, link):
+        for task in (drained, ended, link, collecting):
             task.cancel()
         application.close()
     if link.done() and not link.cancelled() and link.exception() is not None:

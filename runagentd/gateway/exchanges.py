@@ -234,7 +234,7 @@ class Watch:
             self._timer = self._loop.call_later(left, self._look)
 
 
-READ_FIRST_SECONDS = 0.1
+READ_FIRST_SECONDS = 0.05
 """Between the last event of a stream that has failed, and its cut."""
 
 

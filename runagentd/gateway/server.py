@@ -82,6 +82,7 @@ class _Connection(RequestHandler):
         self._lost()
         if self._idle is not None:
             self._idle.cancel()
+            self._idle = None
         if self._answering is not None:
             self._answering.cancel()
 

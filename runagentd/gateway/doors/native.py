@@ -62,7 +62,7 @@ class NativeDoor:
                     return show(await self._pipeline.visible(credentials(exchange), agent))
             raise Refusal(errors.NOT_FOUND, "there is nothing at this path")
         except Refusal as refusal:
-            return problem(refusal, exchange.id)
+            return problem(refusal.settle(), exchange.id)
 
     # ---- calls
 

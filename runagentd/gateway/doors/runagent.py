@@ -99,7 +99,7 @@ class RunAgentDoor:
                     return await self._history.invocation(_credentials(exchange), invocation_id)
             raise Refusal(errors.NOT_FOUND, "there is nothing at this path")
         except Refusal as refusal:
-            return _refused(refusal, exchange.id)
+            return _refused(refusal.settle(), exchange.id)
 
     # ---- about the server and its agents
 
@@ -199,7 +199,7 @@ class RunAgentDoor:
             except Refusal as refusal:
                 if ws is None:
                     raise
-                await _end_badly(ws, refusal, began=running.began)
+                await _end_badly(ws, refusal.settle(), began=running.began)
         return None
 
 

@@ -51,8 +51,8 @@ async def respond(exchange: Exchange, running: Running) -> Reply | None:
             await stream.send(_chunk(sent, value))
     except Refusal as refusal:
         if stream is None:
-            return problems.problem(refusal, exchange.id)
-        members = problems.problem_members(refusal, refusal.kind.native_status, exchange.id)
+            return problems.problem(refusal.settle(), exchange.id)
+        members = problems.problem_members(refusal.settle(), refusal.kind.native_status, exchange.id)
         await stream.send(b"id: %d\nevent: error\ndata: %b\n\n" % (sent + 1, _ENCODE(members)))
         await stream.abort()
         return None
