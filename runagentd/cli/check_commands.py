@@ -31,6 +31,7 @@ def check(folder: Path, *, policy: str, config: Path | None, as_json: bool) -> i
                 log_format="text",
                 verbose=False,
                 spares=0,
+                standbys=0,
                 config=config,
                 check_only=True,
                 as_json=as_json,

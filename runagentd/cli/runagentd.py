@@ -53,6 +53,10 @@ def main() -> int:
         "--spares", type=_spares, default=1, help="sandboxes kept ready in advance (default: %(default)s)"
     )
     command.add_argument(
+        "--standbys", type=_spares, default=4,
+        help="agents that started last whose next sandbox is kept at its gate (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
         "--reload", action="store_true", help="serve an agent anew when its folder or its policy file changes"
     )
     command.add_argument("--log-format", choices=("text", "json"), default="text")
@@ -77,6 +81,7 @@ def main() -> int:
             log_format=arguments.log_format,
             verbose=arguments.verbose,
             spares=arguments.spares,
+            standbys=arguments.standbys,
             config=load.configured(arguments.config),
         )
     )

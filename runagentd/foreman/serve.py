@@ -57,6 +57,7 @@ class ServeOptions:
     log_format: str
     verbose: bool
     spares: int
+    standbys: int
     config: Path | None = None
     check_only: bool = False
     as_json: bool = False
@@ -305,6 +306,7 @@ class Foreman:
             "--state-dir", str(self._directory.path),
             "--loader-uid", str(self._loader_uid),
             "--spares", str(self._options.spares),
+            "--standbys", str(self._options.standbys),
             *(["--fresh"] if first else []),
             *self._log_options(),
         ]  # fmt: skip

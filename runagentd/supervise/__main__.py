@@ -60,6 +60,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--loader-uid", type=int, required=True)
     parser.add_argument("--spares", type=int, default=1)
+    parser.add_argument("--standbys", type=int, default=0)
     parser.add_argument("--fresh", action="store_true")
     add_options(parser)
     arguments = parser.parse_args()
@@ -104,6 +105,7 @@ async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log
         options=Options(
             loader_uid=arguments.loader_uid,
             spares=arguments.spares,
+            standbys=arguments.standbys,
             fresh=arguments.fresh,
         ),
         facts=facts,

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from runagentd.policy.model import Policy
-from runagentd.supervise import lifecycle, scaling
+from runagentd.supervise import lifecycle, scaling, standby
 from runagentd.supervise.instance import Instance, Surroundings
 from runagentd.supervise.lifecycle import Absence, State
 from runagentd.supervise.store import Deployment
@@ -75,6 +75,9 @@ class Agent:
         self.maximum = version.policy.scaling.instances_max
         self._load = Load(spawns=float(self.maximum))
         self._lives: set[asyncio.Task[None]] = set()
+        self._standby: Instance | None = None
+        """the next instance, at its gate or on its way there"""
+        self._next_standby: asyncio.TimerHandle | None = None
         self._next_look: asyncio.TimerHandle | None = None
         self._retiring = 0
         """how many instances the gateway was asked to name"""
@@ -204,8 +207,18 @@ class Agent:
         return [each for each in self.instances.values() if each.alive and each.version is version]
 
     def _start_one(self, version: Version) -> None:
+        waiting = self._standby
+        if waiting is not None and waiting.version is version and waiting.stands_by:
+            self._standby = None
+            self.around.standbys.leave(self)
+            self.instances[waiting.id] = waiting
+            waiting.let_in()
+            return
         instance = Instance(self, version)
         self.instances[instance.id] = instance
+        self._begin(instance)
+
+    def _begin(self, instance: Instance) -> None:
         task = asyncio.create_task(self._live(instance), name=f"instance {instance.id} of {self.id}")
         self._lives.add(task)
         task.add_done_callback(self._lives.discard)
@@ -214,7 +227,41 @@ class Agent:
         try:
             await instance.live()
         finally:
-            del self.instances[instance.id]
+            self.instances.pop(instance.id, None)
+            if self._standby is instance:
+                self._standby = None
+                self.around.standbys.leave(self)
+
+    # ---- the one that stands by
+
+    @property
+    def has_standby(self) -> bool:
+        """Whether the next instance is at its gate."""
+        return self._standby is not None and self._standby.at_gate
+
+    def _prepare_standby_soon(self) -> None:
+        if self._next_standby is not None:
+            self._next_standby.cancel()
+        self._next_standby = asyncio.get_running_loop().call_later(standby.SECONDS, self._prepare_standby)
+
+    def _prepare_standby(self) -> None:
+        """Make the next instance of the version that serves, up to its gate."""
+        self._next_standby = None
+        unwanted = self._stopping or self.version.given_up or self.around.pressed()
+        if unwanted or self._standby is not None or not self.around.standbys.admit(self):
+            return
+        self._standby = Instance(self, self.version, stands_by=True)
+        self._begin(self._standby)
+
+    def give_up_standby(self) -> None:
+        """End what stands by; harmless where nothing does."""
+        if self._next_standby is not None:
+            self._next_standby.cancel()
+            self._next_standby = None
+        instance, self._standby = self._standby, None
+        self.around.standbys.leave(self)
+        if instance is not None and instance.stands_by:
+            instance.give_up()
 
     # ---- another version
 
@@ -236,7 +283,7 @@ class Agent:
 
     def drop(self, version: Version) -> None:
         """A version that was proven is not to serve after all."""
-        version.give_up()
+        self._give_up(version)
         self._kill_all_of(version, control.Cause.REPLACED)
 
     def versions(self) -> set[Version]:
@@ -255,6 +302,7 @@ class Agent:
         Instances of the one before end when the gateway says that they have no call any more, or when their last call
         must have ended; with `keep_warm` some are kept for a while.
         """
+        self.give_up_standby()
         before, self.version = self.version, version
         self.minimum, self.maximum = version.policy.scaling.instances_min, version.policy.scaling.instances_max
         self.failures = 0
@@ -288,11 +336,16 @@ class Agent:
 
     def _let_go(self, version: Version) -> None:
         """No call goes to it any more; the last one that it has ends by its deadline."""
-        version.give_up()
+        self._give_up(version)
         calls = version.policy.calls
         asyncio.get_running_loop().call_later(
             (calls.deadline + calls.cancel_grace) / 1000, self._kill_all_of, version, control.Cause.REPLACED
         )
+
+    def _give_up(self, version: Version) -> None:
+        if self._standby is not None and self._standby.version is version:
+            self.give_up_standby()
+        version.give_up()
 
     def leaving(self) -> tuple[control.Leaving, ...]:
         """What is called no more, for the gateway to say when it has no call."""
@@ -316,6 +369,8 @@ class Agent:
 
     def restart(self) -> None:
         """End every instance and start others without a delay; a delay that runs already is over."""
+        if self.policy.files.read:
+            self.give_up_standby()  # what is mounted below a folder of the host's may be why somebody restarts it
         self.failures = 0
         self._load.not_before = 0.0
         self.note(EventKind.RESTARTED)
@@ -335,6 +390,7 @@ class Agent:
     async def stop(self) -> None:
         """End every instance and start no other; nothing is left when this returns."""
         self._stopping = True
+        self.give_up_standby()
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
@@ -354,9 +410,8 @@ class Agent:
     # ---- Owner
 
     def launched(self, instance: Instance) -> None:
-        self.note(
-            EventKind.INSTANCE_STARTED, "from a spare" if instance.from_spare else "on demand", instance=instance.id
-        )
+        made = "at its gate" if instance.stood_by else "from a spare" if instance.from_spare else "on demand"
+        self.note(EventKind.INSTANCE_STARTED, made, instance=instance.id)
 
     def proven(self, instance: Instance) -> None:
         instance.version.first_start.describe = instance.describe
@@ -364,6 +419,8 @@ class Agent:
         self.around.proven(instance)
         took = (instance.ready_ns - instance.spawn_started_ns) / 1e6
         self.note(EventKind.INSTANCE_READY, f"after {took:.1f} ms", instance=instance.id)
+        if instance.version is self.version:
+            self._prepare_standby_soon()
         self.look()
 
     def ended(self, instance: Instance, cause: control.Cause, detail: str) -> None:

@@ -44,7 +44,7 @@ class Counters:
 
     def proven(self, instance: Instance) -> None:
         """An instance has become ready."""
-        kind = "spare" if instance.from_spare else "demand"
+        kind = "gate" if instance.stood_by else "spare" if instance.from_spare else "demand"
         self._starts[kind] += 1
         self._times.setdefault(kind, _Histogram()).add((instance.ready_ns - instance.spawn_started_ns) / 1e9)
         for step in instance.launched.steps if instance.launched is not None else ():

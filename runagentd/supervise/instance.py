@@ -27,6 +27,7 @@ from runagentd.supervise.events import Events
 from runagentd.supervise.lifecycle import Event, State
 from runagentd.supervise.mounts import AgentSources, MountMaker
 from runagentd.supervise.pool import SparePool
+from runagentd.supervise.standby import Standbys
 from runagentd.supervise.version import Version
 from runagentd.supervise.waiting import readable
 from runagentd.supervise.zygote import ZygoteGone
@@ -62,6 +63,8 @@ class Surroundings:
     """tell the gateway what of the agent with this id serves, and what leaves"""
     pressed: Callable[[], bool]
     """whether the host is short of memory"""
+    standbys: Standbys
+    """whose next sandbox is kept at its gate"""
     events: Events
     log: Log
 
@@ -90,14 +93,22 @@ class Owner(Protocol):
 class Instance:
     """One sandbox. `launched` is there from the open gate on."""
 
-    def __init__(self, owner: Owner, version: Version) -> None:
+    def __init__(self, owner: Owner, version: Version, *, stands_by: bool = False) -> None:
         self._owner = owner
+        self._entrance: asyncio.Future[bool] | None = None
+        """where it is made before it is needed: whether it was let in, or ended"""
+        if stands_by:
+            self._entrance = asyncio.get_running_loop().create_future()
         self.version = version
         self.id = InstanceId(secrets.token_hex(8))
         self.state = State.STARTING
         self.launched: spawn.Launched | None = None
         self.uid = 0
         self.from_spare = False
+        self.stood_by = False
+        """whether it stood at its gate when it was needed"""
+        self.at_gate = False
+        """whether it stands there now"""
         self.spawn_started_ns = 0
         self.started_unix_ms = 0
         self.ready_ns = 0
@@ -134,14 +145,55 @@ class Instance:
         self.version.enter()
         try:
             try:
-                await self._spawn()
+                launched = await self._make()
+                if self._entrance is not None and not await self._stand_by(launched, self._entrance):
+                    spawn.kill(launched.spare)
+                    launched.close()
+                    await self._owner.around.pool.discard(launched.spare)
+                    return
+                await self._enter(launched)
             except (spawn.LaunchRefused, ZygoteGone, OSError, HostError, ConfigurationError) as error:
+                if self.stands_by:
+                    self._owner.around.log.warning("no sandbox stands by", agent=self.agent_id, reason=error)
+                    return
                 self._move(Event.LAUNCH_REFUSED)
                 self._owner.ended(self, control.Cause.LAUNCH, str(error))
                 return
             await self._watch()
         finally:
             self.version.leave()
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether nobody has needed it yet, nor given it up."""
+        return self._entrance is not None and not self._entrance.done()
+
+    def let_in(self) -> None:
+        """It is needed now. Only of one that stands by; it may still be on its way to its gate."""
+        if self._entrance is not None:
+            self.spawn_started_ns = time.monotonic_ns()
+            self._entrance.set_result(True)
+
+    def give_up(self) -> None:
+        """It will not be needed. Only of one that stands by."""
+        if self._entrance is not None:
+            self._entrance.set_result(False)
+
+    async def _stand_by(self, launched: spawn.Launched, entrance: asyncio.Future[bool]) -> bool:
+        """Whether it was let in; it was not where its reaper has ended, too."""
+        self.stood_by = self.at_gate = not entrance.done()
+        reaper, loop = launched.spare.reaper_pidfd, asyncio.get_running_loop()
+
+        def over() -> None:
+            if not entrance.done():
+                entrance.set_result(False)
+
+        loop.add_reader(reaper, over)
+        try:
+            return await entrance
+        finally:
+            self.at_gate = False
+            loop.remove_reader(reaper)
 
     def kill(self, cause: control.Cause) -> None:
         """End it; harmless where it has ended. One that is still being made is ended as soon as it is there."""
@@ -204,11 +256,12 @@ class Instance:
     def _move(self, event: Event) -> None:
         self.state = lifecycle.after(self.state, event)
 
-    async def _spawn(self) -> None:
-        """From a spare to an open gate. What the supervisor has to do is done while the zygote forks."""
+    async def _make(self) -> spawn.Launched:
+        """From a spare to a runner at its gate. What the supervisor has to do is done while the zygote forks."""
         around, version = self._owner.around, self.version
         policy = version.policy
-        self.spawn_started_ns = time.monotonic_ns()
+        if self._entrance is None:
+            self.spawn_started_ns = time.monotonic_ns()
         taken = await around.pool.take()
         mounts: list[int] = []
         try:
@@ -249,7 +302,7 @@ class Instance:
             )
             mounts = around.mounts.make(plan.mounts, sources)
             spare = await taken.spare()
-            self.launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job, code=around.code)
+            launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job, code=around.code)
         except BaseException:
             await taken.discard()
             raise
@@ -257,8 +310,20 @@ class Instance:
             for descriptor in mounts:
                 os.close(descriptor)
             around.pool.refill_soon()
-        self.uid = spare.uid
         self.from_spare = taken.in_advance
+        return launched
+
+    async def _enter(self, launched: spawn.Launched) -> None:
+        """Through the gate, unless it is to end by now, and on to the gateway."""
+        spare = launched.spare
+        if self._killed_for is None:
+            try:
+                spawn.open_gate(launched)
+            except spawn.LaunchRefused:
+                await self._owner.around.pool.discard(spare)
+                raise
+        self.launched = launched
+        self.uid = spare.uid
         self.started_unix_ms = time.time_ns() // 1_000_000
         self._move(Event.GATE_OPENED)
         self._owner.launched(self)
@@ -266,7 +331,7 @@ class Instance:
             self._move(Event.KILLED)
             spawn.kill(spare)
         else:
-            around.offer(self)
+            self._owner.around.offer(self)
 
     async def _watch(self) -> None:
         """From the open gate to the end, and the cleaning up after it."""

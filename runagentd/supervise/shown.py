@@ -18,7 +18,7 @@ from runagentd.supervise.lifecycle import State
 from runagentd.wire import admin, record
 
 
-def instances(agents: Iterable[Agent], *, skip: int, zygote: int, spares: int) -> admin.Instances:
+def instances(agents: Iterable[Agent], *, skip: int, zygote: int, spares: int, standbys: int) -> admin.Instances:
     """As many rows as fit into an answer, after the first `skip`."""
     rows: list[tuple[Agent, Instance | None]] = []
     for agent in agents:
@@ -28,6 +28,7 @@ def instances(agents: Iterable[Agent], *, skip: int, zygote: int, spares: int) -
         total=len(rows),
         daemons=(admin.DaemonRow(name="supervisor", pid=os.getpid()), admin.DaemonRow(name="zygote", pid=zygote)),
         spares=spares,
+        standbys=standbys,
     )
 
 
@@ -120,6 +121,7 @@ def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
         spawn_started_ns=instance.spawn_started_ns if instance is not None else 0,
         ready_ns=instance.ready_ns if instance is not None else 0,
         from_spare=instance.from_spare if instance is not None else False,
+        stood_by=instance.stood_by if instance is not None else False,
         number=instance.version.number if instance is not None else agent.version.number,
         steps=tuple(
             admin.StepTime(step=step.verb, microseconds=step.nanoseconds // 1000)

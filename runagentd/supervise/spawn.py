@@ -82,7 +82,7 @@ class Spare:
 
 @dataclass(slots=True)
 class Launched:
-    """A runner whose gate is open, with the supervisor's ends of everything."""
+    """A runner at its gate, or past it, with the supervisor's ends of everything."""
 
     spare: Spare
     runner_pid: int
@@ -203,7 +203,9 @@ def _look_at_reaper(spare: Spare) -> None:
 async def assign(
     spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], program: bytes, job: wire.Job, code: Callable[[], int]
 ) -> Launched:
-    """Give a spare its plan, wait until the runner stands at its gate, look at it from outside, open the gate.
+    """Give a spare its plan, wait until the runner stands at its gate, and look at it from outside.
+
+    Nothing of the agent's runs before `open_gate`, and nothing of what was looked at can change until then.
 
     `program` is the BPF of the runner's filter; `code` gives what a fresh interpreter runs (supervise.code), where the
     plan has one; `mounts` and that descriptor stay the caller's.
@@ -275,12 +277,21 @@ async def assign(
             raise LaunchRefused("the look from outside found: " + "; ".join(found))
         # After the look: were the reaper gone, the pid that was looked at could be another process's by now.
         signal.pidfd_send_signal(spare.reaper_pidfd, 0)
-        spare.sock.send(wire.OPEN)
     except BaseException:
         kill(spare)
         launched.close()
         raise
     return launched
+
+
+def open_gate(launched: Launched) -> None:
+    """Let the runner in: from now on the agent's code runs. LaunchRefused where it is gone; all of it is dead then."""
+    try:
+        launched.spare.sock.send(wire.OPEN)
+    except OSError as error:
+        kill(launched.spare)
+        launched.close()
+        raise LaunchRefused("the runner ended at its gate") from error
 
 
 def _before_and_after_exec(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:

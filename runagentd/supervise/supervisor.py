@@ -50,6 +50,7 @@ from runagentd.supervise.pressure import PressureWatch
 from runagentd.supervise.questions import Questions
 from runagentd.supervise.spawn import new_channel
 from runagentd.supervise.splits import Splits
+from runagentd.supervise.standby import Standbys
 from runagentd.supervise.store import ALIASES_MAX, Deployed, Store
 from runagentd.supervise.trust_teller import TrustTeller
 from runagentd.supervise.version import Version
@@ -75,6 +76,7 @@ class Options:
 
     loader_uid: int
     spares: int
+    standbys: int
     fresh: bool
     """forget what was deployed before: the foreman deploys anew"""
 
@@ -129,6 +131,7 @@ class Supervisor:
             spares=lambda: self._pool.ready,
             pressed=lambda: self._pressure.pressed,
         )
+        self._standbys = Standbys(options.standbys)
         self._pressure = PressureWatch(self._pressure_changed, log)
         self._zygote_group = cgroups.create("zygote")
         self._zygotes = 0
@@ -190,6 +193,7 @@ class Supervisor:
             gone=self._tell_gateway,
             proven=self._counters.proven,
             pressed=lambda: self._pressure.pressed,
+            standbys=self._standbys,
             events=self._events,
             log=log,
         )
@@ -507,6 +511,8 @@ class Supervisor:
 
     def _pressure_changed(self) -> None:
         self._tell_gateway(control.HostPressed(pressed=self._pressure.pressed))
+        if self._pressure.pressed:
+            self._standbys.give_up_all()
         self._events.add(EventKind.PRESSED if self._pressure.pressed else EventKind.RELIEVED)
         for agent in self._all():
             agent.look()
@@ -529,7 +535,11 @@ class Supervisor:
                 return reply
             case admin.ListInstances():
                 return shown.instances(
-                    self._all(), skip=request.skip, zygote=self._pool.zygote.pid, spares=self._pool.ready
+                    self._all(),
+                    skip=request.skip,
+                    zygote=self._pool.zygote.pid,
+                    spares=self._pool.ready,
+                    standbys=sum(agent.has_standby for agent in self._all()),
                 )
             case admin.VersionsAsk() | admin.Promote() | admin.Divide() | admin.Remove() | admin.SetAlias():
                 try:

@@ -249,6 +249,8 @@ class InstanceRow:
     """CLOCK_MONOTONIC when the supervisor began this spawn."""
     ready_ns: int
     from_spare: bool
+    stood_by: bool
+    """it was at its gate already when it was needed"""
     steps: tuple[StepTime, ...]
     number: int = 0
     """of its version"""
@@ -269,6 +271,8 @@ class Instances:
     """how many rows there are in all"""
     daemons: tuple[DaemonRow, ...]
     spares: int
+    standbys: int
+    """agents whose next instance is at its gate"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ def test_ps_as_json_has_the_times_of_each_step(daemon: Daemon) -> None:
     """For scripts and benchmarks."""
     status, out, _ = run("ps", "--json", state=daemon.state_dir)
     listing = json.loads(out)
-    assert (status, sorted(listing)) == (0, ["daemons", "instances", "spares"])
+    assert (status, sorted(listing)) == (0, ["daemons", "instances", "spares", "standbys"])
     assert {row["name"] for row in listing["daemons"]} >= {"supervisor", "zygote"}
     row = next(row for row in listing["instances"] if row["agent_name"] == "talker")
     assert row["ready_ns"] > row["spawn_started_ns"] > 0

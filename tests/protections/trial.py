@@ -155,7 +155,7 @@ def trial(where: Place, whole: Sequence[str] = ()) -> Iterator[Trial]:
     idle = where.agent(agent_name(frozenset({"look"}), 0))
     with ExitStack() as stack:
         try:
-            daemon = stack.enter_context(serve([idle], options=("--spares", "0"), command=command))
+            daemon = stack.enter_context(serve([idle], options=("--spares", "0", "--standbys", "0"), command=command))
         except AssertionError as error:
             raise Refused(str(error)) from error
         yield Trial(where, daemon)

@@ -67,13 +67,13 @@ def weaken(launcher: Path, bait: Path) -> None:
 
 
 def _weaken_agents() -> None:
-    spawn_one = Instance._spawn
+    make_one = Instance._make
 
-    async def weakened(self: Instance) -> None:
+    async def weakened(self: Instance) -> spawn.Launched:
         _CURRENT.set(drops_of(self.version.deployment.manifest.agent_name))
-        await spawn_one(self)
+        return await make_one(self)
 
-    Instance._spawn = weakened  # type: ignore[method-assign]
+    Instance._make = weakened  # type: ignore[method-assign]
     answer = Supervisor._answer
 
     async def with_removal(self: Supervisor, request: admin.Request, descriptors: list[int], tell: Tell) -> admin.Reply:

@@ -107,9 +107,10 @@ def no_orphans(daemon: Daemon) -> None:
         family = traces.family(daemon.process.pid, traces.identity(daemon.state_dir))
         descendants = traces.below(daemon.process.pid)
         strangers = {process for process in family if process not in descendants}
-        # A spare is a reaper, its runner, and for a moment the holder of its user namespace.
+        # A spare is a reaper, its runner, and for a moment the holder of its user namespace; so is what stands by.
         unknown = {process.pid for process in family if process.pid not in known} - {daemon.process.pid}
-        if not strangers and listing.spares == 1 and len(unknown) == 1 + 2:  # the gateway, and one spare's two
+        jails = 1 + listing.standbys
+        if not strangers and listing.spares == 1 and len(unknown) == 1 + 2 * jails:  # the gateway, and two for each
             return
         assert time.monotonic() < deadline, (strangers, unknown, listing)
         time.sleep(0.05)

@@ -64,13 +64,14 @@ def count(daemon: Daemon) -> Count:
 
 
 def settled(daemon: Daemon, expected: Count | None = None) -> Count:
-    """A count that is as expected, or else the last of several: a spare may be in the making."""
+    """A count that is as expected, or else the last of several: a spare, or what stands by, may be in the making."""
     found = count(daemon)
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and (expected is None or found != expected):
         time.sleep(0.1)
         again = count(daemon)
-        if expected is None and again == found and daemon.listing().spares == 1:
+        listing = daemon.listing()
+        if expected is None and again == found and (listing.spares, listing.standbys) == (1, 2):
             return again
         found = again
     return found
