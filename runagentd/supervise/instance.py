@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from runagentd.supervise.waiting import readable
 from runagentd.supervise.zygote import ZygoteGone
 from runagentd.wire import control, record
 from runagentd.wire import launch as wire
+from runagentd.wire.runtime import PythonRuntime
 
 _OOM_LOOKS_SECONDS = (0.001, 0.004, 0.02, 0.1, 0.5)
 
@@ -40,15 +42,16 @@ _OOM_LOOKS_SECONDS = (0.001, 0.004, 0.02, 0.1, 0.5)
 class Surroundings:
     """What all agents of a supervisor share."""
 
-    pool: SparePool
+    pool: Callable[[PythonRuntime], SparePool]
+    """whose spares are forks of that runtime's zygote"""
     mounts: MountMaker
-    build: Callable[[Policy, Identity, AgentFolders], SandboxPlan]
+    build: Callable[[Policy, PythonRuntime, Identity, AgentFolders], SandboxPlan]
     absent: Callable[[Policy], frozenset[str]]
     """optional folders of a policy's files.read that this host does not have"""
     program: Callable[[SandboxPlan], bytes]
     """the plan's filter as BPF"""
-    code: Callable[[], int]
-    """what a fresh interpreter runs; the descriptor stays theirs"""
+    code: Callable[[PythonRuntime], Awaitable[int]]
+    """what a fresh interpreter of that runtime runs; the descriptor stays theirs"""
     offer: Callable[[Instance], None]
     """tell the gateway of an instance, with its descriptors"""
     retire: Callable[[Owner, int], None]
@@ -134,12 +137,12 @@ class Instance:
         self.version.enter()
         try:
             try:
-                await self._spawn()
+                pool = await self._spawn()
             except (spawn.LaunchRefused, ZygoteGone, OSError, HostError, ConfigurationError) as error:
                 self._move(Event.LAUNCH_REFUSED)
                 self._owner.ended(self, control.Cause.LAUNCH, str(error))
                 return
-            await self._watch()
+            await self._watch(pool)
         finally:
             self.version.leave()
 
@@ -204,12 +207,16 @@ class Instance:
     def _move(self, event: Event) -> None:
         self.state = lifecycle.after(self.state, event)
 
-    async def _spawn(self) -> None:
-        """From a spare to an open gate. What the supervisor has to do is done while the zygote forks."""
+    async def _spawn(self) -> SparePool:
+        """From a spare to an open gate. What the supervisor has to do is done while the zygote forks.
+
+        The pool that the spare is from cleans up after it.
+        """
         around, version = self._owner.around, self.version
         policy = version.policy
         self.spawn_started_ns = time.monotonic_ns()
-        taken = await around.pool.take()
+        pool = around.pool(version.runtime)
+        taken = await pool.take()
         mounts: list[int] = []
         try:
             place = taken.place
@@ -220,7 +227,7 @@ class Instance:
                 absent=around.absent(policy),
                 installed=version.environment is not None,
             )
-            plan = around.build(policy, Identity(uid=place.uid, instance=self.id), folders)
+            plan = around.build(policy, version.runtime, Identity(uid=place.uid, instance=self.id), folders)
             limits = plan.limits
             place.group.write_limits(
                 memory_max=limits.memory_max,
@@ -249,14 +256,15 @@ class Instance:
             )
             mounts = around.mounts.make(plan.mounts, sources)
             spare = await taken.spare()
-            self.launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job, code=around.code)
+            code = functools.partial(around.code, version.runtime)
+            self.launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job, code=code)
         except BaseException:
             await taken.discard()
             raise
         finally:
             for descriptor in mounts:
                 os.close(descriptor)
-            around.pool.refill_soon()
+            pool.refill_soon()
         self.uid = spare.uid
         self.from_spare = taken.in_advance
         self.started_unix_ms = time.time_ns() // 1_000_000
@@ -267,8 +275,9 @@ class Instance:
             spawn.kill(spare)
         else:
             around.offer(self)
+        return pool
 
-    async def _watch(self) -> None:
+    async def _watch(self, pool: SparePool) -> None:
         """From the open gate to the end, and the cleaning up after it."""
         owner, launched = self._owner, self.launched
         if launched is None:
@@ -307,7 +316,7 @@ class Instance:
         owner.ended(self, cause, detail)
         spawn.kill(spare)
         launched.close()
-        await owner.around.pool.discard(spare)
+        await pool.discard(spare)
         self._move(Event.CLEANED_UP)
 
     def _ready_byte(self, launched: spawn.Launched) -> None:
