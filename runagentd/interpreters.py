@@ -64,7 +64,8 @@ print(json.dumps(found))
 _MODULES = ("ctypes", "sqlite3", "ssl")
 """What the zygote cannot do without, and a build of CPython may lack, where a library was missing when it was made."""
 _SECONDS = 60
-_NAMED_SECONDS = 20
+NAMED_SECONDS = 20.0
+"""For all that an operator names together: whoever waits for it minds nothing else."""
 SANDBOXES_OWN = ("/app", "/dev", "/env", "/new", "/proc", "/runagentd", "/stage", "/tmp", "/uv", "/wheels")
 """Where a sandbox, a builder or the zygote's jail has something of its own, which would cover what lies there."""
 _ZONEINFO = "/usr/share/zoneinfo"
@@ -94,10 +95,10 @@ def own() -> str:
     return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
 
 
-def inspect(version: str, path: str) -> PythonRuntime:
+def inspect(version: str, path: str, *, seconds: float = NAMED_SECONDS) -> PythonRuntime:
     """What the interpreter at `path` is, which an operator has named as the CPython `version`: `Unfit` where it is not.
 
-    It is run, as root, and at most for 20 seconds.
+    It is run, as root, and at most for so many seconds.
     """
     interpreter = os.path.realpath(path)
     try:
@@ -110,7 +111,7 @@ def inspect(version: str, path: str) -> PythonRuntime:
         raise Unfit(f"{path} is a program for another kind of processor, or of 32 bits")
     if changer := _changeable(interpreter):
         raise _foreign(changer)
-    told = _told(interpreter, _NAMED_SECONDS)
+    told = _told(interpreter, seconds)
     if changer := next(filter(None, map(_changeable, map(os.path.realpath, told["stdlib"]))), ""):
         raise _foreign(changer)
     if told["implementation"] != "cpython":
@@ -143,7 +144,7 @@ def _told(interpreter: str, seconds: float) -> dict[str, Any]:
         )
         told = json.loads(answer.stdout)
     except subprocess.TimeoutExpired as error:
-        raise Unfit(f"the Python interpreter cannot be run: it did not end within {seconds} s") from error
+        raise Unfit(f"the Python interpreter cannot be run: it did not end within {seconds:g} s") from error
     except OSError as error:
         raise Unfit(f"the Python interpreter cannot be run: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:

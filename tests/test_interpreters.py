@@ -176,8 +176,8 @@ def test_a_program_that_is_no_python_is_told_in_its_own_words(tmp_path: Path) ->
 @pytest.mark.root
 def test_an_interpreter_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreters, "_QUESTION", "import time; time.sleep(3600)  # %r")
-    monkeypatch.setattr(interpreters, "_NAMED_SECONDS", 0.1)
-    assert unfit(interpreters.own())[0] == "the Python interpreter cannot be run: it did not end within 0.1 s"
+    with pytest.raises(interpreters.Unfit, match=r"it did not end within 0\.1 s"):
+        interpreters.inspect(OWN, interpreters.own(), seconds=0.1)
 
 
 @pytest.mark.root

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import os
 import socket
+import time
 from pathlib import Path
 
 from runagentd import interpreters, kernel
@@ -18,6 +19,9 @@ from runagentd.log import Log
 from runagentd.wire import record
 from runagentd.wire.runtime import PythonRuntime
 from runagentd.wire.settings import SupervisorSettings
+
+_SECONDS_EACH = 2.0
+"""An interpreter is asked for as long at least, whatever those before it took; it needs half a second."""
 
 
 class Recipient(enum.Enum):
@@ -99,9 +103,11 @@ def inspected(document: load.Document) -> tuple[PythonRuntime, ...]:
     Their files may be others the next time: a file that is read again has them looked at again.
     """
     runtimes, problems = [], []
+    until = time.monotonic() + interpreters.NAMED_SECONDS
     for named in document.interpreters:
+        left = max(_SECONDS_EACH, until - time.monotonic())
         try:
-            runtimes.append(interpreters.inspect(named.version, named.path))
+            runtimes.append(interpreters.inspect(named.version, named.path, seconds=left))
         except interpreters.Unfit as unfit:
             problems.append(Problem(named.where, str(unfit), unfit.hints))
     if problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from runagentd import interpreters, state
+from runagentd.supervise import store
 from tests import second_python
 from tests.cli.test_runagentctl import run
 from tests.packages import made
@@ -280,3 +282,26 @@ def test_packages_are_installed_and_compiled_by_the_runtime_that_will_import_the
         assert daemon.call("uses", "tells") == (
             200, [f"/env/__pycache__/one.{sys.implementation.cache_tag}.pyc", 1, prefix_of(second)],
         )  # fmt: skip
+
+
+def test_packages_of_another_minor_version_are_not_served_again(tmp_path: Path) -> None:
+    """As after the daemon itself was moved to another Python: in words, where an import would fail in none."""
+    wheels, at = tmp_path / "wheels", tmp_path / "state"
+    wheels.mkdir()
+    tmp_path.chmod(0o755)
+    made.wheel(wheels, "one", "1.0", {"one.py": "X = 1\n"})
+    folder = agent(tmp_path, "uses", "import one\n\n\ndef run() -> int:\n    return one.X\n", "run")
+    (folder / "requirements.txt").write_text("one\n")
+    (tmp_path / "runagentd.toml").write_text(f"[packages]\nwheels = {json.dumps(str(wheels))}\n")
+    options = ["--config", str(tmp_path / "runagentd.toml")]
+    with serve([], state_dir=at, options=options):
+        status, out, err = run("deploy", folder, state=at)
+        assert status == 0, out + err
+    with sqlite3.connect(at / store.NAME) as database:
+        database.execute("UPDATE versions SET runtime = '3.10.4 0', digest = 'that of another runtime'")
+    database.close()
+    with serve([], state_dir=at, options=options) as daemon:
+        daemon.wait_for_log(f"its packages are for Python 3.10, and it would run on {VERSION}")
+        status, out, err = run("deploy", folder, state=at)
+        assert status == 0, out + err
+        assert (daemon.row("uses").state, daemon.row("uses").number) == ("ready", 2)
