@@ -96,6 +96,7 @@ class Instance:
     def __init__(self, owner: Owner, version: Version) -> None:
         self._owner = owner
         self.version = version
+        self.runtime = version.runtime
         self.id = InstanceId(secrets.token_hex(8))
         self.state = State.STARTING
         self.launched: spawn.Launched | None = None
@@ -215,7 +216,9 @@ class Instance:
         around, version = self._owner.around, self.version
         policy = version.policy
         self.spawn_started_ns = time.monotonic_ns()
-        pool = around.pool(version.runtime)
+        # One and the same to the end, though the version may get another one meanwhile.
+        runtime = self.runtime = version.runtime
+        pool = around.pool(runtime)
         taken = await pool.take()
         mounts: list[int] = []
         try:
@@ -227,7 +230,7 @@ class Instance:
                 absent=around.absent(policy),
                 installed=version.environment is not None,
             )
-            plan = around.build(policy, version.runtime, Identity(uid=place.uid, instance=self.id), folders)
+            plan = around.build(policy, runtime, Identity(uid=place.uid, instance=self.id), folders)
             limits = plan.limits
             place.group.write_limits(
                 memory_max=limits.memory_max,
@@ -256,7 +259,7 @@ class Instance:
             )
             mounts = around.mounts.make(plan.mounts, sources)
             spare = await taken.spare()
-            code = functools.partial(around.code, version.runtime)
+            code = functools.partial(around.code, runtime)
             self.launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job, code=code)
         except BaseException:
             await taken.discard()

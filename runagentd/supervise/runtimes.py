@@ -15,8 +15,8 @@ from runagentd.wire.runtime import PythonRuntime
 class Runtimes:
     """What agents may ask for.
 
-    A version of an agent keeps the runtime that it got, whatever the operator names later: `choose` is for those that
-    are made from then on.
+    A version of an agent keeps the runtime that it got, whatever the operator names later, as long as its files are
+    what they were: `choose` is for versions that are made from then on, `renewed` for those that are there.
     """
 
     def __init__(self, own: PythonRuntime) -> None:
@@ -50,6 +50,15 @@ class Runtimes:
                 )
             )
         return found
+
+    def renewed(self, runtime: PythonRuntime) -> PythonRuntime:
+        """What is now where this one was: another build after an update in its place, else itself.
+
+        Its files are mounted anew for each sandbox: an old zygote with a new standard library would be neither of both.
+        """
+        found = self._named.get(runtime.version)
+        updated = found is not None and found.interpreter == runtime.interpreter and runtime != self.own
+        return found if found is not None and updated else runtime
 
     def shown(self, runtime: PythonRuntime) -> str:
         """Its release, for people; "" for the daemon's own, of which there is nothing to say."""

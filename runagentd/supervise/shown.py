@@ -132,5 +132,5 @@ def _row(agent: Agent, instance: Instance | None, runtimes: Runtimes) -> admin.I
             admin.StepTime(step=step.verb, microseconds=step.nanoseconds // 1000)
             for step in (launched.steps if launched is not None else ())
         ),
-        python=runtimes.shown((instance or agent).version.runtime),
+        python=runtimes.shown(instance.runtime if instance is not None else agent.version.runtime),
     )

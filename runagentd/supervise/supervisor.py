@@ -249,6 +249,9 @@ class Supervisor:
         """What the operator's file says, at the start and whenever it is read again."""
         self._environments.settings = settings.packages
         self._runtimes.configure(settings.runtimes)
+        for agent in self._all():
+            for each in agent.versions():
+                each.runtime = self._runtimes.renewed(each.runtime)
 
     def stop(self) -> None:
         """Drain, then end; called again while it drains, end at once."""

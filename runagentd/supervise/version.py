@@ -62,6 +62,7 @@ class Version:
         self.deployment = deployment
         self.policy = policy
         self.runtime = runtime
+        """that instances get which are made from now on"""
         self.snapshot = snapshot
         self.persistent = persistent
         self.environment = environment

@@ -53,5 +53,24 @@ def test_what_is_not_there_is_refused_with_what_is_and_what_to_write() -> None:
     )
 
 
+def test_a_version_gets_what_an_update_has_put_in_the_place_of_its_runtime() -> None:
+    """And keeps it where another path is named, or none, for it is still there."""
+    runtimes = Runtimes(OWN)
+    updated = dataclasses.replace(NEWER, release="3.13.2")
+    runtimes.configure([updated])
+    assert runtimes.renewed(NEWER) == updated
+    runtimes.configure([dataclasses.replace(updated, interpreter="/opt/python3.13.2/bin/python3.13")])
+    assert runtimes.renewed(NEWER) == NEWER
+    runtimes.configure([])
+    assert runtimes.renewed(NEWER) == NEWER
+
+
+def test_the_daemons_own_is_never_renewed() -> None:
+    """What is in its place meanwhile is not what the daemon itself runs on."""
+    runtimes = Runtimes(OWN)
+    runtimes.configure([dataclasses.replace(OWN, release="3.11.3")])
+    assert runtimes.renewed(OWN) == OWN
+
+
 def test_only_what_is_not_the_daemons_own_is_shown() -> None:
     assert (Runtimes(OWN).shown(OWN), Runtimes(OWN).shown(NEWER), Runtimes(OWN).shown(SAME)) == ("", "3.13.1", "3.11.9")

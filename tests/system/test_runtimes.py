@@ -234,6 +234,29 @@ def test_sighup_takes_a_new_runtime_over_and_a_wrong_one_changes_nothing(second:
         assert daemon.call("other", "tells")[1]["prefix"] == prefix_of(second)
 
 
+def test_after_an_update_in_its_place_new_instances_are_of_the_new_one(second: Path, tmp_path: Path) -> None:
+    """And deploying the same folder makes another version, as for any other change."""
+    prefix = second.parent.parent.with_name("updated")
+    subprocess.run(["cp", "-a", prefix_of(second), str(prefix)], check=True)
+    options = configured(tmp_path, **{VERSION: prefix / f"bin/python{VERSION}"})
+    folder = agent(tmp_path, "other", SOURCE, *TAGS, python=VERSION)
+    with serve([], state_dir=tmp_path / "state", options=options) as daemon:
+        assert run("deploy", folder, state=daemon.state_dir)[0] == 0
+        before = daemon.wait_until_ready("other")
+        with (prefix / f"lib/python{VERSION}/platform.py").open("a") as file:
+            file.write('\ndef python_version():\n    return "3.99.1"\n')
+        os.kill(daemon.process.pid, signal.SIGHUP)
+        daemon.wait_for_log("the configuration was read again")
+        daemon.restart("other")
+        after = daemon.wait_until_ready("other", other_than=before.instance)
+        assert (before.python, after.python, after.number) == (RELEASE, "3.99.1", 1)
+        assert set(zygotes(daemon)) >= {"zygote", "zygote 3.99.1"}
+        status, out, _ = run("deploy", folder, state=daemon.state_dir)
+        rows = json.loads(run("versions", "other", "--json", state=daemon.state_dir)[1])["rows"]
+        assert (status, [row["runtime"].split()[0] for row in rows]) == (0, ["3.99.1", RELEASE])
+        assert "runtime" in out
+
+
 def test_another_runtime_is_another_version_and_the_one_before_is_gone_back_to(second: Path, tmp_path: Path) -> None:
     """Also after the daemon was started again; without the runtime the agent is not served, in words."""
     at = tmp_path / "state"
