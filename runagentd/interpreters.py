@@ -112,8 +112,6 @@ def inspect(version: str, path: str, *, seconds: float = NAMED_SECONDS) -> Pytho
     if changer := _changeable(interpreter):
         raise _foreign(changer)
     told = _told(interpreter, seconds)
-    if changer := next(filter(None, map(_changeable, map(os.path.realpath, told["stdlib"]))), ""):
-        raise _foreign(changer)
     if told["implementation"] != "cpython":
         raise Unfit(f"{path} is {told['implementation']!s:.40}, and agents run on CPython")
     is_version = ".".join(map(str, told["version"]))
@@ -130,6 +128,8 @@ def inspect(version: str, path: str, *, seconds: float = NAMED_SECONDS) -> Pytho
         )
     runtime = _runtime(interpreter, told)
     for place in runtime.paths:
+        if changer := _changeable(place):
+            raise _foreign(changer)
         if any(place == covered or place.startswith(f"{covered}/") for covered in SANDBOXES_OWN):
             raise Unfit(f"{place} is covered in every sandbox, which has a place of its own there", "move it elsewhere")
     return runtime

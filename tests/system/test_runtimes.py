@@ -200,6 +200,18 @@ def test_an_interpreter_of_another_version_than_it_is_named_refuses_the_start(tm
     )
 
 
+def test_a_standard_library_that_others_than_root_can_change_is_refused(second: Path) -> None:
+    """Its modules are imported by root: when it is asked what it is, and by its zygote."""
+    library = second.parent.parent / f"lib/python{VERSION}"
+    library.chmod(0o777)
+    try:
+        with pytest.raises(interpreters.Unfit) as refused:
+            interpreters.inspect(VERSION, str(second))
+    finally:
+        library.chmod(0o755)
+    assert str(refused.value) == f"{library} can be changed by others than root, and root runs what is there"
+
+
 def test_an_interpreter_that_breaks_costs_its_own_agents_alone(second: Path, tmp_path: Path) -> None:
     """Its standard library is gone after it was looked at: no zygote starts, and the deploy says so."""
     prefix = second.parent.parent.with_name("broken")
