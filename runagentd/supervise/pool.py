@@ -274,8 +274,14 @@ class SparePool:
     def _new_zygote(self) -> None:
         if not self._closed:
             self._zygote_started = time.monotonic()
-            self._zygote = self._start_zygote(self._zygote_ended)
-            self.refill()
+            try:
+                self._zygote = self._start_zygote(self._zygote_ended)
+            except OSError as error:
+                # Its interpreter may be about to be replaced by another build.
+                self._log.error("no zygote can be started", reason=error, **self._about)
+                self._zygote_ended()
+            else:
+                self.refill()
 
 
 async def _remove(group: Group) -> None:

@@ -74,7 +74,10 @@ class Order:
 
 
 class Zygote:
-    """One zygote process. It joins the cgroups whose cgroup.procs `procs` are open on; `on_end` is called once."""
+    """One zygote process. It joins the cgroups whose cgroup.procs `procs` are open on; `on_end` is called once.
+
+    OSError where its interpreter cannot be started.
+    """
 
     def __init__(self, python: PythonRuntime, jail: Path, procs: Sequence[int], on_end: Callable[[], None]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -86,13 +89,17 @@ class Zygote:
             *python.paths, "--", *links,
         ]  # fmt: skip
         with theirs:
-            self._process = subprocess.Popen(
-                command,
-                env={},
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),
-                pass_fds=[theirs.fileno(), *procs],
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    env={},
+                    stdin=subprocess.DEVNULL,
+                    stdout=sys.stderr.fileno(),
+                    pass_fds=[theirs.fileno(), *procs],
+                )
+            except BaseException:
+                ours.close()
+                raise
         ours.setblocking(False)
         self._socket = ours
         self._on_end = on_end

@@ -159,6 +159,7 @@ def test_coroutines_work(daemon: Daemon, name: str) -> None:
 @pytest.mark.parametrize("spawn", ["fork", "exec"])
 def test_a_package_with_native_parts_is_the_one_for_this_version(tmp_path: Path, spawn: str) -> None:
     """From the index that this machine's own pip uses: a wheel of another version would not even load."""
+    assert tried.OTHER, "these are started by `make runtimes`, which says what to try"
     address, hosts = usual_index()
     parts = urllib.parse.urlsplit(address)
     socket.create_connection((parts.hostname or "", parts.port or 443), timeout=10).close()

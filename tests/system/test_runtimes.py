@@ -87,6 +87,13 @@ def prefix_of(second: Path) -> str:
     return str(second.parent.parent)
 
 
+def another(second: Path, name: str) -> Path:
+    """The prefix of one more of the same, by hard links."""
+    prefix = second.parent.parent.with_name(name)
+    subprocess.run(["cp", "-al", prefix_of(second), str(prefix)], check=True)
+    return prefix
+
+
 def zygotes(daemon: Daemon) -> dict[str, int]:
     return {row.name: row.pid for row in daemon.listing().daemons if row.name.startswith("zygote")}
 
@@ -214,8 +221,7 @@ def test_a_standard_library_that_others_than_root_can_change_is_refused(second: 
 
 def test_an_interpreter_that_breaks_costs_its_own_agents_alone(second: Path, tmp_path: Path) -> None:
     """Its standard library is gone after it was looked at: no zygote starts, and the deploy says so."""
-    prefix = second.parent.parent.with_name("broken")
-    subprocess.run(["cp", "-a", prefix_of(second), str(prefix)], check=True)
+    prefix = another(second, "broken")
     options = configured(tmp_path, **{VERSION: prefix / f"bin/python{VERSION}"})
     own = agent(tmp_path, "own", SOURCE, *TAGS)
     with serve([own], options=options) as daemon:
@@ -227,6 +233,25 @@ def test_an_interpreter_that_breaks_costs_its_own_agents_alone(second: Path, tmp
         assert daemon.call("own", "tells")[0] == 200
         daemon.restart("own")
         daemon.wait_until_ready("own")
+
+
+def test_an_interpreter_that_is_gone_for_a_while_is_started_again_when_it_is_back(second: Path, tmp_path: Path) -> None:
+    """As while another build takes its place; instances live on meanwhile, and others start."""
+    prefix = another(second, "away")
+    interpreter = prefix / f"bin/python{VERSION}"
+    folders = [agent(tmp_path, "own", SOURCE, *TAGS), agent(tmp_path, "other", SOURCE, *TAGS, python=VERSION)]
+    with serve(folders, options=configured(tmp_path, **{VERSION: interpreter})) as daemon:
+        before = daemon.row("other").instance
+        away = interpreter.rename(prefix / "away")
+        os.kill(zygotes(daemon)[f"zygote {RELEASE}"], signal.SIGKILL)
+        daemon.wait_for_log("no zygote can be started")
+        assert daemon.call("other", "tells")[0] == 200
+        daemon.restart("own")
+        daemon.wait_until_ready("own")
+        away.rename(interpreter)
+        daemon.restart("other")
+        daemon.wait_until_ready("other", other_than=before)
+        assert daemon.call("other", "tells")[1]["prefix"] == str(prefix)
 
 
 def test_sighup_takes_a_new_runtime_over_and_a_wrong_one_changes_nothing(second: Path, tmp_path: Path) -> None:
@@ -248,15 +273,16 @@ def test_sighup_takes_a_new_runtime_over_and_a_wrong_one_changes_nothing(second:
 
 def test_after_an_update_in_its_place_new_instances_are_of_the_new_one(second: Path, tmp_path: Path) -> None:
     """And deploying the same folder makes another version, as for any other change."""
-    prefix = second.parent.parent.with_name("updated")
-    subprocess.run(["cp", "-a", prefix_of(second), str(prefix)], check=True)
+    prefix = another(second, "updated")
     options = configured(tmp_path, **{VERSION: prefix / f"bin/python{VERSION}"})
     folder = agent(tmp_path, "other", SOURCE, *TAGS, python=VERSION)
     with serve([], state_dir=tmp_path / "state", options=options) as daemon:
         assert run("deploy", folder, state=daemon.state_dir)[0] == 0
         before = daemon.wait_until_ready("other")
-        with (prefix / f"lib/python{VERSION}/platform.py").open("a") as file:
-            file.write('\ndef python_version():\n    return "3.99.1"\n')
+        module = prefix / f"lib/python{VERSION}/platform.py"
+        source = module.read_text()
+        module.unlink()  # the file is that of all copies
+        module.write_text(source + '\ndef python_version():\n    return "3.99.1"\n')
         os.kill(daemon.process.pid, signal.SIGHUP)
         daemon.wait_for_log("the configuration was read again")
         daemon.restart("other")
