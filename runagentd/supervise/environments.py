@@ -169,7 +169,8 @@ class Environments:
             raise
         except BuildFailed as failed:
             words = settings.redacted(failed.words)
-            raise ConfigurationError(Problem(files[0].name, _words(words), _hints(failed, settings))) from failed
+            hints = _hints(failed, settings, runtime)
+            raise ConfigurationError(Problem(files[0].name, _words(words), hints)) from failed
         except OSError as error:
             raise HostError(f"no builder of environments can be made: {error}") from error
 
@@ -328,13 +329,15 @@ def _words(text: str) -> str:
     return "; ".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)[: build.WORDS_MAX]
 
 
-def _hints(failed: BuildFailed, settings: PackageSettings) -> tuple[str, ...]:
+def _hints(failed: BuildFailed, settings: PackageSettings, runtime: PythonRuntime) -> tuple[str, ...]:
     words = failed.words.lower()
     if failed.full:
         most = settings.size // 1024**2
         return (f"an environment may have {most} MiB and {ENTRIES_MAX:,} files: packages.size in the configuration",)
     if "failed to lookup address" in words or "dns error" in words:
         return ("a builder reaches the index alone: name the other host in packages.hosts of the configuration",)
+    if "requires python" in words or "python implementation tag" in words or "python abi tag" in words:
+        return (f'the agent runs on Python {runtime.version}: "python" in runagent.config.json asks for another one',)
     if "no-build" in words or "permission denied" in words or "no usable wheels" in words:
         return ("only wheels are installed: packages.source = true in the configuration lets code run to build others",)
     return ()

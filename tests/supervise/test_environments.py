@@ -250,12 +250,19 @@ def test_words_come_in_one_line_and_move_no_cursor(tmp_path: Path) -> None:
 
 OTHER_HOST = "a builder reaches the index alone: name the other host in packages.hosts of the configuration"
 SOURCE = "only wheels are installed: packages.source = true in the configuration lets code run to build others"
+PYTHON = 'the agent runs on Python 3.11: "python" in runagent.config.json asks for another one'
 ROOM = "an environment may have 2048 MiB and 200,000 files: packages.size in the configuration"
 
 
 @pytest.mark.parametrize(
     ("words", "full", "hint"),
-    [("dns error", False, OTHER_HOST), ("one==1.0 has no usable wheels", False, SOURCE), ("No space left", True, ROOM)],
+    [
+        ("dns error", False, OTHER_HOST),
+        ("one==1.0 has no usable wheels", False, SOURCE),
+        ("No space left", True, ROOM),
+        ("Because one==1.0 requires Python >=3.12 and only one==1.0 is available, …", False, PYTHON),
+        ("two==1.0 has no wheels with a matching Python implementation tag (e.g., `cp311`)", False, PYTHON),
+    ],
 )
 def test_a_hint_says_what_to_do(tmp_path: Path, words: str, full: bool, hint: str) -> None:
     assert failed(Bench(tmp_path), words, full=full).problems[0].hints == (hint,)
