@@ -86,7 +86,7 @@ def find() -> PythonRuntime:
     try:
         return _runtime(interpreter, _told(interpreter, _SECONDS))
     except Unfit as unfit:
-        raise HostError(f"{interpreter}: {unfit}", *unfit.hints) from unfit
+        raise HostError(str(unfit), *unfit.hints) from unfit
 
 
 def own() -> str:
@@ -126,7 +126,10 @@ def inspect(version: str, path: str, *, seconds: float = NAMED_SECONDS) -> Pytho
             f"{path} was built without {', '.join(told['missing'])}",
             "install what these modules need (libffi, SQLite, OpenSSL), and build it again",
         )
-    runtime = _runtime(interpreter, told)
+    try:
+        runtime = _runtime(interpreter, told)
+    except OSError as error:
+        raise Unfit(f"{path}: what it needs cannot be read: {error}") from error
     for place in runtime.paths:
         if changer := _changeable(place):
             raise _foreign(changer)
@@ -144,15 +147,16 @@ def _told(interpreter: str, seconds: float) -> dict[str, Any]:
         )
         told = json.loads(answer.stdout)
     except subprocess.TimeoutExpired as error:
-        raise Unfit(f"the Python interpreter cannot be run: it did not end within {seconds:g} s") from error
+        raise Unfit(f"{interpreter}: the Python interpreter cannot be run: it did not end in {seconds:g} s") from error
     except OSError as error:
-        raise Unfit(f"the Python interpreter cannot be run: {(error.strerror or str(error)).lower()}") from error
+        words = (error.strerror or str(error)).lower()
+        raise Unfit(f"{interpreter}: the Python interpreter cannot be run: {words}") from error
     except ValueError as error:
         said = answer.stderr.decode("utf-8", "replace").strip().splitlines()
         words = said[-1][:200] if said else f"it ended with status {answer.returncode}"
-        raise Unfit(f"the Python interpreter cannot be run: {words}") from error
-    if not isinstance(told, dict):
-        raise Unfit("the Python interpreter cannot be run: it answered something else")
+        raise Unfit(f"{interpreter}: the Python interpreter cannot be run: {words}") from error
+    if not isinstance(told, dict) or "certificates" not in told:
+        raise Unfit(f"{interpreter}: the Python interpreter cannot be run: it answers something else")
     return told
 
 
