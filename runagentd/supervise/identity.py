@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 from runagentd.policy.digest import policy_digest
 from runagentd.policy.model import Policy
@@ -35,6 +36,9 @@ class Identity:
     runtime: str
     """its release, and the digest of all that tells it from another CPython: "3.13.1 0a1b…" """
 
+    PARTS: ClassVar = ("code", "environment", "configuration", "policy", "runtime")
+    """in the order in which they are told"""
+
     @property
     def digest(self) -> str:
         """Of all of it: two versions with the same digest are the same version."""
@@ -43,8 +47,7 @@ class Identity:
 
     def changes(self, before: Identity) -> tuple[str, ...]:
         """What of it is other than it was."""
-        parts = ("code", "environment", "configuration", "policy", "runtime")
-        return tuple(part for part in parts if getattr(self, part) != getattr(before, part))
+        return tuple(part for part in self.PARTS if getattr(self, part) != getattr(before, part))
 
 
 def identity(*, code: str, environment: str, manifest: Manifest, policy: Policy, runtime: PythonRuntime) -> Identity:

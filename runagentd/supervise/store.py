@@ -32,7 +32,6 @@ VERSIONS_MAX = 20
 ALIASES_MAX = 16
 
 _FORMAT = 2
-"""1 had no runtimes: it is brought to this one when it is opened."""
 _APPLICATION_ID = 0x7261676C  # PRAGMA application_id: so that no other program's file is taken for ours
 _MANIFEST_BYTES_MAX = MANIFEST_BYTES + 16 * 1024
 _BUSY_SECONDS = 1.0
@@ -56,6 +55,10 @@ CREATE TABLE shares (
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
 """
+# From the format of this number to the next one.
+_STEPS = {
+    1: "ALTER TABLE versions ADD COLUMN runtime TEXT NOT NULL DEFAULT ''",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +149,11 @@ class Store:
             raise self._damaged(str(error)) from error
 
     def _open(self) -> None:
-        found = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
-        if found not in ((0, 0), (1, _APPLICATION_ID), (_FORMAT, _APPLICATION_ID)):
+        found, application = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
+        new = (found, application) == (0, 0)
+        if not new and (application != _APPLICATION_ID or found not in (*_STEPS, _FORMAT)):
             raise HostError(
-                f"{self._path} has the format {found[0]}, this version knows {_FORMAT}",
+                f"{self._path} has the format {found}, this version knows {_FORMAT}",
                 "start the runagentd that wrote it, or move the file away: agents are then to be deployed again",
             )
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -159,12 +163,8 @@ class Store:
         if report != "ok":
             raise self._damaged(str(report))
         with self._transaction():
-            if found == (0, 0):
-                for statement in _SCHEMA.split(";\n"):
-                    self._database.execute(statement)
-            elif found != (_FORMAT, _APPLICATION_ID):
-                self._database.execute("ALTER TABLE versions ADD COLUMN runtime TEXT NOT NULL DEFAULT ''")
-                self._database.execute(f"PRAGMA user_version = {_FORMAT}")
+            for statement in _SCHEMA.split(";\n") if new else _upgrade(found):
+                self._database.execute(statement)
 
     def _damaged(self, report: str) -> HostError:
         return HostError(
@@ -345,6 +345,13 @@ class Store:
     def _one(self, query: str, *values: object) -> Any:
         row = self._database.execute(query, values).fetchone()
         return row[0] if row is not None else None
+
+
+def _upgrade(found: int) -> Iterator[str]:
+    """What makes a file of an earlier format one of ours. In one transaction: killed within it, nothing was done."""
+    if found != _FORMAT:
+        yield from (_STEPS[number] for number in range(found, _FORMAT))
+        yield f"PRAGMA user_version = {_FORMAT}"
 
 
 def _release(row: tuple[object, ...]) -> Release:
