@@ -21,13 +21,14 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat browser fuzz timing bench crowd siege soak deploys causes protections lint lock clean preflight root
+.PHONY: help demo test compat browser runtimes fuzz timing bench crowd siege soak deploys causes protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
 	@echo 'make test         all tests; a skip that tests/skips.toml does not list is a failure (root)'
 	@echo 'make compat       real RunAgent clients and a certified OpenID provider with a real daemon (root)'
 	@echo 'make browser      the page at /docs in headless Chromium; keeps screenshots in build/browser (root)'
+	@echo 'make runtimes     agents on every other CPython that is here, the escape suite among it (root)'
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make causes       end calls and instances in every way, and print what caller, log and metrics say (root)'
 	@echo 'make soak         changing load while every kind of process is killed; SECONDS=600 (root)'
@@ -55,6 +56,9 @@ compat: root $(VENV)/.dev $(COMPAT)/.runagent
 browser: root $(BROWSER)/.playwright
 	@command -v chromium >/dev/null || { echo 'make browser: chromium is missing; apt-get install chromium'; exit 1; }
 	@RUNAGENTD_MUST_RUN=1 .ci/own-cgroup $(BROWSER)/bin/python -m pytest --quiet tests/browser
+
+runtimes: root $(VENV)/.dev
+	@RUNAGENTD_MUST_RUN=1 .ci/own-cgroup $(BIN)/python -m tests.runtimes
 
 protections: root $(VENV)/.dev
 	@.ci/own-cgroup $(BIN)/python -m tests.protections

@@ -63,6 +63,7 @@ def screen(reply: admin.Described, manifest: Manifest, told: traffic.Traffic | N
         "about": escape(manifest.description[:100]),
         "version": _version(reply, manifest),
         "policy": f"{escape(reply.policy)}  {reply.policy_digest[:12]}",
+        "python": escape(reply.python),
         "sandbox": _sandbox(bounds),
         "calls": _limits(bounds),
         "instances": _scaling(bounds),

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runagentd import state
+from runagentd import interpreters, state
 from runagentd.cli.explain_commands import EXAMPLE
+from runagentd.config import load
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.plan.build import AgentFolders, build
 from runagentd.plan.facts import HostFacts
@@ -74,10 +75,10 @@ class Finding:
     detail: str
 
 
-def doctor(*, as_json: bool) -> int:
-    """Print the report; 0 where everything is as it must be, else 1."""
+def doctor(*, config: Path | None, as_json: bool) -> int:
+    """Print the report; 0 where everything is as it must be, else 1. `config` is the daemon's file, if it has one."""
     findings = []
-    for finding in _examine():
+    for finding in _examine(config):
         findings.append(finding)
         if not as_json:
             print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.detail}", flush=True)
@@ -90,9 +91,10 @@ def doctor(*, as_json: bool) -> int:
     return 0 if healthy else 1
 
 
-def _examine() -> Iterator[Finding]:
+def _examine(config: Path | None) -> Iterator[Finding]:
     facts = gather()
     yield from _kernel(facts)
+    yield from _runtimes(config)
     yield _libseccomp()
     for name in shipped_names():
         yield _policy(name, facts)
@@ -115,8 +117,25 @@ def _kernel(facts: HostFacts) -> Iterator[Finding]:
         yield Finding(what=what, ok=there, detail="works" if there else "not there")
     actions = {"errno", "kill_process"} - set(facts.seccomp_actions)
     yield Finding(what="seccomp", ok=not actions, detail=" ".join(facts.seccomp_actions) or "not there")
-    python = ".".join(map(str, facts.python_version))
-    yield Finding(what="Python", ok=True, detail=f"{python}, {facts.interpreter}")
+    yield Finding(what="Python", ok=True, detail=f"{facts.python.release}, {facts.python.interpreter}")
+
+
+def _runtimes(config: Path | None) -> Iterator[Finding]:
+    """The other interpreters that agents may ask for, each for itself: one that is unfit hides no other."""
+    if config is None:
+        return
+    try:
+        named = load.load(config).interpreters
+    except ConfigurationError as error:
+        yield Finding(what="configuration", ok=False, detail=str(error).replace("\n", "; "))
+        return
+    for each in named:
+        try:
+            found = interpreters.inspect(each.version, each.path)
+        except interpreters.Unfit as unfit:
+            yield Finding(what=f"Python {each.version}", ok=False, detail="; ".join((str(unfit), *unfit.hints)))
+        else:
+            yield Finding(what=f"Python {each.version}", ok=True, detail=f"{found.release}, {found.interpreter}")
 
 
 def _libseccomp() -> Finding:

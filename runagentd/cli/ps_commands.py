@@ -29,7 +29,13 @@ def ps(directory: StateDirectory, *, as_json: bool) -> int:
         print(json.dumps(facts, indent=2))
         return 0
     now_ms = time.time_ns() // 1_000_000
-    table.show(_COLUMNS, [_cells(row, now_ms) for row in listing.instances])
+    columns: tuple[str, ...] = _COLUMNS
+    rows = [_cells(row, now_ms) for row in listing.instances]
+    if any(row.python for row in listing.instances):
+        # Only where there is something to tell: most daemons have one Python.
+        columns = (*columns, "PYTHON")
+        rows = [(*cells, row.python or "-") for cells, row in zip(rows, listing.instances, strict=True)]
+    table.show(columns, rows)
     return 0
 
 

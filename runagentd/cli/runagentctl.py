@@ -252,6 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "doctor", parents=[common], help="what this machine offers, and a sandbox that proves it"
     )
+    command.add_argument("--config", type=Path, metavar="FILE", help="look at its [runtimes], too")
     command.set_defaults(run=_doctor)
     return parser
 
@@ -554,8 +555,9 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from runagentd.cli import doctor_commands
+    from runagentd.config import load
 
-    return doctor_commands.doctor(as_json=arguments.json)
+    return doctor_commands.doctor(config=load.configured(arguments.config), as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import cache, history, http, issuers, limits, packages, roles, telemetry, tls
+from runagentd.config import cache, history, http, issuers, limits, packages, roles, runtimes, telemetry, tls
+from runagentd.config.runtimes import NamedInterpreter
 from runagentd.config.table import Table
 from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
@@ -31,6 +32,8 @@ class Document:
     packages: PackageSettings = field(default_factory=PackageSettings)
     packages_named: bool = False
     """whether the file says anything of packages"""
+    interpreters: tuple[NamedInterpreter, ...] = ()
+    """for agents; nobody has looked at them yet"""
     tls: Tls | None = None
 
 
@@ -91,6 +94,7 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
         egress=EgressSettings(issuers=sources, package_hosts=installing.hosts),
         packages=installing,
         packages_named=document.has("packages"),
+        interpreters=runtimes.read(document.table("runtimes"), folder),
         tls=certificates,
     )
     document.finish()

@@ -7,7 +7,7 @@ It is about form: files that are named and what keys say together are looked at 
 
 from __future__ import annotations
 
-from runagentd.config import cache, history, http, issuers, limits, packages, roles, telemetry, tls
+from runagentd.config import cache, history, http, issuers, limits, packages, roles, runtimes, telemetry, tls
 from runagentd.schema import document, table
 
 
@@ -23,5 +23,6 @@ def schema() -> str:
         "cache": cache.SCHEMA,
         "telemetry": telemetry.SCHEMA,
         "packages": packages.SCHEMA,
+        "runtimes": runtimes.SCHEMA,
     }
     return document("config", "runagentd.toml", table("What holds for the whole daemon.", tables))

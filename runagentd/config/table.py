@@ -73,7 +73,7 @@ class Table:
     def table(self, key: str) -> Table:
         """A table below this one; an empty one where the key is not there."""
         found = self._take(key, dict, "a table", {})
-        return Table(found, f"{self._where}.{key}" if self._dotted else f"{self._where}: {key}", self._problems)
+        return Table(found, self.place(key), self._problems)
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables (`[[key]]`)."""
@@ -81,12 +81,15 @@ class Table:
         if not all(isinstance(item, dict) for item in found):
             self.problem(key, f"must be an array of tables: [[{key}]]")
             return []
-        where = f"{self._where}.{key}" if self._dotted else f"{self._where}: {key}"
-        return [Table(item, f"{where}[{position}]", self._problems) for position, item in enumerate(found)]
+        return [Table(item, f"{self.place(key)}[{position}]", self._problems) for position, item in enumerate(found)]
 
     def named_tables(self) -> dict[str, Table]:
         """Every table below this one, by its name, where names are free (`[roles.NAME]`)."""
         return {name: self.table(name) for name in self._values}
+
+    def names(self) -> tuple[str, ...]:
+        """The keys that are there, where names are free."""
+        return tuple(self._values)
 
     def has(self, key: str) -> bool:
         """Whether the key is there, whatever its value."""
@@ -94,8 +97,11 @@ class Table:
 
     def problem(self, key: str, what: str, *hints: str) -> None:
         """One more thing that is wrong."""
-        where = f"{self._where}.{key}" if self._dotted else f"{self._where}: {key}"
-        self._problems.append(Problem(where, what, hints))
+        self._problems.append(Problem(self.place(key), what, hints))
+
+    def place(self, key: str) -> str:
+        """Where the key stands, as problems say it: "runagentd.toml: packages.index"."""
+        return f"{self._where}.{key}" if self._dotted else f"{self._where}: {key}"
 
     def finish(self) -> None:
         """Every key that was not asked for is a problem."""

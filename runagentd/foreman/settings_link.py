@@ -9,13 +9,19 @@ from __future__ import annotations
 import enum
 import os
 import socket
+import time
 from pathlib import Path
 
-from runagentd import kernel
+from runagentd import interpreters, kernel
 from runagentd.config import load
-from runagentd.errors import ConfigurationError
+from runagentd.errors import ConfigurationError, Problem
 from runagentd.log import Log
 from runagentd.wire import record
+from runagentd.wire.runtime import PythonRuntime
+from runagentd.wire.settings import SupervisorSettings
+
+_SECONDS_EACH = 2.0
+"""An interpreter is asked for as long at least, whatever those before it took; it needs half a second."""
 
 
 class Recipient(enum.Enum):
@@ -33,7 +39,7 @@ class SettingsLink:
         self._path = path
         self._log = log
         self._links: dict[Recipient, tuple[socket.socket, socket.socket]] = {}
-        self.document = self._read()
+        self.document, self._runtimes = self._read()
 
     def renew(self, recipient: Recipient) -> int:
         """A fresh link with the settings of now in it, for a daemon that is about to start; its descriptor there.
@@ -50,7 +56,7 @@ class SettingsLink:
     def reload(self) -> bool:
         """Read the file again and send what it says now; False for a file with problems, which changes nothing."""
         try:
-            self.document = self._read()
+            self.document, self._runtimes = self._read()
             for recipient in self._links:
                 self._send(recipient)
         except (ConfigurationError, OSError) as error:
@@ -59,16 +65,19 @@ class SettingsLink:
         self._log.info("the configuration was read again")
         return True
 
-    def _read(self) -> load.Document:
+    def _read(self) -> tuple[load.Document, tuple[PythonRuntime, ...]]:
         document = load.Document() if self._path is None else load.load(self._path)
-        return document if document.packages_named else load.with_usual_index(document, os.environ)
+        if not document.packages_named:
+            document = load.with_usual_index(document, os.environ)
+        return document, inspected(document)
 
     def _contents(self, recipient: Recipient) -> dict[str, bytes]:
         """To each what it needs, and nothing else: the egress process gets no key."""
         if recipient is Recipient.EGRESS:
             return {"settings": record.encode(self.document.egress)}
         if recipient is Recipient.SUPERVISOR:
-            return {"settings": record.encode(self.document.packages)}
+            settings = SupervisorSettings(packages=self.document.packages, runtimes=self._runtimes)
+            return {"settings": record.encode(settings)}
         contents = {"settings": record.encode(self.document.settings)}
         if self.document.tls is not None:
             contents |= {"certificate": self.document.tls.certificate, "key": self.document.tls.key}
@@ -86,3 +95,21 @@ class SettingsLink:
         finally:
             for descriptor in files.values():
                 os.close(descriptor)
+
+
+def inspected(document: load.Document) -> tuple[PythonRuntime, ...]:
+    """What the interpreters are that the operator has named; each is run once. ConfigurationError for all unfit ones.
+
+    Their files may be others the next time: a file that is read again has them looked at again.
+    """
+    runtimes, problems = [], []
+    until = time.monotonic() + interpreters.NAMED_SECONDS
+    for named in document.interpreters:
+        left = max(_SECONDS_EACH, until - time.monotonic())
+        try:
+            runtimes.append(interpreters.inspect(named.version, named.path, seconds=left))
+        except interpreters.Unfit as unfit:
+            problems.append(Problem(named.where, str(unfit), unfit.hints))
+    if problems:
+        raise ConfigurationError(*problems)
+    return tuple(runtimes)

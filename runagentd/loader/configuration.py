@@ -9,7 +9,7 @@ what would be right.
 
 from __future__ import annotations
 
-from runagentd.loader import entrypoints, environment, packages, persistent, requirements, schema
+from runagentd.loader import entrypoints, environment, packages, persistent, requirements, runtime, schema
 from runagentd.loader.findings import Findings, key_path, shown, similar
 from runagentd.loader.folder import Folder
 from runagentd.loader.tree import Tree, TreeError, parse_json, parse_yaml
@@ -25,7 +25,7 @@ _DESCRIPTION_MAX = 4000
 
 
 def load(folder: Folder, *, python: tuple[int, int]) -> LoadReport:
-    """What the folder says of its agent; `python` is the version that will run it."""
+    """What the folder says of its agent; `python` is the version that runs those that ask for none."""
     findings = Findings()
     manifest = _manifest(folder, findings, python)
     if findings.problems or manifest is None:
@@ -51,7 +51,8 @@ def _manifest(folder: Folder, findings: Findings, python: tuple[int, int]) -> Ma
     health = _health(file, tree, [one.tag for one in found], findings)
     variables = environment.read(file, tree, folder, findings)
     kept = persistent.read(file, tree, folder, [one.file for one in found], findings)
-    import_paths = packages.import_paths(folder, python, findings)
+    asked = runtime.read(file, tree, folder, findings)
+    import_paths = packages.import_paths(folder, _parts(asked) if asked else python, findings)
     required = requirements.read(folder, import_paths, findings)
     description = _descriptive(file, tree, "description", "", findings)
     framework = _descriptive(file, tree, "framework", "default", findings)
@@ -71,6 +72,7 @@ def _manifest(folder: Folder, findings: Findings, python: tuple[int, int]) -> Ma
         requirements=required,
         hints=tuple(findings.hints),
         health=health,
+        python=asked,
     )
 
 
@@ -139,6 +141,11 @@ def _identifier(file: str, key: str, value: Tree, findings: Findings) -> str:
         )  # fmt: skip
         return ""
     return value.strip()
+
+
+def _parts(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")
+    return int(major), int(minor)
 
 
 def _health(file: str, tree: dict[str, Tree], tags: list[str], findings: Findings) -> str:

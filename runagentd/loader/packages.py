@@ -1,4 +1,4 @@
-"""The agent's own packages: a virtual environment inside its folder, if the running Python can use it.
+"""The agent's own packages: a virtual environment inside its folder, if the Python that it will run on can use it.
 
 Runs as: the loader, confined.
 Reads from strangers: names, and one small text file.
@@ -29,7 +29,8 @@ def import_paths(folder: Folder, python: tuple[int, int], findings: Findings) ->
         if made_for != running:
             findings.hint(
                 f"{name}/pyvenv.cfg",
-                f"ignored: it is for Python {made_for}, but agents run on {running}; make it anew with python{running}",
+                f"ignored: it is for Python {made_for}, but the agent runs on {running}; "
+                f"make it anew with python{running}",
             )
             continue
         path = f"{name}/lib/python{running}/site-packages"

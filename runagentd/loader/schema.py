@@ -11,6 +11,7 @@ from runagentd.loader import dotenv
 from runagentd.names import NAME_MAX
 from runagentd.schema import Schema, array, document, flag, number, table, text, whole
 from runagentd.wire.manifest import CACHE_SECONDS_MAX, ENTRYPOINTS_MAX, TIMEOUT_MS_MAX, CacheScope
+from runagentd.wire.runtime import VERSION
 
 EXTRACTIONS_MAX = 64
 PATH_MAX = 1000
@@ -113,6 +114,13 @@ AGENT: dict[str, Schema] = {
     ),
     "health": _or_null(
         text("The tag of a function without arguments that says whether the agent is well.", examples=["health"])
+    ),
+    "python": _or_null(
+        text(
+            "The minor version of CPython that it runs on; where it is missing, .python-version of the folder counts.",
+            pattern=rf"^(?:{VERSION.pattern}(?:\.[0-9]{{1,2}})?)?$",
+            examples=["3.13"],
+        )
     ),
     "description": text("What the agent is for.") | {"type": _DESCRIPTIVE},
     "framework": text("What it is made with.", default="default") | {"type": _DESCRIPTIVE},

@@ -27,6 +27,7 @@ from runagentd.plan.model import (
 from runagentd.plan.seccomp import SyscallFilter
 from runagentd.policy.model import CallIsolation, Policy, Runtime, Spawn
 from runagentd.wire import launch as wire
+from runagentd.wire.runtime import RuntimeLink
 
 _MIB = 1024 * 1024
 _ROOT_INODES = 512
@@ -105,7 +106,7 @@ def build(
     begun = () if policy.files.runtime is Runtime.SYSTEM else neutral_mounts(facts)
     own = tuple(mount for mount in mounts if mount not in begun)
     steps = (
-        *([] if begun else _begin_root(mounts, facts.runtime_links)),
+        *([] if begun else _begin_root(mounts, facts.python.links)),
         *_root_steps(policy, identity, () if not begun else own),
         *_limit_steps(policy),
         *_identity_steps(facts),
@@ -136,12 +137,12 @@ def _check(facts: HostFacts) -> None:
 
 def neutral_mounts(facts: HostFacts) -> tuple[Mount, ...]:
     """What is mounted into the root of every spare, before a policy is known: the Python runtime and the devices."""
-    return (*(_host_mount(path) for path in facts.runtime_paths), _DEVICES)
+    return (*(_host_mount(path) for path in facts.python.paths), _DEVICES)
 
 
 def _mounts(policy: Policy, facts: HostFacts, folders: AgentFolders) -> tuple[Mount, ...]:
     if policy.files.runtime is Runtime.SYSTEM:
-        runtime = ["/usr", *(path for path in facts.runtime_paths if not _is_below(path, "/usr"))]
+        runtime = ["/usr", *(path for path in facts.python.paths if not _is_below(path, "/usr"))]
         neutral = (*(_host_mount(path) for path in runtime), _DEVICES)
     else:
         neutral = neutral_mounts(facts)
@@ -201,15 +202,15 @@ _ORIGINS = {
 
 
 def _neutral_root_steps(facts: HostFacts) -> list[Step]:
-    return _begin_root(neutral_mounts(facts), facts.runtime_links)
+    return _begin_root(neutral_mounts(facts), facts.python.links)
 
 
-def _begin_root(mounts: tuple[Mount, ...], links: tuple[tuple[str, str], ...]) -> list[Step]:
+def _begin_root(mounts: tuple[Mount, ...], links: tuple[RuntimeLink, ...]) -> list[Step]:
     """A new root with `mounts`, and with what is there whatever the policy. A second one covers the first."""
     return [
         Step(verb=Verb.NEW_ROOT, arguments=(str(_MIB), str(_ROOT_INODES))),
         *_mount_steps(mounts),
-        *(Step(verb=Verb.LINK, arguments=(link, target), origin="files.runtime") for link, target in links),
+        *(Step(verb=Verb.LINK, arguments=(link.path, link.target), origin="files.runtime") for link in links),
         Step(verb=Verb.DIRECTORY, arguments=("/tmp",)),
         *(Step(verb=Verb.FILE, arguments=(path, content)) for path, content in _ETC.items()),
         Step(verb=Verb.DIRECTORY, arguments=("/proc",)),
@@ -306,7 +307,7 @@ def _process_steps(policy: Policy, facts: HostFacts) -> list[Step]:
 
 
 def _command(facts: HostFacts) -> tuple[str, ...]:
-    return (facts.interpreter, *wire.FRESH_ARGUMENTS)
+    return (facts.python.interpreter, *wire.FRESH_ARGUMENTS)
 
 
 def _runner_steps(policy: Policy, facts: HostFacts, folders: AgentFolders) -> list[Step]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runagentd.wire.runtime import PythonRuntime
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hierarchy:
@@ -57,10 +59,5 @@ class HostFacts:
     """None where a controller is missing; `cgroup_problem` says which"""
     cgroup_problem: str
 
-    interpreter: str
-    """the real path of the interpreter, without a virtual environment around it"""
-    python_version: tuple[int, int]
-    runtime_paths: tuple[str, ...]
-    """real files and folders that the interpreter and its standard library need, to be bound at the same place"""
-    runtime_links: tuple[tuple[str, str], ...]
-    """symbolic links to make, as (link, target): `/lib64` to `usr/lib64`, the loader's names of libraries"""
+    python: PythonRuntime
+    """the daemon's own; for agents that have asked for another one, that one is in its place"""

@@ -29,7 +29,7 @@ from runagentd.supervise.store import Store
 from runagentd.supervise.supervisor import Options, Supervisor
 from runagentd.uids import Leases
 from runagentd.wire import packages, record
-from runagentd.wire.settings import PackageSettings
+from runagentd.wire.settings import SupervisorSettings
 
 # What is left of root's powers.
 # CHOWN, DAC_OVERRIDE, FOWNER: snapshots and persistent folders. KILL: instances have other uids.
@@ -142,7 +142,7 @@ def _take_settings(link: socket.socket, supervisor: Supervisor, log: Log) -> Non
 
     def take() -> None:
         try:
-            found = received.receive(link, PackageSettings)
+            found = received.receive(link, SupervisorSettings)
         except (record.RecordError, OSError) as error:
             log.error("new settings cannot be read; those before stay", problem=str(error))
             return

@@ -208,7 +208,8 @@ class Agent:
 
     def _start_one(self, version: Version) -> None:
         waiting = self._standby
-        if waiting is not None and waiting.version is version and waiting.stands_by:
+        current = waiting is not None and waiting.version is version and waiting.runtime == version.runtime
+        if waiting is not None and current and waiting.stands_by:
             self._standby = None
             self.around.standbys.leave(self)
             self.instances[waiting.id] = waiting

@@ -23,12 +23,12 @@ from typing import TypeVar
 from runagentd import kernel
 from runagentd.errors import HostError
 from runagentd.log import Log
-from runagentd.plan.facts import HostFacts
 from runagentd.supervise.cgroup import CgroupHost, Group
 from runagentd.supervise.waiting import readable
 from runagentd.supervise.zygote import package
 from runagentd.uids import Leases
 from runagentd.wire import build, packages, record
+from runagentd.wire.runtime import PythonRuntime
 
 _START = (
     "import sys; sys.path.append(sys.argv[1]); from runagentd.builder.__main__ import main; "
@@ -68,6 +68,7 @@ class _Place:
     uid: int
     group: Group
     stage: int
+    runtime: PythonRuntime
     wheels: int | None
     bounds: Bounds
 
@@ -81,7 +82,6 @@ class Builder:
     def __init__(
         self,
         *,
-        facts: HostFacts,
         cgroups: CgroupHost,
         leases: Leases,
         program: Callable[[], bytes],
@@ -89,7 +89,6 @@ class Builder:
         relay: Callable[[packages.Relay, Sequence[int]], None],
         log: Log,
     ) -> None:
-        self._facts = facts
         self._cgroups = cgroups
         self._leases = leases
         self._program = program
@@ -97,21 +96,19 @@ class Builder:
         self._relay = relay
         self._log = log
 
-    @property
-    def interpreter(self) -> str:
-        """The one that packages are for."""
-        return self._facts.interpreter
-
     async def install(
         self,
         job: build.BuildJob,
         *,
+        runtime: PythonRuntime,
         wheels: int | None,
         bounds: Bounds,
         progress: Callable[[build.Progress], None],
         take: Callable[[int], Awaitable[T]],
     ) -> T:
         """Install, and give the folder that was made, open, to `take`; gives what that gives.
+
+        The builder runs on `runtime`, which is what the packages are for.
 
         `wheels` is a folder with wheels, open. BuildFailed; OSError or HostError where no builder can be made.
         """
@@ -124,7 +121,7 @@ class Builder:
             group.write_limits(memory_max=bounds.size + _MEMORY, pids_max=_TASKS, cpu_max=cores, cpu_weight=_WEIGHT)
             stage = _new_stage(uid, bounds, source=job.source)
             try:
-                place = _Place(uid=uid, group=group, stage=stage, wheels=wheels, bounds=bounds)
+                place = _Place(uid=uid, group=group, stage=stage, runtime=runtime, wheels=wheels, bounds=bounds)
                 await self._run(job, place, progress, started)
             finally:
                 # Nothing writes to the folder any more when it is looked at, whoever wrote there.
@@ -181,20 +178,19 @@ class Builder:
                 given["wheels"] = _read_only_clone(place.wheels)
             procs = place.group.procs_fds()
             numbers = {**given, "stage": place.stage, "report": report, "lifeline": lifeline}
-            facts = self._facts
             # A compiler and its headers are spread over all of /usr.
-            paths = [*facts.runtime_paths]
+            paths = [*place.runtime.paths]
             if job.source:
                 paths = ["/usr", *(path for path in paths if not path.startswith("/usr/"))]
                 # On Debian `cc` is a link to there.
                 paths += ["/etc/alternatives"] if os.path.isdir("/etc/alternatives") else []
             command = [
-                facts.interpreter, "-I", "-S", "-E", "-B", "-c", _START, str(package().parent),
+                place.runtime.interpreter, "-I", "-S", "-E", "-B", "-c", _START, str(package().parent),
                 "--uid", str(place.uid), "--jail", str(self._jail), "--file-bytes", str(place.bounds.size),
                 *(word for name, number in numbers.items() for word in (f"--{name}", str(number))),
                 *(word for number in procs for word in ("--procs", str(number))),
                 *(word for path in paths for word in ("--path", path)),
-                *(word for link, target in facts.runtime_links for word in ("--link", f"{link}={target}")),
+                *(word for link in place.runtime.links for word in ("--link", f"{link.path}={link.target}")),
             ]  # fmt: skip
             return subprocess.Popen(
                 command,

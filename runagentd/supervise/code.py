@@ -12,12 +12,14 @@ import importlib.util
 import io
 import marshal
 import os
+import subprocess
 import types
 import zipfile
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 from runagentd import kernel
+from runagentd.errors import HostError
 
 _PACKAGES = ("", "launch", "runner", "wire")
 _TOP_LEVEL = ("__init__.py", "kernel.py", "names.py")
@@ -29,9 +31,36 @@ _UNCHECKED = 0b01
 _HEAD = importlib.util.MAGIC_NUMBER + _UNCHECKED.to_bytes(4, "little") + bytes(8)
 
 
-def sealed_zip(package: Path) -> int:
-    """A descriptor of a sealed memfd with the modules of `package`, compiled for this very Python."""
-    return kernel.sealed_memfd("code", make_zip(package))
+_ELSEWHERE = (
+    "import sys; sys.path.append(sys.argv[1]); from pathlib import Path; from runagentd.supervise import code; "
+    "sys.stdout.buffer.write(code.make_zip(Path(sys.argv[2])))"
+)
+_ELSEWHERE_SECONDS = 60
+
+
+def sealed_zip(package: Path, interpreter: str = "") -> int:
+    """A descriptor of a sealed memfd with the modules of `package`, compiled for this very Python, or for another.
+
+    HostError where `interpreter` does not do that; it takes a second at most, and blocks.
+    """
+    return kernel.sealed_memfd("code", _made_by(interpreter, package) if interpreter else make_zip(package))
+
+
+def _made_by(interpreter: str, package: Path) -> bytes:
+    """Bytecode is one version's own: what has to run it makes it, with this very module."""
+    command = [interpreter, "-I", "-S", "-E", "-B", "-c", _ELSEWHERE, str(package.parent), str(package)]
+    try:
+        done = subprocess.run(
+            command, env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=_ELSEWHERE_SECONDS,
+            check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"{interpreter}: the Python interpreter cannot be run: {error}") from error
+    # Not its exit status: the supervisor's own reaping may have been faster.
+    if not zipfile.is_zipfile(io.BytesIO(done.stdout)):
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise HostError(f"{interpreter} does not compile the runner: {words[-1][:200] if words else 'no word of it'}")
+    return done.stdout
 
 
 def make_zip(package: Path) -> bytes:

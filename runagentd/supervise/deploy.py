@@ -29,13 +29,15 @@ from runagentd.supervise.agent import WARM_SECONDS, Agent
 from runagentd.supervise.environment_store import Lease
 from runagentd.supervise.environments import Environments
 from runagentd.supervise.homes import Homes
-from runagentd.supervise.identity import Identity, identity
+from runagentd.supervise.identity import Identity, identity, made_for
 from runagentd.supervise.load import load
+from runagentd.supervise.runtimes import Runtimes
 from runagentd.supervise.sharing import check_sharing
 from runagentd.supervise.store import ALIASES_MAX, Deployment, Release, Store
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
 from runagentd.wire.manifest import LoadProblem, Manifest
+from runagentd.wire.runtime import PythonRuntime
 
 HEALTH_MS_MAX = 30_000
 """How long the function that tells whether an agent is well may take, where nothing else says less."""
@@ -63,6 +65,7 @@ class Deployer:
         served: Mapping[str, Agent],
         loader_uid: int,
         environments: Environments,
+        runtimes: Runtimes,
         try_plan: Callable[[Policy], None],
         try_call: Callable[[str, str, str, int], Awaitable[str]],
         serve: Callable[[Version], Agent],
@@ -76,6 +79,7 @@ class Deployer:
         self._served = served
         self._loader_uid = loader_uid
         self._environments = environments
+        self._runtimes = runtimes
         self._try_plan = try_plan
         self._try_call = try_call
         self._serve = serve
@@ -162,20 +166,22 @@ class Deployer:
             what = f"persistent_folders are not kept: policy {policy.name} has files.persistent = false"
             hints = (*hints, f"{what}; the shipped policy 'persistent' keeps them")
         check_sharing(manifest, policy)
+        runtime = self._runtime(request, manifest)
         self._try_plan(policy)
         if request.keep and not request.allow_widening:
             self._check_not_wider(policy, agent, manifest.agent_id)
         with contextlib.ExitStack() as held:
-            environment = await self._installed(request, loaded, tell)
+            environment = await self._installed(request, loaded, runtime, tell)
             if environment is not None:
                 held.callback(environment.release)
                 # It may have taken minutes, in which other agents came.
                 self._check_place(request, loaded, chosen)
             digest = environment.digest if environment is not None else ""
-            made = identity(code=loaded.code, environment=digest, manifest=manifest, policy=policy)
+            made = identity(code=loaded.code, environment=digest, manifest=manifest, policy=policy, runtime=runtime)
             deployment = Deployment(
-                manifest=manifest, version=made.digest, code=loaded.code, policy=spec, environment=digest
-            )
+                manifest=manifest, version=made.digest, code=loaded.code, policy=spec, environment=digest,
+                runtime=made.runtime,
+            )  # fmt: skip
             if agent is not None and agent.deployment.version == deployment.version:
                 if request.alias:
                     self._store.alias(agent.id, request.alias, agent.version.number)
@@ -184,7 +190,7 @@ class Deployer:
             if request.keep and known is not None and not known.stays:
                 hints = (*hints, "the agent goes with the 'serve' that brought it, and this version with it")
             self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
-            version = self._version(deployment, policy, environment)
+            version = self._version(deployment, policy, runtime, environment)
             held.pop_all()  # the lease is the version's
         try:
             before = agent.version if agent is not None else None
@@ -216,12 +222,21 @@ class Deployer:
         warm = round(WARM_SECONDS) if agent is not None and agent.former is before else 0
         return _reply(version, hints, ok=True, before=before, changes=made.changes(was) if was else (), warm=warm)
 
-    async def _installed(self, request: admin.Deploy, loaded: _Loaded, tell: Callable[[str], None]) -> Lease | None:
+    def _runtime(self, request: admin.Deploy, manifest: Manifest) -> PythonRuntime:
+        """What the agent asks for; ConfigurationError where that is not there."""
+        try:
+            return self._runtimes.choose(manifest.python)
+        except ConfigurationError as error:
+            raise _in_folder(request, error.problems) from error
+
+    async def _installed(
+        self, request: admin.Deploy, loaded: _Loaded, runtime: PythonRuntime, tell: Callable[[str], None]
+    ) -> Lease | None:
         """The environment that the agent's files ask for; ConfigurationError says where in the operator's folder."""
         descriptor = os.open(loaded.snapshot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return await self._environments.provide(
-                descriptor, loaded.manifest.requirements, lambda text: tell(f"{request.folder}: {text}")
+                descriptor, loaded.manifest.requirements, runtime, lambda text: tell(f"{request.folder}: {text}")
             )
         except ConfigurationError as error:
             raise _in_folder(request, error.problems) from error
@@ -408,13 +423,19 @@ class Deployer:
         """A version as it was deployed; ConfigurationError, HostError or OSError where that is not possible now."""
         policy = stored.from_text(release.deployment.policy, release.policy)
         check_sharing(release.deployment.manifest, policy)
+        runtime = self._runtimes.choose(release.deployment.manifest.python)
+        for_version = made_for(release.deployment.runtime)
+        if release.deployment.environment and for_version and for_version != runtime.version:
+            # The daemon itself was moved to another Python.
+            what = f"its packages are for Python {for_version}, and it would run on {runtime.version}"
+            raise HostError(what, "deploy its folder again")
         self._try_plan(policy)
         try:
             environment = self._environments.lease(release.deployment.environment)
         except (OSError, ValueError) as error:
             raise HostError("its environment is not there any more", "deploy its folder again") from error
         try:
-            version = self._version(release.deployment, policy, environment)
+            version = self._version(release.deployment, policy, runtime, environment)
         except BaseException:
             if environment is not None:
                 environment.release()
@@ -426,7 +447,9 @@ class Deployer:
         agent.switch(version, keep_warm=keep_warm)
         self._switched(agent, kind)
 
-    def _version(self, deployment: Deployment, policy: Policy, environment: Lease | None) -> Version:
+    def _version(
+        self, deployment: Deployment, policy: Policy, runtime: PythonRuntime, environment: Lease | None
+    ) -> Version:
         agent = deployment.manifest.agent_id
         code = self._homes.open_snapshot(agent, deployment.code)
         try:
@@ -437,6 +460,7 @@ class Deployer:
         return Version(
             deployment=deployment,
             policy=policy,
+            runtime=runtime,
             snapshot=code,
             persistent=data,
             environment=environment,
@@ -461,12 +485,15 @@ class Deployer:
 
     def _identity_of(self, version: Version) -> Identity:
         deployment = version.deployment
-        return identity(
+        made = identity(
             code=deployment.code,
             environment=deployment.environment,
             manifest=deployment.manifest,
             policy=version.policy,
+            runtime=version.runtime,
         )
+        # What it was made for, which after an update in its place is not what it runs on.
+        return dataclasses.replace(made, runtime=deployment.runtime)
 
     async def prune(self, agent_id: str) -> None:
         """Remove the snapshots of an agent that nothing is made from, nor will be."""

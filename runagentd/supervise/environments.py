@@ -11,10 +11,8 @@ import contextlib
 import functools
 import hashlib
 import os
-import platform
 import shutil
 import stat
-import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -22,13 +20,14 @@ from pathlib import Path
 
 from runagentd import kernel
 from runagentd.errors import ConfigurationError, HostError, Problem
+from runagentd.interpreters import program_interpreter
 from runagentd.log import Log
 from runagentd.plan.model import ENVIRONMENT
 from runagentd.supervise import snapshot
 from runagentd.supervise.build import Bounds, Builder, BuildFailed, installer
 from runagentd.supervise.environment_store import EnvironmentStore, Lease
-from runagentd.supervise.runtime_files import program_interpreter
 from runagentd.wire import build, record
+from runagentd.wire.runtime import PythonRuntime
 from runagentd.wire.settings import PackageSettings
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
@@ -48,6 +47,7 @@ class EnvironmentRequest:
 
     files: tuple[build.RequirementsFile, ...]
     runtime: str
+    """`PythonRuntime.abi`"""
     installer: str
     index: str
     """without credentials"""
@@ -59,12 +59,6 @@ class EnvironmentRequest:
     def digest(self) -> str:
         """SHA-256 of its record, in hexadecimal."""
         return hashlib.sha256(record.encode(self)).hexdigest()
-
-
-def runtime() -> str:
-    """The interpreter that packages are for: equal where one environment is good for both."""
-    libc = "-".join(platform.libc_ver())
-    return f"{sys.implementation.cache_tag} {platform.python_version()} {platform.machine()} {libc}"
 
 
 class Environments:
@@ -89,7 +83,9 @@ class Environments:
         """Of the environment of a deployment; None where it has none. OSError where it is not there."""
         return self._store.lease(digest) if digest else None
 
-    async def provide(self, folder: int, names: Sequence[str], tell: Callable[[str], None]) -> Lease | None:
+    async def provide(
+        self, folder: int, names: Sequence[str], runtime: PythonRuntime, tell: Callable[[str], None]
+    ) -> Lease | None:
         """The environment for these files of a folder, the first of which is the main one; None for no file.
 
         `tell` is called with what a person who waits would like to know, every few seconds. ConfigurationError is
@@ -108,7 +104,7 @@ class Environments:
         try:
             request = EnvironmentRequest(
                 files=files,
-                runtime=runtime(),
+                runtime=runtime.abi,
                 installer=self._installer_version(),
                 index=settings.index_shown,
                 wheels="" if wheels is None else _wheels_digest(wheels, settings.wheels),
@@ -122,7 +118,9 @@ class Environments:
                 raise ConfigurationError(_no_index(names[0], settings.not_taken))
             teller.say("waiting for another environment to be built" if self._one.locked() else "starting a builder")
             async with self._one:
-                return self._store.answer(request) or await self._build(request, files, settings, wheels, teller)
+                return self._store.answer(request) or await self._build(
+                    request, files, settings, runtime, wheels, teller
+                )
         finally:
             teller.close()
             if wheels is not None:
@@ -133,6 +131,7 @@ class Environments:
         request: str,
         files: tuple[build.RequirementsFile, ...],
         settings: PackageSettings,
+        runtime: PythonRuntime,
         wheels: int | None,
         teller: _Teller,
     ) -> Lease:
@@ -150,13 +149,14 @@ class Environments:
             source=settings.source,
             installer=uv,
             loader=program_interpreter(uv),
-            interpreter=self._builder.interpreter,
+            interpreter=runtime.interpreter,
             target=ENVIRONMENT,
         )
         made: list[Lease] = []
         try:
             return await self._builder.install(
                 job,
+                runtime=runtime,
                 wheels=wheels,
                 # A wheel's files are in uv's cache and, by hard links, in the environment; its folders are in both.
                 bounds=Bounds(size=settings.size, files=2 * ENTRIES_MAX, seconds=settings.seconds),
@@ -169,7 +169,8 @@ class Environments:
             raise
         except BuildFailed as failed:
             words = settings.redacted(failed.words)
-            raise ConfigurationError(Problem(files[0].name, _words(words), _hints(failed, settings))) from failed
+            hints = _hints(failed, settings, runtime)
+            raise ConfigurationError(Problem(files[0].name, _words(words), hints)) from failed
         except OSError as error:
             raise HostError(f"no builder of environments can be made: {error}") from error
 
@@ -328,13 +329,15 @@ def _words(text: str) -> str:
     return "; ".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)[: build.WORDS_MAX]
 
 
-def _hints(failed: BuildFailed, settings: PackageSettings) -> tuple[str, ...]:
+def _hints(failed: BuildFailed, settings: PackageSettings, runtime: PythonRuntime) -> tuple[str, ...]:
     words = failed.words.lower()
     if failed.full:
         most = settings.size // 1024**2
         return (f"an environment may have {most} MiB and {ENTRIES_MAX:,} files: packages.size in the configuration",)
     if "failed to lookup address" in words or "dns error" in words:
         return ("a builder reaches the index alone: name the other host in packages.hosts of the configuration",)
+    if "requires python" in words or "python implementation tag" in words or "python abi tag" in words:
+        return (f'the agent runs on Python {runtime.version}: "python" in runagent.config.json asks for another one',)
     if "no-build" in words or "permission denied" in words or "no usable wheels" in words:
         return ("only wheels are installed: packages.source = true in the configuration lets code run to build others",)
     return ()

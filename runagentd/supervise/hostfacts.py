@@ -13,10 +13,10 @@ import platform
 import re
 from pathlib import Path
 
-from runagentd import kernel
+from runagentd import interpreters, kernel
 from runagentd.errors import HostError
 from runagentd.plan.facts import HostFacts
-from runagentd.supervise import cgroup, libseccomp, runtime_files
+from runagentd.supervise import cgroup, libseccomp
 
 
 def gather(idmap_folder: Path = Path("/")) -> HostFacts:
@@ -24,7 +24,7 @@ def gather(idmap_folder: Path = Path("/")) -> HostFacts:
 
     HostError only where the Python runtime cannot be found.
     """
-    runtime = runtime_files.find()
+    python = interpreters.find()
     cgroups, problem = None, ""
     try:
         cgroups = cgroup.own_layout()
@@ -45,10 +45,7 @@ def gather(idmap_folder: Path = Path("/")) -> HostFacts:
         libseccomp=_libseccomp(),
         cgroups=cgroups,
         cgroup_problem=problem,
-        interpreter=runtime.interpreter,
-        python_version=runtime.python_version,
-        runtime_paths=runtime.paths,
-        runtime_links=runtime.links,
+        python=python,
     )
 
 

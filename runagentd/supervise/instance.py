@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,7 @@ from runagentd.supervise.waiting import readable
 from runagentd.supervise.zygote import ZygoteGone
 from runagentd.wire import control, record
 from runagentd.wire import launch as wire
+from runagentd.wire.runtime import PythonRuntime
 
 _OOM_LOOKS_SECONDS = (0.001, 0.004, 0.02, 0.1, 0.5)
 
@@ -41,15 +43,16 @@ _OOM_LOOKS_SECONDS = (0.001, 0.004, 0.02, 0.1, 0.5)
 class Surroundings:
     """What all agents of a supervisor share."""
 
-    pool: SparePool
+    pool: Callable[[PythonRuntime], SparePool]
+    """whose spares are forks of that runtime's zygote"""
     mounts: MountMaker
-    build: Callable[[Policy, Identity, AgentFolders], SandboxPlan]
+    build: Callable[[Policy, PythonRuntime, Identity, AgentFolders], SandboxPlan]
     absent: Callable[[Policy], frozenset[str]]
     """optional folders of a policy's files.read that this host does not have"""
     program: Callable[[SandboxPlan], bytes]
     """the plan's filter as BPF"""
-    code: Callable[[], int]
-    """what a fresh interpreter runs; the descriptor stays theirs"""
+    code: Callable[[PythonRuntime], Awaitable[int]]
+    """what a fresh interpreter of that runtime runs; the descriptor stays theirs"""
     offer: Callable[[Instance], None]
     """tell the gateway of an instance, with its descriptors"""
     retire: Callable[[Owner, int], None]
@@ -100,6 +103,7 @@ class Instance:
         if stands_by:
             self._entrance = asyncio.get_running_loop().create_future()
         self.version = version
+        self.runtime = version.runtime
         self.id = InstanceId(secrets.token_hex(8))
         self.state = State.STARTING
         self.launched: spawn.Launched | None = None
@@ -145,13 +149,13 @@ class Instance:
         self.version.enter()
         try:
             try:
-                launched = await self._make()
+                launched, pool = await self._make()
                 if self._entrance is not None and not await self._stand_by(launched, self._entrance):
                     spawn.kill(launched.spare)
                     launched.close()
-                    await self._owner.around.pool.discard(launched.spare)
+                    await pool.discard(launched.spare)
                     return
-                await self._enter(launched)
+                await self._enter(launched, pool)
             except (spawn.LaunchRefused, ZygoteGone, OSError, HostError, ConfigurationError) as error:
                 if self.stands_by:
                     self._owner.around.log.warning("no sandbox stands by", agent=self.agent_id, reason=error)
@@ -159,7 +163,7 @@ class Instance:
                 self._move(Event.LAUNCH_REFUSED)
                 self._owner.ended(self, control.Cause.LAUNCH, str(error))
                 return
-            await self._watch()
+            await self._watch(pool)
         finally:
             self.version.leave()
 
@@ -256,13 +260,19 @@ class Instance:
     def _move(self, event: Event) -> None:
         self.state = lifecycle.after(self.state, event)
 
-    async def _make(self) -> spawn.Launched:
-        """From a spare to a runner at its gate. What the supervisor has to do is done while the zygote forks."""
+    async def _make(self) -> tuple[spawn.Launched, SparePool]:
+        """From a spare to a runner at its gate. What the supervisor has to do is done while the zygote forks.
+
+        The pool that the spare is from cleans up after it.
+        """
         around, version = self._owner.around, self.version
         policy = version.policy
         if self._entrance is None:
             self.spawn_started_ns = time.monotonic_ns()
-        taken = await around.pool.take()
+        # One and the same to the end, though the version may get another one meanwhile.
+        runtime = self.runtime = version.runtime
+        pool = around.pool(runtime)
+        taken = await pool.take()
         mounts: list[int] = []
         try:
             place = taken.place
@@ -273,7 +283,7 @@ class Instance:
                 absent=around.absent(policy),
                 installed=version.environment is not None,
             )
-            plan = around.build(policy, Identity(uid=place.uid, instance=self.id), folders)
+            plan = around.build(policy, runtime, Identity(uid=place.uid, instance=self.id), folders)
             limits = plan.limits
             place.group.write_limits(
                 memory_max=limits.memory_max,
@@ -302,25 +312,26 @@ class Instance:
             )
             mounts = around.mounts.make(plan.mounts, sources)
             spare = await taken.spare()
-            launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job, code=around.code)
+            code = functools.partial(around.code, runtime)
+            launched = await spawn.assign(spare, plan, mounts=mounts, program=program, job=job, code=code)
         except BaseException:
             await taken.discard()
             raise
         finally:
             for descriptor in mounts:
                 os.close(descriptor)
-            around.pool.refill_soon()
+            pool.refill_soon()
         self.from_spare = taken.in_advance
-        return launched
+        return launched, pool
 
-    async def _enter(self, launched: spawn.Launched) -> None:
+    async def _enter(self, launched: spawn.Launched, pool: SparePool) -> None:
         """Through the gate, unless it is to end by now, and on to the gateway."""
         spare = launched.spare
         if self._killed_for is None:
             try:
                 spawn.open_gate(launched)
             except spawn.LaunchRefused:
-                await self._owner.around.pool.discard(spare)
+                await pool.discard(spare)
                 raise
         self.launched = launched
         self.uid = spare.uid
@@ -333,7 +344,7 @@ class Instance:
         else:
             self._owner.around.offer(self)
 
-    async def _watch(self) -> None:
+    async def _watch(self, pool: SparePool) -> None:
         """From the open gate to the end, and the cleaning up after it."""
         owner, launched = self._owner, self.launched
         if launched is None:
@@ -372,7 +383,7 @@ class Instance:
         owner.ended(self, cause, detail)
         spawn.kill(spare)
         launched.close()
-        await owner.around.pool.discard(spare)
+        await pool.discard(spare)
         self._move(Event.CLEANED_UP)
 
     def _ready_byte(self, launched: spawn.Launched) -> None:

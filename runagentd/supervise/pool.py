@@ -30,6 +30,8 @@ _SPAWNS_AT_ONCE = 8
 _NEW_ZYGOTE_SECONDS = 0.1
 _ZYGOTE_STEADY_SECONDS = 5.0
 _ZYGOTE_DELAY_MAX = 5.0
+_FAILURES_COUNTED = 8
+"""After so many the delay is the longest."""
 _REFILL_SECONDS = 0.05
 _PLACES = 2
 """Uids with their cgroups and user namespaces that are kept ready: making one takes 3 ms, most of it a fork."""
@@ -90,8 +92,11 @@ class SparePool:
         reaper_program: bytes,
         new_pid_namespace: bool,
         log: Log,
+        python: str = "",
     ) -> None:
+        """`python` says in the log which runtime it is about; "" for the daemon's own."""
         self._log = log
+        self._about = {"python": python} if python else {}
         self._size = size
         self._cgroups = cgroups
         self._leases = leases
@@ -182,15 +187,19 @@ class SparePool:
         self._zygote.close()
 
     async def _refill(self) -> None:
+        failures = 0
         while not self._closed and (len(self._places) < _PLACES or len(self._spares) < self._size):
             try:
                 if len(self._places) < _PLACES:
                     self._places.append(await self._make_place())
                 else:
                     await self._refill_spares()
+                failures = 0
             except (ZygoteGone, spawn.LaunchRefused, OSError) as error:
-                self._log.warning("no spare could be made", reason=error)
-                await asyncio.sleep(_NEW_ZYGOTE_SECONDS)
+                self._log.warning("no spare could be made", reason=error, **self._about)
+                # Slower each time: where none can be made for long, the log is for other things, too.
+                await asyncio.sleep(min(_ZYGOTE_DELAY_MAX, _NEW_ZYGOTE_SECONDS * 2**failures))
+                failures = min(failures + 1, _FAILURES_COUNTED)
 
     async def _refill_spares(self) -> None:
         async with self._at_once:
@@ -256,16 +265,23 @@ class SparePool:
             return
         # At once the first time; a zygote that ends right after its start is not started in a tight loop.
         lived = time.monotonic() - self._zygote_started
-        self._zygote_failures = 0 if lived > _ZYGOTE_STEADY_SECONDS else self._zygote_failures + 1
+        steady = lived > _ZYGOTE_STEADY_SECONDS
+        self._zygote_failures = 0 if steady else min(self._zygote_failures + 1, _FAILURES_COUNTED)
         delay = min(_ZYGOTE_DELAY_MAX, 0.1 * (2**self._zygote_failures - 1))
-        self._log.warning("the zygote ended; starting another", delay_seconds=delay)
+        self._log.warning("the zygote ended; starting another", delay_seconds=delay, **self._about)
         asyncio.get_running_loop().call_later(delay, self._new_zygote)
 
     def _new_zygote(self) -> None:
         if not self._closed:
             self._zygote_started = time.monotonic()
-            self._zygote = self._start_zygote(self._zygote_ended)
-            self.refill()
+            try:
+                self._zygote = self._start_zygote(self._zygote_ended)
+            except OSError as error:
+                # Its interpreter may be about to be replaced by another build.
+                self._log.error("no zygote can be started", reason=error, **self._about)
+                self._zygote_ended()
+            else:
+                self.refill()
 
 
 async def _remove(group: Group) -> None:

@@ -144,4 +144,5 @@ def _row(known: Deployed, number: int, agent: Agent | None, side: Agent | None) 
         aliases=tuple(sorted(alias for alias, to in known.aliases.items() if to == number)),
         instances=instances,
         warm_until_unix_ms=agent.former_until_unix_ms if state == "warm" and agent is not None else 0,
+        runtime=release.identity.runtime if release is not None else "",
     )

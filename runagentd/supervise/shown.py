@@ -15,19 +15,27 @@ from runagentd.supervise.agent import Agent
 from runagentd.supervise.figures import FigureTeller
 from runagentd.supervise.instance import Instance
 from runagentd.supervise.lifecycle import State
+from runagentd.supervise.pools import Pools
+from runagentd.supervise.runtimes import Runtimes
 from runagentd.wire import admin, record
 
 
-def instances(agents: Iterable[Agent], *, skip: int, zygote: int, spares: int, standbys: int) -> admin.Instances:
+def instances(
+    agents: Iterable[Agent], *, skip: int, pools: Pools, runtimes: Runtimes, standbys: int
+) -> admin.Instances:
     """As many rows as fit into an answer, after the first `skip`."""
     rows: list[tuple[Agent, Instance | None]] = []
     for agent in agents:
         rows += [(agent, instance) for instance in agent.instances.values()] or [(agent, None)]
+    zygotes = [
+        admin.DaemonRow(name=f"zygote {runtimes.shown(runtime)}".rstrip(), pid=pool.zygote.pid)
+        for runtime, pool in pools
+    ]
     return admin.Instances(
-        instances=tuple(_row(agent, instance) for agent, instance in rows[skip : skip + admin.ROWS_MAX]),
+        instances=tuple(_row(agent, instance, runtimes) for agent, instance in rows[skip : skip + admin.ROWS_MAX]),
         total=len(rows),
-        daemons=(admin.DaemonRow(name="supervisor", pid=os.getpid()), admin.DaemonRow(name="zygote", pid=zygote)),
-        spares=spares,
+        daemons=(admin.DaemonRow(name="supervisor", pid=os.getpid()), *zygotes),
+        spares=pools.ready,
         standbys=standbys,
     )
 
@@ -47,7 +55,7 @@ def overview(agents: Mapping[str, Agent], page: int, teller: FigureTeller, traff
     )
 
 
-def described(agent: Agent, traffic: bytes) -> admin.Described:
+def described(agent: Agent, traffic: bytes, runtimes: Runtimes) -> admin.Described:
     """All about one agent."""
     instances = tuple(agent.instances.values())
     return admin.Described(
@@ -59,13 +67,14 @@ def described(agent: Agent, traffic: bytes) -> admin.Described:
         bounds=_bounds(agent),
         restarts=agent.restarts,
         retry_after_ms=agent.retry_after_ms,
-        instances=tuple(_row(agent, each) for each in instances[: admin.INSTANCES_DESCRIBED_MAX]),
+        instances=tuple(_row(agent, each, runtimes) for each in instances[: admin.INSTANCES_DESCRIBED_MAX]),
         total=len(instances),
         ends=tuple(agent.last_ends),
         traffic=traffic,
         number=agent.version.number,
         warm=agent.former.number if agent.former is not None else 0,
         warm_until_unix_ms=agent.former_until_unix_ms,
+        python=runtimes.shown(agent.version.runtime),
     )
 
 
@@ -97,7 +106,7 @@ def _bounds(agent: Agent) -> admin.Bounds:
     )
 
 
-def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
+def _row(agent: Agent, instance: Instance | None, runtimes: Runtimes) -> admin.InstanceRow:
     launched = instance.launched if instance is not None else None
     # What is left of one that has ended is about to be removed.
     group = launched.spare.group if launched is not None and instance is not None and instance.alive else None
@@ -127,4 +136,5 @@ def _row(agent: Agent, instance: Instance | None) -> admin.InstanceRow:
             admin.StepTime(step=step.verb, microseconds=step.nanoseconds // 1000)
             for step in (launched.steps if launched is not None else ())
         ),
+        python=runtimes.shown(instance.runtime if instance is not None else agent.version.runtime),
     )

@@ -15,7 +15,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from runagentd import kernel
@@ -201,7 +201,13 @@ def _look_at_reaper(spare: Spare) -> None:
 
 
 async def assign(
-    spare: Spare, plan: SandboxPlan, *, mounts: Sequence[int], program: bytes, job: wire.Job, code: Callable[[], int]
+    spare: Spare,
+    plan: SandboxPlan,
+    *,
+    mounts: Sequence[int],
+    program: bytes,
+    job: wire.Job,
+    code: Callable[[], Awaitable[int]],
 ) -> Launched:
     """Give a spare its plan, wait until the runner stands at its gate, and look at it from outside.
 
@@ -211,6 +217,8 @@ async def assign(
     plan has one; `mounts` and that descriptor stay the caller's.
     LaunchRefused where a step was refused or the look found a difference; the reaper is dead then.
     """
+    steps, then = _before_and_after_exec(plan.steps)
+    fresh = [await code()] if then else []
     channel, runner_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     supply, runner_supply = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Never read: what an agent would send here has nowhere to go.
@@ -228,7 +236,6 @@ async def assign(
         stderr=stderr_read,
         ready=ready_read,
     )
-    steps, then = _before_and_after_exec(plan.steps)
     given = [
         kernel.sealed_memfd("steps", tokens(steps)),
         kernel.sealed_memfd("filter", program),
@@ -239,10 +246,10 @@ async def assign(
         ready_write,
         kernel.sealed_memfd("job", record.encode(job)),
     ]
-    message, fresh = wire.ASSIGN, []
+    message = wire.ASSIGN
     if then:
         given.append(kernel.sealed_memfd("then", tokens(then)))
-        message, fresh = wire.ASSIGN_FRESH, [code()]
+        message = wire.ASSIGN_FRESH
     try:
         descriptors = array.array("i", [*given, *fresh, *mounts])
         spare.sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])

@@ -31,7 +31,7 @@ VERSIONS_MAX = 20
 """Kept of one agent: beyond them the oldest that nothing leads to is forgotten when another one is deployed."""
 ALIASES_MAX = 16
 
-_FORMAT = 1
+_FORMAT = 2
 _APPLICATION_ID = 0x7261676C  # PRAGMA application_id: so that no other program's file is taken for ours
 _MANIFEST_BYTES_MAX = MANIFEST_BYTES + 16 * 1024
 _BUSY_SECONDS = 1.0
@@ -44,7 +44,8 @@ CREATE TABLE versions (
     agent TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE, number INTEGER NOT NULL, digest TEXT NOT NULL,
     code TEXT NOT NULL, environment TEXT NOT NULL, configuration TEXT NOT NULL, policy_digest TEXT NOT NULL,
     policy_name TEXT NOT NULL, policy TEXT NOT NULL, manifest BLOB NOT NULL, name TEXT NOT NULL,
-    origin TEXT NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (agent, number), UNIQUE (agent, digest)) WITHOUT ROWID;
+    origin TEXT NOT NULL, created INTEGER NOT NULL, runtime TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (agent, number), UNIQUE (agent, digest)) WITHOUT ROWID;
 CREATE TABLE aliases (
     agent TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE, alias TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (agent, alias)) WITHOUT ROWID;
@@ -54,6 +55,10 @@ CREATE TABLE shares (
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
 """
+# From the format of this number to the next one.
+_STEPS = {
+    1: "ALTER TABLE versions ADD COLUMN runtime TEXT NOT NULL DEFAULT ''",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +74,8 @@ class Deployment:
     """as the operator named it"""
     environment: str = ""
     """the digest of its environment; empty for none"""
+    runtime: str = ""
+    """which CPython it was made for (`Identity.runtime`); empty in what was deployed when there was one alone"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +149,11 @@ class Store:
             raise self._damaged(str(error)) from error
 
     def _open(self) -> None:
-        found = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
-        if found not in ((0, 0), (_FORMAT, _APPLICATION_ID)):
+        found, application = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
+        new = (found, application) == (0, 0)
+        if not new and (application != _APPLICATION_ID or found not in (*_STEPS, _FORMAT)):
             raise HostError(
-                f"{self._path} has the format {found[0]}, this version knows {_FORMAT}",
+                f"{self._path} has the format {found}, this version knows {_FORMAT}",
                 "start the runagentd that wrote it, or move the file away: agents are then to be deployed again",
             )
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -155,9 +163,8 @@ class Store:
         if report != "ok":
             raise self._damaged(str(report))
         with self._transaction():
-            if found == (0, 0):
-                for statement in _SCHEMA.split(";\n"):
-                    self._database.execute(statement)
+            for statement in _SCHEMA.split(";\n") if new else _upgrade(found):
+                self._database.execute(statement)
 
     def _damaged(self, report: str) -> HostError:
         return HostError(
@@ -185,7 +192,7 @@ class Store:
         unread: dict[int, Unread] = {}
         columns = "number, digest, code, environment, configuration, policy_digest, policy_name, policy, manifest"
         for each in self._database.execute(
-            f"SELECT {columns}, name, origin, created FROM versions WHERE agent = ?", (agent,)
+            f"SELECT {columns}, name, origin, created, runtime FROM versions WHERE agent = ?", (agent,)
         ):
             number = int(each[0])
             try:
@@ -239,11 +246,12 @@ class Store:
                 number = int(self._one("SELECT next FROM agents WHERE id = ?", agent))
                 self._database.execute("UPDATE agents SET next = next + 1 WHERE id = ?", (agent,))
                 self._database.execute(
-                    "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         agent, number, deployment.version, identity.code, identity.environment,
                         identity.configuration, identity.policy, deployment.policy, policy,
                         record.encode(deployment.manifest), name, _text(origin), time.time_ns() // 1_000_000,
+                        identity.runtime,
                     ),
                 )  # fmt: skip
             self._promote(agent, number)
@@ -339,13 +347,24 @@ class Store:
         return row[0] if row is not None else None
 
 
+def _upgrade(found: int) -> Iterator[str]:
+    """What makes a file of an earlier format one of ours. In one transaction: killed within it, nothing was done."""
+    if found != _FORMAT:
+        yield from (_STEPS[number] for number in range(found, _FORMAT))
+        yield f"PRAGMA user_version = {_FORMAT}"
+
+
 def _release(row: tuple[object, ...]) -> Release:
     number, digest, code, environment, configuration, policy_digest, policy_name, policy, manifest = row[:9]
-    _, origin, created = row[9:]
+    _, origin, created, runtime = row[9:]
     if not (isinstance(manifest, bytes) and isinstance(number, int) and isinstance(created, int)):
         raise TypeError("a value of another type")
     identity = Identity(
-        code=str(code), environment=str(environment), configuration=str(configuration), policy=str(policy_digest)
+        code=str(code),
+        environment=str(environment),
+        configuration=str(configuration),
+        policy=str(policy_digest),
+        runtime=str(runtime),
     )
     deployment = Deployment(
         manifest=record.decode(Manifest, manifest, bytes_max=_MANIFEST_BYTES_MAX),
@@ -353,6 +372,7 @@ def _release(row: tuple[object, ...]) -> Release:
         code=identity.code,
         policy=str(policy_name),
         environment=identity.environment,
+        runtime=identity.runtime,
     )
     return Release(
         number=number,

@@ -15,6 +15,7 @@ import functools
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -46,8 +47,10 @@ from runagentd.supervise.instance import Instance, Surroundings
 from runagentd.supervise.lifecycle import State
 from runagentd.supervise.mounts import MountMaker
 from runagentd.supervise.pool import SparePool
+from runagentd.supervise.pools import Pools
 from runagentd.supervise.pressure import PressureWatch
 from runagentd.supervise.questions import Questions
+from runagentd.supervise.runtimes import Runtimes
 from runagentd.supervise.spawn import new_channel
 from runagentd.supervise.splits import Splits
 from runagentd.supervise.standby import Standbys
@@ -58,7 +61,8 @@ from runagentd.supervise.zygote import Zygote, package
 from runagentd.uids import Leases
 from runagentd.wire import admin, control, packages, record
 from runagentd.wire.admin import EventKind
-from runagentd.wire.settings import PackageSettings
+from runagentd.wire.runtime import PythonRuntime
+from runagentd.wire.settings import SupervisorSettings
 
 
 def _tell_nobody(text: str) -> None:
@@ -103,6 +107,9 @@ class Supervisor:
         self._log = log
         self._options = options
         self._facts = facts
+        self._runtimes = Runtimes(facts.python)
+        self._mounts = mounts
+        self._leases = leases
         self._cgroups = cgroups
         self._syscalls = syscalls
         self._state = state
@@ -120,7 +127,8 @@ class Supervisor:
         self._drained: asyncio.Future[None] | None = None
         self._filters: dict[Policy, SyscallFilter] = {}
         self._programs: dict[int, tuple[SyscallFilter, bytes]] = {}
-        self._code_descriptor = -1
+        self._codes: dict[PythonRuntime, int] = {}
+        self._coding = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._events = Events()
         self._counters = Counters()
@@ -128,33 +136,22 @@ class Supervisor:
             self._counters,
             agents=lambda: self._agents.values(),
             sides=lambda agent: self._splits.sides(agent),
-            spares=lambda: self._pool.ready,
+            spares=lambda: self._pools.ready,
             pressed=lambda: self._pressure.pressed,
         )
         self._standbys = Standbys(options.standbys)
         self._pressure = PressureWatch(self._pressure_changed, log)
         self._zygote_group = cgroups.create("zygote")
-        self._zygotes = 0
+        self._zygotes: Counter[PythonRuntime] = Counter()
         """that were started"""
+        self._reaper_program = libseccomp.compile(reaper_filter(syscalls))
         self._connecting: asyncio.TimerHandle | None = None
         self._admin = AdminServer(admin_listener, self._answer, log)
-        self._pool = SparePool(
-            size=options.spares,
-            cgroups=cgroups,
-            leases=leases,
-            steps=spare_steps(facts, in_advance=False),
-            steps_in_advance=spare_steps(facts, in_advance=True),
-            make_mounts=functools.partial(mounts.make, neutral_mounts(facts), None),
-            start_zygote=self._start_zygote,
-            reaper_program=libseccomp.compile(reaper_filter(syscalls)),
-            new_pid_namespace=True,
-            log=log,
-        )
+        self._pools = Pools(facts.python, make=self._make_pool, in_use=self._runtimes_in_use)
         environment_store = EnvironmentStore(state.environments)
         self._environments = Environments(
             store=environment_store,
             builder=Builder(
-                facts=facts,
                 cgroups=cgroups,
                 leases=leases,
                 program=functools.cache(lambda: libseccomp.compile(builder_filter(syscalls))),
@@ -169,6 +166,7 @@ class Supervisor:
             store=self._store,
             homes=self._homes,
             environments=self._environments,
+            runtimes=self._runtimes,
             served=self._agents,
             loader_uid=options.loader_uid,
             try_plan=self._try_plan,
@@ -180,7 +178,7 @@ class Supervisor:
             remove=self._remove,
         )
         self._around = Surroundings(
-            pool=self._pool,
+            pool=self._pools.of,
             mounts=mounts,
             build=self._build,
             absent=self._absent,
@@ -225,7 +223,7 @@ class Supervisor:
                 folder=name,
             )
         self._environments.discard_unfinished()
-        self._pool.refill()
+        self._pools.own.refill()
         for agent in known:
             await self._deployer.reread(agent)
             self._restore(agent)
@@ -242,7 +240,7 @@ class Supervisor:
             if self._connecting is not None:
                 self._connecting.cancel()
             await asyncio.gather(*(agent.stop() for agent in self._all()))
-            await self._pool.close()
+            await self._pools.close()
             if self._link is not None:
                 self._link.close()
                 self._link = None
@@ -251,9 +249,13 @@ class Supervisor:
             self._trust.close()
             self._store.close()
 
-    def configure(self, settings: PackageSettings) -> None:
+    def configure(self, settings: SupervisorSettings) -> None:
         """What the operator's file says, at the start and whenever it is read again."""
-        self._environments.settings = settings
+        self._environments.settings = settings.packages
+        self._runtimes.configure(settings.runtimes)
+        for agent in self._all():
+            for each in agent.versions():
+                each.runtime = self._runtimes.renewed(each.runtime)
 
     def stop(self) -> None:
         """Drain, then end; called again while it drains, end at once."""
@@ -280,26 +282,50 @@ class Supervisor:
                 return
             if ended is None:
                 return
-            self._pool.zygote.reaped(ended.si_pid)
+            self._pools.reaped(ended.si_pid)
 
-    def _start_zygote(self, on_end: Callable[[], None]) -> Zygote:
-        if self._zygotes:
-            self._events.add(EventKind.ZYGOTE)
-        self._zygotes += 1
+    def _make_pool(self, runtime: PythonRuntime) -> SparePool:
+        facts = self._facts_of(runtime)
+        self._zygotes.pop(runtime, None)
+        return SparePool(
+            size=self._options.spares,
+            cgroups=self._cgroups,
+            leases=self._leases,
+            steps=spare_steps(facts, in_advance=False),
+            steps_in_advance=spare_steps(facts, in_advance=True),
+            make_mounts=functools.partial(self._mounts.make, neutral_mounts(facts), None),
+            start_zygote=functools.partial(self._start_zygote, runtime),
+            reaper_program=self._reaper_program,
+            new_pid_namespace=True,
+            log=self._log,
+            python=self._runtimes.shown(runtime),
+        )
+
+    def _runtimes_in_use(self) -> set[PythonRuntime]:
+        return {version.runtime for agent in self._all() for version in agent.versions()}
+
+    def _facts_of(self, runtime: PythonRuntime) -> HostFacts:
+        return dataclasses.replace(self._facts, python=runtime)
+
+    def _start_zygote(self, runtime: PythonRuntime, on_end: Callable[[], None]) -> Zygote:
+        if self._zygotes[runtime]:
+            shown = self._runtimes.shown(runtime)
+            self._events.add(EventKind.ZYGOTE, f"that of Python {shown}" if shown else "")
+        self._zygotes[runtime] += 1
         procs = self._zygote_group.procs_fds()
         try:
-            return Zygote(self._facts, self._state.path / "jail", procs, on_end)
+            return Zygote(runtime, self._state.path / "jail", procs, on_end)
         finally:
             for descriptor in procs:
                 os.close(descriptor)
 
     # ---- plans
 
-    def _build(self, policy: Policy, identity: Identity, folders: AgentFolders) -> SandboxPlan:
+    def _build(self, policy: Policy, runtime: PythonRuntime, identity: Identity, folders: AgentFolders) -> SandboxPlan:
         filter = self._filters.get(policy)
         if filter is None:
             filter = self._filters[policy] = filter_for(policy, self._syscalls)
-        return build(policy, self._facts, identity, folders, filter)
+        return build(policy, self._facts_of(runtime), identity, folders, filter)
 
     def _absent(self, policy: Policy) -> frozenset[str]:
         return host_folders.absent(policy, self._state.path)
@@ -312,11 +338,13 @@ class Supervisor:
             known = self._programs[id(plan.filter)] = (plan.filter, libseccomp.compile(plan.filter))
         return known[1]
 
-    def _code(self) -> int:
-        """The descriptor of what fresh interpreters run, made for the first one; 60 ms."""
-        if self._code_descriptor < 0:
-            self._code_descriptor = code.sealed_zip(package())
-        return self._code_descriptor
+    async def _code(self, runtime: PythonRuntime) -> int:
+        """The descriptor of what fresh interpreters run, made for the first one: 60 ms, by another runtime 400."""
+        async with self._coding:
+            if runtime not in self._codes:
+                other = runtime.interpreter if runtime != self._runtimes.own else ""
+                self._codes[runtime] = await asyncio.to_thread(code.sealed_zip, package(), other)
+        return self._codes[runtime]
 
     # ---- the gateway
 
@@ -537,8 +565,8 @@ class Supervisor:
                 return shown.instances(
                     self._all(),
                     skip=request.skip,
-                    zygote=self._pool.zygote.pid,
-                    spares=self._pool.ready,
+                    pools=self._pools,
+                    runtimes=self._runtimes,
                     standbys=sum(agent.has_standby for agent in self._all()),
                 )
             case admin.VersionsAsk() | admin.Promote() | admin.Divide() | admin.Remove() | admin.SetAlias():
@@ -576,7 +604,8 @@ class Supervisor:
                 agent = self._by_id_or_name(request.agent)
                 if agent is None:
                     return _no_agent(request.agent)
-                return shown.described(agent, await self._questions.traffic((agent.id,), detailed=True))
+                found = await self._questions.traffic((agent.id,), detailed=True)
+                return shown.described(agent, found, self._runtimes)
 
     async def _versions(
         self, request: admin.VersionsAsk | admin.Promote | admin.Divide | admin.Remove | admin.SetAlias
@@ -703,7 +732,7 @@ class Supervisor:
     def _try_plan(self, policy: Policy) -> None:
         """ConfigurationError or HostError where no plan can be made of a policy: to be heard of now, not in a loop."""
         folders = AgentFolders(environments=(), persistent=(), absent=self._absent(policy))
-        self._build(policy, Identity(uid=1, instance="0" * 16), folders)
+        self._build(policy, self._runtimes.own, Identity(uid=1, instance="0" * 16), folders)
 
     def _restore(self, agent_id: str) -> None:
         """Serve what was served before this supervisor; or say of which agent that is not possible, and why."""

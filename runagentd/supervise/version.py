@@ -18,6 +18,7 @@ from runagentd.policy.model import Policy
 from runagentd.supervise.environment_store import Lease
 from runagentd.supervise.store import Deployment
 from runagentd.wire import control
+from runagentd.wire.runtime import PythonRuntime
 
 DESCRIBE_SECONDS = 15.0
 """Beyond the time that the agent has to start: for a gateway that is being started again."""
@@ -52,6 +53,7 @@ class Version:
         *,
         deployment: Deployment,
         policy: Policy,
+        runtime: PythonRuntime,
         snapshot: int,
         persistent: int,
         environment: Lease | None,
@@ -59,6 +61,8 @@ class Version:
     ) -> None:
         self.deployment = deployment
         self.policy = policy
+        self.runtime = runtime
+        """that instances get which are made from now on"""
         self.snapshot = snapshot
         self.persistent = persistent
         self.environment = environment

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runagentd import kernel
-from runagentd.plan.facts import HostFacts
 from runagentd.plan.model import AGENT_UID
 from runagentd.supervise import verify
 from runagentd.wire import launch as wire
+from runagentd.wire.runtime import PythonRuntime
 
 _REPLY_SECONDS = 10.0
 _START = "import sys; sys.path.append(sys.argv[1]); from runagentd.launch.base_jail import main; main(sys.argv[2:])"
@@ -74,25 +74,32 @@ class Order:
 
 
 class Zygote:
-    """One zygote process. It joins the cgroups whose cgroup.procs `procs` are open on; `on_end` is called once."""
+    """One zygote process. It joins the cgroups whose cgroup.procs `procs` are open on; `on_end` is called once.
 
-    def __init__(self, facts: HostFacts, jail: Path, procs: Sequence[int], on_end: Callable[[], None]) -> None:
+    OSError where its interpreter cannot be started.
+    """
+
+    def __init__(self, python: PythonRuntime, jail: Path, procs: Sequence[int], on_end: Callable[[], None]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        links = [f"{link}={target}" for link, target in facts.runtime_links]
+        links = [f"{link.path}={link.target}" for link in python.links]
         command = [
-            facts.interpreter, "-I", "-S", "-E", "-B", "-c",
+            python.interpreter, "-I", "-S", "-E", "-B", "-c",
             _START, str(_PACKAGE.parent),
-            str(theirs.fileno()), ",".join(map(str, procs)), str(jail), str(_PACKAGE), facts.interpreter,
-            *facts.runtime_paths, "--", *links,
+            str(theirs.fileno()), ",".join(map(str, procs)), str(jail), str(_PACKAGE), python.interpreter,
+            *python.paths, "--", *links,
         ]  # fmt: skip
         with theirs:
-            self._process = subprocess.Popen(
-                command,
-                env={},
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),
-                pass_fds=[theirs.fileno(), *procs],
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    env={},
+                    stdin=subprocess.DEVNULL,
+                    stdout=sys.stderr.fileno(),
+                    pass_fds=[theirs.fileno(), *procs],
+                )
+            except BaseException:
+                ours.close()
+                raise
         ours.setblocking(False)
         self._socket = ours
         self._on_end = on_end

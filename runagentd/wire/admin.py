@@ -98,7 +98,7 @@ class Deployed:
     before: int = 0
     """the version that served until then; 0 for none"""
     changes: tuple[str, ...] = ()
-    """what of it is other than in that one: "code", "environment", "configuration", "policy" """
+    """what of it is other than in that one: "code", "environment", "configuration", "policy", "runtime" """
     warm_seconds: int = 0
     """how long instances of that one are kept"""
 
@@ -131,6 +131,8 @@ class VersionRow:
     instances: int
     warm_until_unix_ms: int
     """0 where it is not kept warm"""
+    runtime: str = ""
+    """the CPython that it was made for, and its digest; empty where it was deployed when there was one alone"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +256,8 @@ class InstanceRow:
     steps: tuple[StepTime, ...]
     number: int = 0
     """of its version"""
+    python: str = ""
+    """the release of the CPython that it runs on, where that is not the daemon's own"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -603,6 +607,8 @@ class Described:
     warm: int = 0
     """the number of the version that served before, while instances of it are kept"""
     warm_until_unix_ms: int = 0
+    python: str = ""
+    """as in `InstanceRow`"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass
 
 from runagentd.names import NAME_MAX
+from runagentd.wire.runtime import VERSION
 
 MANIFEST_BYTES = 64 * 1024
 ENTRYPOINTS_MAX = 256
@@ -107,6 +108,8 @@ class Manifest:
     """What the loader would tell the author: ignored fields, tag conventions. Never an error."""
     health: str = ""
     """the tag of an entrypoint that must answer before a version gets calls; empty for none"""
+    python: str = ""
+    """the minor version of CPython that it asks for, "3.13"; empty for the daemon's own"""
 
     def __post_init__(self) -> None:
         for label, text in (("id", self.agent_id), ("name", self.agent_name)):
@@ -118,6 +121,8 @@ class Manifest:
             raise ValueError("the tags of an agent are unique")
         if self.health and self.health not in {entrypoint.tag for entrypoint in self.entrypoints}:
             raise ValueError("the health of an agent is the tag of one of its entrypoints")
+        if self.python and not VERSION.fullmatch(self.python):
+            raise ValueError("the python of an agent is a minor version of CPython, from 3.11 on")
         if len(self.requirements) > REQUIREMENTS_MAX:
             raise ValueError(f"an agent has at most {REQUIREMENTS_MAX} files of requirements")
         for folder in (*self.persistent_folders, *self.import_paths, *self.requirements):

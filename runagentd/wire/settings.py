@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runagentd.wire.packages import Target
+from runagentd.wire.runtime import PythonRuntime
 
 SETTINGS_BYTES_MAX = 8 * 1024 * 1024
 DESCRIPTORS_MAX = 8
@@ -137,7 +138,7 @@ class EgressSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageSettings:
-    """`[packages]`: all of the supervisor's settings. The defaults are those of no such table: nothing is installed."""
+    """`[packages]`. The defaults are those of no such table: nothing is installed."""
 
     index: str = ""
     """with credentials, where it has some"""
@@ -165,6 +166,14 @@ class PackageSettings:
         for secret in self.secrets:
             text = text.replace(secret, "****")
         return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorSettings:
+    """All that the supervisor is told. `runtimes` are those beside the daemon's own, as when they were looked at."""
+
+    packages: PackageSettings = PackageSettings()
+    runtimes: tuple[PythonRuntime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

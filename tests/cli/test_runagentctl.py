@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import pytest
 
+from runagentd import interpreters
+from runagentd.cli import doctor_commands
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent
 
@@ -361,6 +363,18 @@ def test_doctor_proves_that_this_machine_can_run_sandboxes() -> None:
         assert any(line.startswith(f"ok   {what}: ") for line in lines), what
     status, out, _ = run("doctor", "--json")
     assert (status, json.loads(out)["ok"]) == (0, True)
+
+
+def test_doctor_looks_at_each_runtime_that_is_named(tmp_path: Path) -> None:
+    """One that is unfit hides no other."""
+    config = tmp_path / "runagentd.toml"
+    own = interpreters.find()
+    config.write_text(f'[runtimes]\n"{own.version}" = "{own.interpreter}"\n"3.98" = "/nowhere"\n')
+    assert list(doctor_commands._runtimes(config)) == [
+        doctor_commands.Finding(what=f"Python {own.version}", ok=True, detail=f"{own.release}, {own.interpreter}"),
+        doctor_commands.Finding(what="Python 3.98", ok=False, detail="/nowhere: no such file or directory"),
+    ]
+    assert list(doctor_commands._runtimes(None)) == []
 
 
 # ---- wrong use

@@ -10,6 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
+from tests import tried
 from tests.escape.attempts import network
 
 HERE = Path(__file__).parent
@@ -23,7 +24,7 @@ def make(place: Path, name: str, *, listener: str = "") -> Path:
     folder = place / name
     shutil.copytree(HERE / "agent", folder, ignore=shutil.ignore_patterns("__pycache__"))
     configuration = json.loads((folder / "runagent.config.json").read_text())
-    configuration["agent_name"] = name
+    configuration |= {"agent_name": name, **tried.asked()}
     if listener:
         configuration["env_vars"] = {network.LISTENER: listener}
     (folder / "runagent.config.json").write_text(json.dumps(configuration))

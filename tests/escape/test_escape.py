@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from tests import tried
 from tests.escape import folder
 from tests.escape.attempts import channel, ends, siblings
 from tests.escape.attempts.channel import Breach
@@ -76,7 +77,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         fresh = policy(place, "fresh", 'extends = "base"\n[process]\nspawn = "exec"\n')
         folders = [folder.make(place, name, listener=at) for name in names]
         forked = policy(place, "forked", 'extends = "base"\n[calls]\nisolation = "call"\n')
-        with serve(folders, policies=[f"{FRESH}={fresh}", f"{FORKED}={forked}"]) as running:
+        policies = [f"{FRESH}={fresh}", f"{FORKED}={forked}"]
+        with serve(folders, policies=policies, options=tried.options(place)) as running:
+            assert {bool(row.python) for row in running.instances()} == {tried.OTHER}
             yield running
             listener.setblocking(False)
             with pytest.raises(BlockingIOError):  # nobody has come

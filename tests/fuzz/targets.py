@@ -567,6 +567,9 @@ TARGETS: dict[str, Target] = {
     "pyvenv-cfg": Target(
         functools.partial(read_configuration, ".venv/pyvenv.cfg"), [b"home = /usr/bin\nversion = 3.11.2\n"]
     ),
+    "python-version": Target(
+        functools.partial(read_configuration, ".python-version"), [b"# for uv\n\n3.13.1\n", b"pypy3.10\n"]
+    ),
     "dotenv": Target(read_dotenv, [b"export A='b'\nC=\"d\\n$E\" # f\nG=h\n", b"A=\"b\nc\"\n"]),
     "runagentd-toml": Target(
         read_daemons_toml,

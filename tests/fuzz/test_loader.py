@@ -18,7 +18,7 @@ _KEYS = st.sampled_from(
     [
         "agent_name", "agent_id", "agent_architecture", "entrypoints", "file", "module", "tag", "type", "extractor",
         "description", "version", "framework", "env_vars", "persistent_folders", "auth_settings", "webhook_url",
-        "policy",
+        "policy", "python",
     ]
 )  # fmt: skip
 _TEXTS = st.sampled_from(["main.py", "run", "main", "app.invoke", "../x", "", "\ud800", "\0", "$.x"]) | st.text(
@@ -95,6 +95,12 @@ def test_any_bytes_as_dotenv(content: bytes) -> None:
 def test_any_bytes_as_pyvenv_cfg(content: bytes) -> None:
     files = {".venv/pyvenv.cfg": content, ".venv/lib/python3.11/site-packages/x": b""}
     assert report_on({"runagent.config.json": json.dumps(SHORT).encode(), **files}).problems == ()
+
+
+@given(st.binary(max_size=100) | st.text(st.sampled_from("3.1 \n#t\0"), max_size=20).map(str.encode))
+def test_any_bytes_as_python_version(content: bytes) -> None:
+    made = report_on({"runagent.config.json": json.dumps(SHORT).encode(), ".python-version": content}).manifest
+    assert made is None or made.python == "" or made.python.startswith("3.")
 
 
 @given(st.binary(max_size=3000))

@@ -25,7 +25,7 @@ def test_an_environment_of_another_version_is_ignored_and_says_both() -> None:
     made = manifest(SHORT, **venv(line="version = 3.12.4", python="3.12"))
     assert made.import_paths == ()
     assert made.hints == (
-        ".venv/pyvenv.cfg: ignored: it is for Python 3.12, but agents run on 3.11; make it anew with python3.11",
+        ".venv/pyvenv.cfg: ignored: it is for Python 3.12, but the agent runs on 3.11; make it anew with python3.11",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runagentd.plan.facts import CgroupLayout, Hierarchy, HostFacts
+from runagentd.wire.runtime import PythonRuntime, RuntimeLink
 
 DEBIAN = HostFacts(
     release=(6, 1, 0),
@@ -21,8 +22,14 @@ DEBIAN = HostFacts(
         )
     ),
     cgroup_problem="",
-    interpreter="/usr/bin/python3.11",
-    python_version=(3, 11),
-    runtime_paths=("/usr/bin/python3.11", "/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/share/zoneinfo"),
-    runtime_links=(("/lib", "usr/lib"), ("/lib64", "usr/lib64")),
+    python=PythonRuntime(
+        version="3.11",
+        release="3.11.2",
+        build="3.11.2 (main, Apr 28 2025, 14:11:48) [GCC 12.2.0]",
+        abi="cpython-311 3.11.2 x86_64 glibc-2.36",
+        prefix="/usr",
+        interpreter="/usr/bin/python3.11",
+        paths=("/usr/bin/python3.11", "/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/share/zoneinfo"),
+        links=(RuntimeLink(path="/lib", target="usr/lib"), RuntimeLink(path="/lib64", target="usr/lib64")),
+    ),
 )

@@ -29,8 +29,10 @@ from runagentd.supervise import deploy, libseccomp, mounts, spawn, verify, zygot
 from runagentd.supervise.admin_server import Tell
 from runagentd.supervise.cgroup import Group
 from runagentd.supervise.instance import Instance
+from runagentd.supervise.pool import SparePool
 from runagentd.supervise.supervisor import Supervisor
 from runagentd.wire import admin, control
+from runagentd.wire.runtime import PythonRuntime
 from tests.protections.weakenings import WEAKENINGS, Weakening, drops_of
 
 _CURRENT: ContextVar[tuple[Weakening, ...]] = ContextVar("weakenings of the launch", default=())
@@ -69,7 +71,7 @@ def weaken(launcher: Path, bait: Path) -> None:
 def _weaken_agents() -> None:
     make_one = Instance._make
 
-    async def weakened(self: Instance) -> spawn.Launched:
+    async def weakened(self: Instance) -> tuple[spawn.Launched, SparePool]:
         _CURRENT.set(drops_of(self.version.deployment.manifest.agent_name))
         return await make_one(self)
 
@@ -93,8 +95,10 @@ def _weaken_agents() -> None:
 def _weaken_plans() -> None:
     build, program = Supervisor._build, Supervisor._program
 
-    def weakened_build(self: Supervisor, policy: Policy, identity: Identity, folders: AgentFolders) -> SandboxPlan:
-        plan = build(self, policy, identity, folders)
+    def weakened_build(
+        self: Supervisor, policy: Policy, runtime: PythonRuntime, identity: Identity, folders: AgentFolders
+    ) -> SandboxPlan:
+        plan = build(self, policy, runtime, identity, folders)
         for weakening in _CURRENT.get():
             # `expected` stays as it was: the look from outside is to compare with the plan that was right.
             plan = dataclasses.replace(

@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from runagentd.wire import record
 from runagentd.wire.channel import FROM_RUNNER, Frame, RawFrame, Splitter, pack
 from runagentd.wire.manifest import Entrypoint, Extraction, Manifest, Variable
+from tests import tried
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WAIT_SECONDS = 20.0
@@ -68,7 +68,7 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", "-c", _ZYGOTE, str(ROOT), str(theirs.fileno())],
+                [tried.PYTHON, "-I", "-S", "-B", "-c", _ZYGOTE, str(ROOT), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={},
             )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
+from tests import tried
 from tests.runner.driver import Launch
 
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = tried.VERSION
 
 
 def test_relative_and_absolute_imports_of_a_sibling_give_the_same_module(agent: Launch) -> None:

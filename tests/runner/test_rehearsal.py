@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
 from runagentd.wire.channel import FROM_RUNNER, Frame, Splitter
+from tests import tried
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +18,7 @@ def run(code: str) -> Any:
     """What `code` prints as JSON, in an interpreter like the zygote's. Any: JSON."""
     start = f"import json, os, sys; sys.path.append({str(ROOT)!r})\n"
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-E", "-B", "-c", start + textwrap.dedent(code)],
+        [tried.PYTHON, "-I", "-S", "-E", "-B", "-c", start + textwrap.dedent(code)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -63,6 +63,7 @@ FULL: dict[str, Any] = {
         "timeout": "10m",
         "keep": "7d",
     },
+    "runtimes": {"3.13": "/opt/python3.13/bin/python3"},
     "telemetry": {"spans": "file", "size": "64MiB", "share": 0.5},
     "http": {"trusted_proxies": ["10.0.0.0/8"], "forwarded": "forwarded", "cors_origins": ["https://app.example"]},
     "tls": {
@@ -77,6 +78,8 @@ FULL: dict[str, Any] = {
     },
 }
 """Every key that there is."""
+FREE = ("NAME", "3.13")
+"""What stands for any name."""
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ def test_every_key_that_is_read_is_in_the_schema_and_no_other(folder: Path, monk
 
     def noting(self: Table, key: str, kind: type[T], called: str, default: T) -> Any:  # Any: as take gives it
         where = self._where.partition(": ")[2].replace("[", ".").replace("]", "")
-        asked.add(tuple("*" if part == "NAME" else part for part in (*filter(None, where.split(".")), key)))
+        asked.add(tuple("*" if part in FREE else part for part in (*filter(None, where.split(".")), key)))
         return take(self, key, kind, called, default)
 
     monkeypatch.setattr(Table, "_take", noting)
@@ -202,6 +205,9 @@ def test_writing_a_default_changes_nothing(path: tuple[str, ...], folder: Path) 
         '[history]\nkeep = "7 days"',
         '[telemetry]\nspans = "otlp"',
         "[telemetry]\nshare = 2",
+        '[runtimes]\n"3.10" = "/usr/bin/python3.10"',
+        '[runtimes]\n3.13 = "/usr/bin/python3.13"',
+        '[runtimes]\n"3.13" = ""',
     ],
 )
 def test_what_is_wrong_in_form_is_marked(text: str) -> None:

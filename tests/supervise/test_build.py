@@ -18,17 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from runagentd import kernel
+from runagentd import interpreters, kernel
 from runagentd.egress.relay import Relays
 from runagentd.errors import ConfigurationError
+from runagentd.interpreters import program_interpreter
 from runagentd.log import Form, Log
 from runagentd.plan.seccomp import builder_filter
 from runagentd.plan.syscalls import shipped_table
-from runagentd.supervise import cgroup, hostfacts, libseccomp, snapshot
+from runagentd.supervise import cgroup, libseccomp, snapshot
 from runagentd.supervise.build import Bounds, Builder, BuildFailed, installer
-from runagentd.supervise.runtime_files import program_interpreter
 from runagentd.uids import Leases
 from runagentd.wire import build, packages
+from runagentd.wire.runtime import PythonRuntime
 from tests.packages import index, made
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.slow]
@@ -58,6 +59,7 @@ class Workshop:
     wheels: Path
     uids: Leases
     host: cgroup.CgroupHost
+    python: PythonRuntime
     told: list[build.Progress] = field(default_factory=list)
     relayed: list[packages.Relay] = field(default_factory=list)
     links: list[socket.socket] = field(default_factory=list)
@@ -97,7 +99,7 @@ class Workshop:
             source=source,
             installer=installer(),
             loader=program_interpreter(installer()),
-            interpreter=self.builder.interpreter,
+            interpreter=self.python.interpreter,
             target="/env",
         )
 
@@ -112,7 +114,12 @@ class Workshop:
             Relays(theirs, lambda: allowed, Log(sys.stderr, source="test", form=Form.TEXT)).start()
             try:
                 return await self.builder.install(
-                    job, wheels=wheels, bounds=bounds, progress=self.told.append, take=take
+                    job,
+                    runtime=self.python,
+                    wheels=wheels,
+                    bounds=bounds,
+                    progress=self.told.append,
+                    take=take,
                 )
             finally:
                 asyncio.get_running_loop().remove_reader(theirs)
@@ -146,7 +153,6 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
         (tmp_path / name).mkdir()
     tmp_path.chmod(0o755)
     builder = Builder(
-        facts=hostfacts.gather(tmp_path),
         cgroups=host,
         leases=uids,
         program=lambda: libseccomp.compile(builder_filter(shipped_table())),
@@ -154,7 +160,14 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
         relay=lambda message, descriptors: shop.relay(message, descriptors),
         log=Log(sys.stderr, source="test", form=Form.TEXT),
     )
-    shop = Workshop(builder=builder, place=tmp_path / "place", wheels=tmp_path / "wheels", uids=uids, host=host)
+    shop = Workshop(
+        builder=builder,
+        place=tmp_path / "place",
+        wheels=tmp_path / "wheels",
+        uids=uids,
+        host=host,
+        python=interpreters.find(),
+    )
     try:
         yield shop
         end = time.monotonic() + 5  # what was killed leaves its cgroup a moment before it is gone
@@ -575,6 +588,7 @@ def test_a_cancelled_build_leaves_nothing(workshop: Workshop) -> None:
         task = asyncio.create_task(
             workshop.builder.install(
                 workshop.job("one", source=True),
+                runtime=workshop.python,
                 wheels=wheels,
                 bounds=Bounds(size=64 * MIB, files=4000, seconds=60),
                 progress=lambda far: running.set(),

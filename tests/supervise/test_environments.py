@@ -20,7 +20,9 @@ from runagentd.supervise.environment_store import EnvironmentStore, Lease
 from runagentd.supervise.environments import EnvironmentRequest, Environments
 from runagentd.wire import build
 from runagentd.wire.packages import Target
+from runagentd.wire.runtime import PythonRuntime
 from runagentd.wire.settings import PackageSettings
+from tests.plan.facts import DEBIAN
 
 pytestmark = pytest.mark.root
 
@@ -44,13 +46,12 @@ REQUEST = EnvironmentRequest(
 class FakeBuilder:
     """Makes a folder with one file in it; or does not."""
 
-    interpreter = "/usr/bin/python3"
-
     def __init__(self, place: Path) -> None:
         self._site = place / "site"
         self._site.mkdir()
         (self._site / "six.py").write_text("")
         self.jobs: list[build.BuildJob] = []
+        self.runtimes: list[PythonRuntime] = []
         self.bounds: list[Bounds] = []
         self.failure: Exception | None = None
         self.goes_on = asyncio.Event()
@@ -60,12 +61,14 @@ class FakeBuilder:
         self,
         job: build.BuildJob,
         *,
+        runtime: PythonRuntime,
         wheels: int | None,
         bounds: Bounds,
         progress: Callable[[build.Progress], None],
         take: Callable[[int], Awaitable[Lease]],
     ) -> Lease:
         self.jobs.append(job)
+        self.runtimes.append(runtime)
         self.bounds.append(bounds)
         progress(build.Progress(phase=build.Phase.INSTALLING, packages=1))
         await self.goes_on.wait()
@@ -96,10 +99,10 @@ class Bench:
         self.environments.settings = settings
         self.told: list[str] = []
 
-    async def provide(self, *names: str) -> Lease | None:
+    async def provide(self, *names: str, runtime: PythonRuntime = DEBIAN.python) -> Lease | None:
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return await self.environments.provide(descriptor, names, self.told.append)
+            return await self.environments.provide(descriptor, names, runtime, self.told.append)
         finally:
             os.close(descriptor)
 
@@ -131,8 +134,22 @@ def test_whatever_decides_about_an_environment_makes_another_request(change: dic
     assert dataclasses.replace(REQUEST, **change).digest() != REQUEST.digest()  # type: ignore[arg-type]
 
 
-def test_the_runtime_names_the_interpreter_and_the_c_library() -> None:
-    assert environments.runtime().startswith(f"{sys.implementation.cache_tag} {sys.version.split()[0]} ")
+def test_another_runtime_has_another_environment_and_is_what_builds_it(tmp_path: Path) -> None:
+    """The second time each finds its own; one that is only elsewhere shares it."""
+    other = dataclasses.replace(
+        DEBIAN.python, version="3.13", release="3.13.1", abi="cpython-313 3.13.1 x86_64 glibc-2.36",
+        interpreter="/opt/python3.13/bin/python3.13",
+    )  # fmt: skip
+    elsewhere = dataclasses.replace(other, interpreter="/srv/python3.13/bin/python3.13")
+
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        for runtime in (DEBIAN.python, other, other, elsewhere, DEBIAN.python):
+            assert await bench.provide("requirements.txt", runtime=runtime) is not None
+        assert bench.builder.runtimes == [DEBIAN.python, other]
+        assert [job.interpreter for job in bench.builder.jobs] == ["/usr/bin/python3.11", other.interpreter]
+
+    asyncio.run(main())
 
 
 def test_without_requirements_there_is_none(tmp_path: Path) -> None:
@@ -233,12 +250,19 @@ def test_words_come_in_one_line_and_move_no_cursor(tmp_path: Path) -> None:
 
 OTHER_HOST = "a builder reaches the index alone: name the other host in packages.hosts of the configuration"
 SOURCE = "only wheels are installed: packages.source = true in the configuration lets code run to build others"
+PYTHON = 'the agent runs on Python 3.11: "python" in runagent.config.json asks for another one'
 ROOM = "an environment may have 2048 MiB and 200,000 files: packages.size in the configuration"
 
 
 @pytest.mark.parametrize(
     ("words", "full", "hint"),
-    [("dns error", False, OTHER_HOST), ("one==1.0 has no usable wheels", False, SOURCE), ("No space left", True, ROOM)],
+    [
+        ("dns error", False, OTHER_HOST),
+        ("one==1.0 has no usable wheels", False, SOURCE),
+        ("No space left", True, ROOM),
+        ("Because one==1.0 requires Python >=3.12 and only one==1.0 is available, …", False, PYTHON),
+        ("two==1.0 has no wheels with a matching Python implementation tag (e.g., `cp311`)", False, PYTHON),
+    ],
 )
 def test_a_hint_says_what_to_do(tmp_path: Path, words: str, full: bool, hint: str) -> None:
     assert failed(Bench(tmp_path), words, full=full).problems[0].hints == (hint,)

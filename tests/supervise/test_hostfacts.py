@@ -26,7 +26,7 @@ def test_the_facts_of_a_machine_that_can_run_the_tests() -> None:
     assert facts.libseccomp is not None
     assert facts.cgroups is not None
     assert facts.cgroup_problem == ""
-    assert facts.interpreter in facts.runtime_paths
+    assert facts.python.interpreter in facts.python.paths
 
 
 @pytest.mark.root

@@ -30,9 +30,11 @@ MANIFEST = Manifest(
 
 
 def made(letter: str, agent: str = "one", *, code: str = "") -> tuple[Deployment, Identity]:
-    identity = Identity(code=code or letter * 64, environment="", configuration="c", policy="p")
+    identity = Identity(code=code or letter * 64, environment="", configuration="c", policy="p", runtime="3.11.2 r")
     manifest = dataclasses.replace(MANIFEST, agent_id=agent)
-    return Deployment(manifest=manifest, version=identity.digest, code=identity.code, policy="base"), identity
+    return Deployment(
+        manifest=manifest, version=identity.digest, code=identity.code, policy="base", runtime=identity.runtime
+    ), identity
 
 
 def serve(store: Store, letter: str, agent: str = "one", *, stays: bool = True, alias: str = "") -> int:
@@ -168,14 +170,31 @@ def test_a_file_that_lost_a_page_is_refused(store: Store, tmp_path: Path) -> Non
         Store(tmp_path)
 
 
-@pytest.mark.parametrize("pragma", ["user_version = 2", "application_id = 7"])
+@pytest.mark.parametrize("pragma", ["user_version = 3", "application_id = 7"])
 def test_a_file_of_another_format_is_refused(store: Store, tmp_path: Path, pragma: str) -> None:
     store.close()
     with sqlite3.connect(tmp_path / NAME) as database:
         database.execute(f"PRAGMA {pragma}")
     database.close()
-    with pytest.raises(HostError, match="this version knows 1"):
+    with pytest.raises(HostError, match="this version knows 2"):
         Store(tmp_path)
+
+
+def test_a_file_from_before_there_were_runtimes_is_brought_to_this_form(store: Store, tmp_path: Path) -> None:
+    """Nothing of it is lost; which runtime a version was made for is not known."""
+    serve(store, "a")
+    store.close()
+    with sqlite3.connect(tmp_path / NAME) as database:
+        database.execute("ALTER TABLE versions DROP COLUMN runtime")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    again = Store(tmp_path)
+    assert serve(again, "b") == 2
+    known = again.find("one")
+    again.close()
+    assert known is not None
+    runtimes = {number: release.identity.runtime for number, release in known.releases.items()}
+    assert runtimes == {1: "", 2: "3.11.2 r"}
 
 
 def test_a_change_that_the_disk_does_not_take_changes_nothing(store: Store, tmp_path: Path) -> None:
