@@ -28,6 +28,7 @@ from runagentd.supervise import snapshot
 from runagentd.supervise.build import Bounds, Builder, BuildFailed, installer
 from runagentd.supervise.environment_store import EnvironmentStore, Lease
 from runagentd.supervise.runtime_files import program_interpreter
+from runagentd.supervise.teller import Teller
 from runagentd.wire import build, record
 from runagentd.wire.settings import PackageSettings
 
@@ -38,7 +39,6 @@ ENTRIES_MAX = 200_000
 """With the bytecode of each module: about twice what is in the wheels."""
 PATHS_BYTES_MAX = 64 * 1024**2
 """Of all entries together, as they are held in memory: 335 each, several times what packages have."""
-_HEARTBEAT_SECONDS = 5.0
 _WHEELS_MAX = 20_000
 
 
@@ -104,7 +104,7 @@ class Environments:
                 Problem(names[0], f"with what it includes is larger than {FILES_BYTES_MAX // 1024**2} MiB")
             )
         wheels = _open_wheels(settings.wheels)
-        teller = _Teller(tell)
+        teller = Teller(tell)
         try:
             request = EnvironmentRequest(
                 files=files,
@@ -134,7 +134,7 @@ class Environments:
         files: tuple[build.RequirementsFile, ...],
         settings: PackageSettings,
         wheels: int | None,
-        teller: _Teller,
+        teller: Teller,
     ) -> Lease:
         hosts = tuple(
             build.Host(name=host.host, port=host.port, address=address)
@@ -160,7 +160,7 @@ class Environments:
                 wheels=wheels,
                 # A wheel's files are in uv's cache and, by hard links, in the environment; its folders are in both.
                 bounds=Bounds(size=settings.size, files=2 * ENTRIES_MAX, seconds=settings.seconds),
-                progress=teller.progress,
+                progress=lambda far: teller.say(_TEXTS[far.phase].format(_counted(far.packages))),
                 take=functools.partial(self._take, request, files[0].name, settings.size, made),
             )
         except asyncio.CancelledError:
@@ -213,32 +213,6 @@ class Environments:
         for path in self._store.collect(keep, unused_seconds=self.settings.keep):
             self._log.info("an unused environment is removed", digest=path.name[:12])
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-
-
-class _Teller:
-    """Says what goes on, when it changes and every few seconds: who waits has to know that it does go on."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._text = ""
-        self._next: asyncio.TimerHandle | None = None
-
-    def progress(self, far: build.Progress) -> None:
-        self.say(_TEXTS[far.phase].format(_counted(far.packages)))
-
-    def say(self, text: str) -> None:
-        if text != self._text:
-            self._text = text
-            self._again()
-
-    def _again(self) -> None:
-        self.close()
-        self._next = asyncio.get_running_loop().call_later(_HEARTBEAT_SECONDS, self._again)
-        self._tell(self._text)
-
-    def close(self) -> None:
-        if self._next is not None:
-            self._next.cancel()
 
 
 _TEXTS = {

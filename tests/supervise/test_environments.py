@@ -14,7 +14,7 @@ import pytest
 
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import Form, Log
-from runagentd.supervise import environments, snapshot
+from runagentd.supervise import environments, snapshot, teller
 from runagentd.supervise.build import Bounds, BuildFailed
 from runagentd.supervise.environment_store import EnvironmentStore, Lease
 from runagentd.supervise.environments import EnvironmentRequest, Environments
@@ -175,7 +175,7 @@ def test_of_two_at_a_time_one_builds_and_the_other_finds(tmp_path: Path) -> None
 
 
 def test_somebody_who_waits_hears_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "_HEARTBEAT_SECONDS", 0.005)
+    monkeypatch.setattr(teller, "HEARTBEAT_SECONDS", 0.005)
 
     async def main() -> None:
         bench = Bench(tmp_path)
