@@ -23,6 +23,7 @@ _COUNTED = {
     "Prepared": Phase.INSTALLING,
 }
 _LINE = re.compile(r"(Resolved|Prepared) (\d{1,6}) packages?\b")
+_SPACE = re.compile(r"\s")
 _GOES_WELL = re.compile(r"\s*(Using|Resolved|Prepared|Downloading|Downloaded|Building|Built|Installed) ")
 """What uv says of what it does: no part of what went wrong."""
 _LINES_MAX = 200
@@ -39,13 +40,13 @@ def run(job: BuildJob, report: socket.socket) -> None:
     """Fill the folder SITE, and say what came of it."""
     try:
         packages = _install(job, report)
-    except Failed as error:
-        words = str(error)[-build.WORDS_MAX :]
+        report.send(build.pack(build.Progress(phase=Phase.COMPILING, packages=packages)))
+        bytecode.compile_all(f"{STAGE}/{SITE}", seen_at=job.target)
+    except (Failed, OSError) as error:
+        words = _end_of(str(error))
         answer = build.NotBuilt(words=words, full="No space left on device" in words or "os error 28" in words)
         report.send(build.pack(answer))
         return
-    report.send(build.pack(build.Progress(phase=Phase.COMPILING, packages=packages)))
-    bytecode.compile_all(f"{STAGE}/{SITE}", seen_at=job.target)
     report.send(build.pack(build.Built(packages=packages)))
 
 
@@ -128,10 +129,23 @@ def _uv(job: BuildJob, arguments: Sequence[str], report: socket.socket | None = 
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterable[str]:
+    """Of one that is too long, what comes before its last space within bounds; see `_end_of`."""
     if process.stderr is None:
         raise Failed("uv was started without a pipe")
-    while line := process.stderr.readline(_LINE_MAX):
-        yield line.rstrip("\n")
+    begins = True
+    while piece := process.stderr.readline(_LINE_MAX):
+        ends = piece.endswith("\n")
+        if begins:
+            yield piece.rstrip("\n") if ends or len(piece) < _LINE_MAX else f"{piece.rpartition(' ')[0]} …"
+        begins = ends
+
+
+def _end_of(text: str) -> str:
+    """No more than may be sent. Cut at a space: the supervisor leaves whole passwords out, not half ones."""
+    if len(text) <= build.WORDS_MAX:
+        return text
+    found = _SPACE.search(text, len(text) - build.WORDS_MAX + 2)
+    return f"… {text[found.end() :]}" if found else "…"
 
 
 def _variables(job: BuildJob) -> dict[str, str]:
