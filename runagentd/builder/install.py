@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -30,6 +31,34 @@ _LINES_MAX = 200
 _THREADS = "4"
 _LINE_MAX = 2000
 _PACKAGES_MAX = 10_000
+_COUNT_SECONDS = 0.5
+_FETCHED = f"{STAGE}/cache/archive-v0"
+"""Where uv puts each package when it is there as a whole."""
+
+
+class _Count(threading.Thread):
+    """Tells every now and then how many packages are there: uv itself says so of large ones alone."""
+
+    def __init__(self, packages: int, report: socket.socket) -> None:
+        super().__init__(daemon=True)
+        self._packages = packages
+        self._report = report
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        told = 0
+        while not self._over.wait(_COUNT_SECONDS):
+            with contextlib.suppress(OSError):
+                there = min(len(os.listdir(_FETCHED)), self._packages)
+                if there > told:
+                    told = there
+                    far = build.Progress(phase=Phase.FETCHING, packages=self._packages, there=there)
+                    self._report.send(build.pack(far))
+
+    def stop(self) -> None:
+        """Nothing is told any more when this returns."""
+        self._over.set()
+        self.join()
 
 
 class Failed(Exception):
@@ -108,19 +137,29 @@ def _uv(job: BuildJob, arguments: Sequence[str], report: socket.socket | None = 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        preexec_fn=restrict if report is not None and not job.source else None,  # this process has one thread
+        preexec_fn=restrict if report is not None and not job.source else None,  # this process has one thread yet
         text=True,
         encoding="utf-8",
         errors="replace",
     )
     lines = deque[str](maxlen=_LINES_MAX)
-    for line in _lines(process):
-        lines.append(line)
-        found = _LINE.match(line)
-        if found and report is not None:
-            packages = min(int(found[2]), _PACKAGES_MAX)
-            report.send(build.pack(build.Progress(phase=_COUNTED[found[1]], packages=packages)))
-    status = process.wait()
+    counts: list[_Count] = []
+    try:
+        for line in _lines(process):
+            lines.append(line)
+            found = _LINE.match(line)
+            if found and report is not None:
+                packages, phase = min(int(found[2]), _PACKAGES_MAX), _COUNTED[found[1]]
+                while counts:
+                    counts.pop().stop()
+                report.send(build.pack(build.Progress(phase=phase, packages=packages)))
+                if phase is Phase.FETCHING:
+                    counts.append(_Count(packages, report))
+                    counts[-1].start()
+        status = process.wait()
+    finally:
+        while counts:
+            counts.pop().stop()
     if status:
         how = f"uv was ended by signal {-status}" if status < 0 else f"uv ended with status {status}"
         said = [line for line in lines if not _GOES_WELL.match(line)]

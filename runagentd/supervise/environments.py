@@ -157,7 +157,7 @@ class Environments:
                 wheels=wheels,
                 # A wheel's files are in uv's cache and, by hard links, in the environment; its folders are in both.
                 bounds=Bounds(size=settings.size, files=2 * ENTRIES_MAX, seconds=settings.seconds),
-                progress=lambda far: teller.say(_TEXTS[far.phase].format(_counted(far.packages))),
+                progress=lambda far: teller.say(_told(far)),
                 take=functools.partial(self._take, request, files[0].name, settings.size, made),
             )
             given = True
@@ -217,6 +217,12 @@ _TEXTS = {
     build.Phase.INSTALLING: "installing {}",
     build.Phase.COMPILING: "compiling {}",
 }
+
+
+def _told(far: build.Progress) -> str:
+    if far.phase is build.Phase.FETCHING and far.there:
+        return f"fetched {far.there} of {_counted(far.packages)}"
+    return _TEXTS[far.phase].format(_counted(far.packages))
 
 
 def _counted(packages: int) -> str:

@@ -90,10 +90,11 @@ class Listening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """`packages` is 0 until it is known how many there are."""
+    """`packages` is 0 until it is known how many there are; `there` is how many of them were fetched."""
 
     phase: Phase
     packages: int
+    there: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,6 +114,11 @@ class Workshop:
 
         return asyncio.run(main())
 
+    @property
+    def fetching(self) -> bool:
+        """Whether it is known what is to be fetched: before, the installer looks into wheels for what they require."""
+        return any(far.phase is build.Phase.FETCHING for far in self.told)
+
     def relay(self, message: packages.Relay, descriptors: Sequence[int]) -> None:
         self.relayed.append(message)
         socket.send_fds(self.links[-1], [packages.pack(message)], list(descriptors))

@@ -516,6 +516,24 @@ def test_an_index_that_says_nothing_is_given_up(workshop: Workshop) -> None:
 # ---- what it says
 
 
+def test_how_many_packages_are_there_is_told_while_others_come(workshop: Workshop) -> None:
+    """Here the last of three is on its way until the first two have been told."""
+    for name in ("one", "two", "three"):
+        made.wheel(workshop.wheels, name, "1.0", {f"{name}.py": ""})
+    far = build.Progress(phase=build.Phase.FETCHING, packages=3, there=2)
+
+    def until(path: str) -> None:
+        end = time.monotonic() + 20
+        while path.startswith("/files/three") and workshop.fetching and far not in workshop.told:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    with index.serve(workshop.wheels, until=until) as served:
+        workshop.install("one\ntwo\nthree\n", at=served.address, hosts=[("127.0.0.1", served.port)])
+    assert far in workshop.told
+    assert workshop.told[-1] == build.Progress(phase=build.Phase.COMPILING, packages=3)
+
+
 def test_words_are_cut_where_no_password_is_cut() -> None:
     """The supervisor leaves out of them what it knows to be secret, and would not know half of it."""
     assert install._end_of("short") == "short"
