@@ -123,6 +123,8 @@ class Bench:
         self.starts.set()
         self.trying = asyncio.Semaphore(0)
         self.served: dict[str, FakeAgent] = {}
+        self.begun: list[str] = []
+        """the names of agents of which a first instance was started"""
         self.told: list[str] = []
         self.deployer = Deployer(
             store=self.store,
@@ -143,6 +145,7 @@ class Bench:
         return ""
 
     def _serve(self, version: Version) -> FakeAgent:
+        self.begun.append(version.deployment.manifest.agent_name)
         made = self.served[version.deployment.manifest.agent_id] = FakeAgent(version, self.starts, self.trying)
         return made
 
@@ -284,6 +287,7 @@ def test_a_name_that_another_agent_took_meanwhile_is_refused(run: Run) -> None:
         said = refusal(await deploy)
         assert said == f"{folder}: agent_id: the id of one agent is the name of another: 'other' ('chat')"
         assert list(bench.served) == ["chat"]
+        assert bench.begun == ["other"], "nothing of it was started"
         assert [lease.released for lease in bench.environments.leases] == [True]
 
     run(test)
@@ -295,12 +299,16 @@ def test_a_name_that_another_agent_took_while_this_one_started_is_refused(run: R
     async def test(bench: Bench) -> None:
         await bench.deploy(bench.folder("before", agent_id="id"))
         bench.starts.clear()
-        deploy = asyncio.create_task(bench.deploy(bench.folder("after", agent_id="id")))
+        folder = bench.folder("after", agent_id="id")
+        deploy = asyncio.create_task(bench.deploy(folder))
         await bench.trying.acquire()
+        goes_on, bench.starts = bench.starts, asyncio.Event()
         bench.starts.set()
-        other = asyncio.create_task(bench.deploy(bench.folder("third", agent_id="after")))
-        outcomes = [await other, await deploy]
-        assert sorted(isinstance(each, admin.Deployed) and each.ok for each in outcomes) == [False, True]
+        assert number(await bench.deploy(bench.folder("third", agent_id="after"))) == 1
+        goes_on.set()
+        said = refusal(await deploy)
+        assert said == f"{folder}: agent_id: the id of one agent is the name of another: 'third' ('after')"
+        assert bench.serving("id") == 1
 
     run(test)
 

@@ -54,6 +54,7 @@ class FakeBuilder:
         self.jobs: list[build.BuildJob] = []
         self.bounds: list[Bounds] = []
         self.failure: Exception | None = None
+        self.failure_afterwards: Exception | None = None
         self.goes_on = asyncio.Event()
         self.goes_on.set()
 
@@ -74,9 +75,12 @@ class FakeBuilder:
             raise self.failure
         site = os.open(self._site, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return await take(site)
+            taken = await take(site)
         finally:
             os.close(site)
+        if self.failure_afterwards is not None:
+            raise self.failure_afterwards
+        return taken
 
 
 class Bench:
@@ -376,5 +380,16 @@ def test_a_builder_that_says_much_is_passed_on_in_part(tmp_path: Path, monkeypat
             await asyncio.sleep(0.001)
         one.close()
         assert told == ["fetching 0 packages", "fetching 999 packages"]
+
+    asyncio.run(main())
+
+
+def test_a_build_that_fails_after_all_was_taken_holds_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        bench.builder.failure_afterwards = OSError(errno.EIO, "the stage cannot be closed")
+        with pytest.raises(HostError):
+            await bench.provide("requirements.txt")
+        assert len(bench.store.collect(set(), unused_seconds=0)) == 1
 
     asyncio.run(main())
