@@ -84,6 +84,9 @@ def _escaped(character: str) -> str:
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
+_ERASE = "\x1b[K"
+"""ECMA-48: to the end of the line. What goes on may stand there, in a line that is written again and again."""
+
 
 class Log:
     """Writes events to one stream. `source` names the process that speaks."""
@@ -101,6 +104,7 @@ class Log:
         self._source = source
         self._form = form
         self._clock = clock
+        self._begin = _ERASE if stream is not None and form is Form.TEXT and stream.isatty() else ""
         self.level = level
 
     def debug(self, event: str, **fields: object) -> None:
@@ -133,7 +137,7 @@ class Log:
         now = self._clock()
         line = self._json(now, level, event, safe) if self._form is Form.JSON else self._text(now, level, event, safe)
         try:
-            self._stream.write(line + "\n")
+            self._stream.write(self._begin + line + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             # The reader of our log is gone (EPIPE, or a closed stream): service goes on without it.

@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -23,12 +24,41 @@ _COUNTED = {
     "Prepared": Phase.INSTALLING,
 }
 _LINE = re.compile(r"(Resolved|Prepared) (\d{1,6}) packages?\b")
+_SPACE = re.compile(r"\s")
 _GOES_WELL = re.compile(r"\s*(Using|Resolved|Prepared|Downloading|Downloaded|Building|Built|Installed) ")
 """What uv says of what it does: no part of what went wrong."""
 _LINES_MAX = 200
 _THREADS = "4"
 _LINE_MAX = 2000
 _PACKAGES_MAX = 10_000
+_COUNT_SECONDS = 0.5
+_FETCHED = f"{STAGE}/cache/archive-v0"
+"""Where uv puts each package when it is there as a whole."""
+
+
+class _Count(threading.Thread):
+    """Tells every now and then how many packages are there: uv itself says so of large ones alone."""
+
+    def __init__(self, packages: int, report: socket.socket) -> None:
+        super().__init__(daemon=True)
+        self._packages = packages
+        self._report = report
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        told = 0
+        while not self._over.wait(_COUNT_SECONDS):
+            with contextlib.suppress(OSError):
+                there = min(len(os.listdir(_FETCHED)), self._packages)
+                if there > told:
+                    told = there
+                    far = build.Progress(phase=Phase.FETCHING, packages=self._packages, there=there)
+                    self._report.send(build.pack(far))
+
+    def stop(self) -> None:
+        """Nothing is told any more when this returns."""
+        self._over.set()
+        self.join()
 
 
 class Failed(Exception):
@@ -39,13 +69,13 @@ def run(job: BuildJob, report: socket.socket) -> None:
     """Fill the folder SITE, and say what came of it."""
     try:
         packages = _install(job, report)
-    except Failed as error:
-        words = str(error)[-build.WORDS_MAX :]
+        report.send(build.pack(build.Progress(phase=Phase.COMPILING, packages=packages)))
+        bytecode.compile_all(f"{STAGE}/{SITE}", seen_at=job.target)
+    except (Failed, OSError) as error:
+        words = _end_of(str(error))
         answer = build.NotBuilt(words=words, full="No space left on device" in words or "os error 28" in words)
         report.send(build.pack(answer))
         return
-    report.send(build.pack(build.Progress(phase=Phase.COMPILING, packages=packages)))
-    bytecode.compile_all(f"{STAGE}/{SITE}", seen_at=job.target)
     report.send(build.pack(build.Built(packages=packages)))
 
 
@@ -107,19 +137,29 @@ def _uv(job: BuildJob, arguments: Sequence[str], report: socket.socket | None = 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        preexec_fn=restrict if report is not None and not job.source else None,  # this process has one thread
+        preexec_fn=restrict if report is not None and not job.source else None,  # this process has one thread yet
         text=True,
         encoding="utf-8",
         errors="replace",
     )
     lines = deque[str](maxlen=_LINES_MAX)
-    for line in _lines(process):
-        lines.append(line)
-        found = _LINE.match(line)
-        if found and report is not None:
-            packages = min(int(found[2]), _PACKAGES_MAX)
-            report.send(build.pack(build.Progress(phase=_COUNTED[found[1]], packages=packages)))
-    status = process.wait()
+    counts: list[_Count] = []
+    try:
+        for line in _lines(process):
+            lines.append(line)
+            found = _LINE.match(line)
+            if found and report is not None:
+                packages, phase = min(int(found[2]), _PACKAGES_MAX), _COUNTED[found[1]]
+                while counts:
+                    counts.pop().stop()
+                report.send(build.pack(build.Progress(phase=phase, packages=packages)))
+                if phase is Phase.FETCHING:
+                    counts.append(_Count(packages, report))
+                    counts[-1].start()
+        status = process.wait()
+    finally:
+        while counts:
+            counts.pop().stop()
     if status:
         how = f"uv was ended by signal {-status}" if status < 0 else f"uv ended with status {status}"
         said = [line for line in lines if not _GOES_WELL.match(line)]
@@ -128,10 +168,23 @@ def _uv(job: BuildJob, arguments: Sequence[str], report: socket.socket | None = 
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterable[str]:
+    """Of one that is too long, what comes before its last space within bounds; see `_end_of`."""
     if process.stderr is None:
         raise Failed("uv was started without a pipe")
-    while line := process.stderr.readline(_LINE_MAX):
-        yield line.rstrip("\n")
+    begins = True
+    while piece := process.stderr.readline(_LINE_MAX):
+        ends = piece.endswith("\n")
+        if begins:
+            yield piece.rstrip("\n") if ends or len(piece) < _LINE_MAX else f"{piece.rpartition(' ')[0]} …"
+        begins = ends
+
+
+def _end_of(text: str) -> str:
+    """No more than may be sent. Cut at a space: the supervisor leaves whole passwords out, not half ones."""
+    if len(text) <= build.WORDS_MAX:
+        return text
+    found = _SPACE.search(text, len(text) - build.WORDS_MAX + 2)
+    return f"… {text[found.end() :]}" if found else "…"
 
 
 def _variables(job: BuildJob) -> dict[str, str]:

@@ -113,7 +113,11 @@ class Builder:
         `wheels` is a folder with wheels, open. BuildFailed; OSError or HostError where no builder can be made.
         """
         uid = self._leases.lease()
-        group = self._cgroups.create(f"build-{secrets.token_hex(4)}")
+        try:
+            group = self._cgroups.create(f"build-{secrets.token_hex(4)}")
+        except BaseException:
+            self._leases.release(uid)
+            raise
         stage, ended = -1, False
         started: list[subprocess.Popen[bytes]] = []
         try:

@@ -34,6 +34,7 @@ from runagentd.supervise.load import load
 from runagentd.supervise.runtimes import Runtimes
 from runagentd.supervise.sharing import check_sharing
 from runagentd.supervise.store import ALIASES_MAX, Deployment, Release, Store
+from runagentd.supervise.teller import Teller
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
 from runagentd.wire.manifest import LoadProblem, Manifest
@@ -52,6 +53,17 @@ class _Loaded:
     manifest: Manifest
     hints: tuple[str, ...]
     origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """Under which policy a folder is to be served, and what is to be said of it."""
+
+    spec: str
+    """as the operator names the policy"""
+    policy: Policy
+    hints: tuple[str, ...]
+    runtime: PythonRuntime
 
 
 class Deployer:
@@ -90,10 +102,15 @@ class Deployer:
         self._pruning: set[asyncio.Task[None]] = set()
         self._closed = False
         self._busy: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._deploying: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     @contextlib.asynccontextmanager
     async def alone(self, agent: str) -> AsyncIterator[None]:
-        """One at a time for each agent: two would each take the other for what served before."""
+        """One at a time for each agent: two would each take the other for what served before.
+
+        For what takes as long as an instance takes to start, at most: a rollback waits for it. Packages are installed
+        without it.
+        """
         lock = self._busy.setdefault(agent, asyncio.Lock())
         async with lock:
             yield
@@ -110,8 +127,7 @@ class Deployer:
                 find(choice.policy)  # a wrong file is said at once, before anything is copied
             loaded = await self._load(request, folder)
             try:
-                async with self.alone(loaded.manifest.agent_id):
-                    return await self._deploy(request, loaded, tell)
+                return await self._in_turn(request, loaded, lambda text: tell(f"{request.folder}: {text}"))
             finally:
                 # It is there no more where it was adopted.
                 await asyncio.to_thread(snapshot.discard, loaded.snapshot)
@@ -119,6 +135,42 @@ class Deployer:
             return _refused(request, error)
         except HostError as error:
             return admin.Failed(message=str(error))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, agent: str, tell: Callable[[str], None]) -> AsyncIterator[None]:
+        """Deploys of one agent come one after another, as they were asked for: the last one is what is to serve."""
+        lock = self._deploying.setdefault(agent, asyncio.Lock())
+        teller = Teller(tell)
+        if lock.locked():
+            teller.say("waiting for another deploy of this agent")
+        try:
+            await lock.acquire()
+        finally:
+            teller.close()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    async def _in_turn(self, request: admin.Deploy, loaded: _Loaded, tell: Callable[[str], None]) -> admin.Reply:
+        """No other command waits while packages are installed, which takes as long as an index likes.
+
+        So all that was looked at before is looked at again when it is done, and only what is found then counts.
+        """
+        agent_id = loaded.manifest.agent_id
+        with contextlib.ExitStack() as held:
+            async with self._turn(agent_id, tell):
+                async with self.alone(agent_id):
+                    runtime = self._choose(request, loaded).runtime  # a no is said now, and not after minutes
+                    was_there = self._store.find(agent_id) is not None
+                environment = await self._installed(request, loaded, runtime, tell)
+                if environment is not None:
+                    held.callback(environment.release)
+                async with self.alone(agent_id):
+                    if was_there and self._store.find(agent_id) is None:
+                        what = "the agent was removed while its packages were installed"
+                        raise _in_folder(request, [Problem("", what, ("deploy it again to have it back",))])
+                    return await self._deploy(request, loaded, runtime, environment, held)
 
     async def _load(self, request: admin.Deploy, folder: int) -> _Loaded:
         """Copy the folder and read what it says of itself; ConfigurationError where it is not right."""
@@ -150,17 +202,17 @@ class Deployer:
             await asyncio.to_thread(snapshot.discard, taken.path)
             raise
 
-    async def _deploy(self, request: admin.Deploy, loaded: _Loaded, tell: Callable[[str], None]) -> admin.Reply:
+    def _choose(self, request: admin.Deploy, loaded: _Loaded) -> _Chosen:
+        """The policy, as it is to be at this moment; ConfigurationError where this folder may not be served now."""
         manifest = loaded.manifest
-        chosen = {choice.agent: choice.policy for choice in request.policies}
-        self._check_place(request, loaded, chosen)
+        self._check_place(request, loaded)
         agent, known = self._served.get(manifest.agent_id), self._store.find(manifest.agent_id)
         # What nobody says anything about stays as it is: another policy is chosen, and never fallen back to.
         release = known.releases.get(known.serving) if known is not None else None
         usual = release.deployment.policy if release is not None and request.keep else "base"
+        chosen = _policies(request)
         spec = chosen.get(manifest.agent_id) or chosen.get(manifest.agent_name) or chosen.get("", usual)
         policy = _bounded(find(spec), request.instances)
-        text = stored.to_text(policy)
         hints = loaded.hints
         if manifest.persistent_folders and not policy.files.persistent:
             what = f"persistent_folders are not kept: policy {policy.name} has files.persistent = false"
@@ -170,54 +222,70 @@ class Deployer:
         self._try_plan(policy)
         if request.keep and not request.allow_widening:
             self._check_not_wider(policy, agent, manifest.agent_id)
-        with contextlib.ExitStack() as held:
-            environment = await self._installed(request, loaded, runtime, tell)
-            if environment is not None:
-                held.callback(environment.release)
-                # It may have taken minutes, in which other agents came.
-                self._check_place(request, loaded, chosen)
-            digest = environment.digest if environment is not None else ""
-            made = identity(code=loaded.code, environment=digest, manifest=manifest, policy=policy, runtime=runtime)
-            deployment = Deployment(
-                manifest=manifest, version=made.digest, code=loaded.code, policy=spec, environment=digest,
-                runtime=made.runtime,
-            )  # fmt: skip
-            if agent is not None and agent.deployment.version == deployment.version:
-                if request.alias:
-                    self._store.alias(agent.id, request.alias, agent.version.number)
-                    self._announce(agent)
-                return _reply(agent.version, hints, ok=True, unchanged=True)
-            if request.keep and known is not None and not known.stays:
-                hints = (*hints, "the agent goes with the 'serve' that brought it, and this version with it")
-            self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
-            version = self._version(deployment, policy, runtime, environment)
-            held.pop_all()  # the lease is the version's
+        return _Chosen(spec=spec, policy=policy, hints=hints, runtime=runtime)
+
+    async def _deploy(
+        self,
+        request: admin.Deploy,
+        loaded: _Loaded,
+        runtime: PythonRuntime,
+        environment: Lease | None,
+        held: contextlib.ExitStack,
+    ) -> admin.Reply:
+        """With everything there and nobody else at it. `held` gives the environment up, unless a version has it.
+
+        `runtime` is the one that `environment` was made for.
+        """
+        manifest = loaded.manifest
+        chosen = self._choose(request, loaded)
+        if chosen.runtime != runtime:
+            what = "the Python that the agent asks for was changed while its packages were installed"
+            raise _in_folder(request, [Problem("", what, ("deploy it again",))])
+        hints = chosen.hints
+        agent, known = self._served.get(manifest.agent_id), self._store.find(manifest.agent_id)
+        digest = environment.digest if environment is not None else ""
+        made = identity(code=loaded.code, environment=digest, manifest=manifest, policy=chosen.policy, runtime=runtime)
+        deployment = Deployment(
+            manifest=manifest, version=made.digest, code=loaded.code, policy=chosen.spec, environment=digest,
+            runtime=made.runtime,
+        )  # fmt: skip
+        if agent is not None and agent.deployment.version == deployment.version:
+            if request.alias:
+                self._store.alias(agent.id, request.alias, agent.version.number)
+                self._announce(agent)
+            return _reply(agent.version, hints, ok=True, unchanged=True)
+        if request.keep and known is not None and not known.stays:
+            hints = (*hints, "the agent goes with the 'serve' that brought it, and this version with it")
+        self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
+        version = self._version(deployment, chosen.policy, runtime, environment)
+        held.pop_all()  # the lease is the version's
+        before = agent.version if agent is not None else None
+        was = self._identity_of(before) if before is not None else None
+        serves = False
         try:
-            before = agent.version if agent is not None else None
-            was = self._identity_of(before) if before is not None else None
             if not await (self._first(version) if agent is None else agent.prove(version)):
                 return _not_started(request, version, hints)
             if problem := await self.unwell(agent or self._served[manifest.agent_id], version):
-                await self._withdraw(version)
                 return _unwell(request, version, hints, problem)
-            try:
-                version.number = self._store.serve(
-                    deployment,
-                    made,
-                    policy=text,
-                    origin=loaded.origin,
-                    stays=request.keep,
-                    name=request.name,
-                    alias=request.alias,
-                )
-            except BaseException:
-                await self._withdraw(version)
-                raise
+            self._check_name(request, loaded)  # other agents came and went while it started
+            version.number = self._store.serve(
+                deployment,
+                made,
+                policy=stored.to_text(chosen.policy),
+                origin=loaded.origin,
+                stays=request.keep,
+                name=request.name,
+                alias=request.alias,
+            )
+            serves = True
             if agent is not None:
                 self._switch(agent, version, admin.EventKind.DEPLOYED, keep_warm=request.keep)
             elif request.alias:
                 self._announce(self._served[manifest.agent_id])
         finally:
+            # Whatever the way out is: what was tried and does not serve holds its folder, its packages and an instance.
+            if not serves:
+                await self._withdraw(version)
             await self.prune(manifest.agent_id)
         warm = round(WARM_SECONDS) if agent is not None and agent.former is before else 0
         return _reply(version, hints, ok=True, before=before, changes=made.changes(was) if was else (), warm=warm)
@@ -235,9 +303,7 @@ class Deployer:
         """The environment that the agent's files ask for; ConfigurationError says where in the operator's folder."""
         descriptor = os.open(loaded.snapshot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return await self._environments.provide(
-                descriptor, loaded.manifest.requirements, runtime, lambda text: tell(f"{request.folder}: {text}")
-            )
+            return await self._environments.provide(descriptor, loaded.manifest.requirements, runtime, tell)
         except ConfigurationError as error:
             raise _in_folder(request, error.problems) from error
         finally:
@@ -254,7 +320,7 @@ class Deployer:
             before = stored.from_text(release.deployment.policy, release.policy)
             check_not_wider(policy, before, release.number)
 
-    def _check_place(self, request: admin.Deploy, loaded: _Loaded, chosen: dict[str, str]) -> None:
+    def _check_place(self, request: admin.Deploy, loaded: _Loaded) -> None:
         """ConfigurationError where this folder may not be served as what it says it is."""
         manifest = loaded.manifest
         where = f"{request.folder}: agent_id"
@@ -289,11 +355,16 @@ class Deployer:
         if request.alias and kept is not None and request.alias not in kept.aliases:
             if len(kept.aliases) >= ALIASES_MAX:
                 raise ConfigurationError(Problem("--alias", f"an agent has at most {ALIASES_MAX} aliases"))
-        reason = self._taken(manifest, chosen) or self._homes.kept_by_another(manifest.agent_id, loaded.origin)
-        if reason:
+        self._check_name(request, loaded)
+        if reason := self._homes.kept_by_another(manifest.agent_id, loaded.origin):
             raise ConfigurationError(Problem(where, reason))
 
-    def _taken(self, manifest: Manifest, chosen: dict[str, str]) -> str:
+    def _check_name(self, request: admin.Deploy, loaded: _Loaded) -> None:
+        """ConfigurationError where another agent that is served stands in the way of this one's id or name."""
+        if reason := self._taken(loaded.manifest, _policies(request)):
+            raise ConfigurationError(Problem(f"{request.folder}: agent_id", reason))
+
+    def _taken(self, manifest: Manifest, chosen: Mapping[str, str]) -> str:
         """Why this folder may not call itself so. Names are chosen by folders; policies, tokens and callers trust them.
 
         Two agents may share a name as long as nothing is decided by it: a policy that the operator meant for one of
@@ -312,14 +383,12 @@ class Deployer:
         return ""
 
     async def _first(self, version: Version) -> bool:
-        """Serve an agent that was not served; it is gone again where it does not start."""
+        """Serve an agent that was not served. Where it does not start, `_withdraw` is to follow at once."""
         version.on_trial = True
         agent = self._serve(version)
         agent.start()
         ok = await version.proven()
         version.on_trial = False
-        if not ok:
-            await self._withdraw(version)
         return ok
 
     async def unwell(self, agent: Agent, version: Version) -> str:
@@ -362,20 +431,21 @@ class Deployer:
             if number in known.unread:
                 return admin.Failed(message=f"v{number}: {known.unread[number].reason}")
             version = agent.former if agent.is_warm(number) else None
-            warm = version is not None
+            warm, serves = version is not None, False
             try:
                 if version is None:
                     version = self.restored(known.releases[number])
                     if not await agent.prove(version):
                         return admin.Failed(message=f"v{number} did not start: {version.first_start.detail}")
                     if problem := await self.unwell(agent, version):
-                        agent.drop(version)
                         return admin.Failed(message=f"v{number} is not well: {problem}")
                 self._store.promote(agent.id, number)
+                serves = True
             except (ConfigurationError, HostError, OSError) as error:
-                if version is not None and not warm:
-                    agent.drop(version)
                 return admin.Failed(message=f"v{number} cannot serve: {error}")
+            finally:
+                if version is not None and not warm and not serves:
+                    agent.drop(version)
             self._switch(agent, version, admin.EventKind.PROMOTED, keep_warm=True)
             await self.prune(agent.id)
             return _promoted(agent, before=before, warm=warm)
@@ -518,6 +588,11 @@ def check_not_wider(policy: Policy, than: Policy, number: int) -> None:
 def wider_keys(policy: Policy, than: Policy) -> tuple[str, ...]:
     """In words, each key where `policy` grants more than `than`, or something else."""
     return tuple(f"{each.key} = {each.b}, was {each.a}" for each in widening(than, policy))
+
+
+def _policies(request: admin.Deploy) -> dict[str, str]:
+    """The policies that the operator chose, by the agent they are for; "" is for any."""
+    return {choice.agent: choice.policy for choice in request.policies}
 
 
 def _like_an_alias(one: Manifest, other: Manifest) -> str:

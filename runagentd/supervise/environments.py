@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from runagentd.plan.model import ENVIRONMENT
 from runagentd.supervise import snapshot
 from runagentd.supervise.build import Bounds, Builder, BuildFailed, installer
 from runagentd.supervise.environment_store import EnvironmentStore, Lease
+from runagentd.supervise.teller import Teller
 from runagentd.wire import build, record
 from runagentd.wire.runtime import PythonRuntime
 from runagentd.wire.settings import PackageSettings
@@ -37,7 +38,6 @@ ENTRIES_MAX = 200_000
 """With the bytecode of each module: about twice what is in the wheels."""
 PATHS_BYTES_MAX = 64 * 1024**2
 """Of all entries together, as they are held in memory: 335 each, several times what packages have."""
-_HEARTBEAT_SECONDS = 5.0
 _WHEELS_MAX = 20_000
 
 
@@ -94,13 +94,9 @@ class Environments:
         if not names:
             return None
         settings = self.settings
-        files = tuple(build.RequirementsFile(name=name, content=_content(folder, name)) for name in names)
-        if sum(len(file.content) for file in files) > FILES_BYTES_MAX:
-            raise ConfigurationError(
-                Problem(names[0], f"with what it includes is larger than {FILES_BYTES_MAX // 1024**2} MiB")
-            )
+        files = _files(folder, names)
         wheels = _open_wheels(settings.wheels)
-        teller = _Teller(tell)
+        teller = Teller(tell)
         try:
             request = EnvironmentRequest(
                 files=files,
@@ -133,7 +129,7 @@ class Environments:
         settings: PackageSettings,
         runtime: PythonRuntime,
         wheels: int | None,
-        teller: _Teller,
+        teller: Teller,
     ) -> Lease:
         hosts = tuple(
             build.Host(name=host.host, port=host.port, address=address)
@@ -153,26 +149,28 @@ class Environments:
             target=ENVIRONMENT,
         )
         made: list[Lease] = []
+        given = False
         try:
-            return await self._builder.install(
+            lease = await self._builder.install(
                 job,
                 runtime=runtime,
                 wheels=wheels,
                 # A wheel's files are in uv's cache and, by hard links, in the environment; its folders are in both.
                 bounds=Bounds(size=settings.size, files=2 * ENTRIES_MAX, seconds=settings.seconds),
-                progress=teller.progress,
+                progress=lambda far: teller.say(_told(far)),
                 take=functools.partial(self._take, request, files[0].name, settings.size, made),
             )
-        except asyncio.CancelledError:
-            for lease in made:
-                lease.release()
-            raise
+            given = True
+            return lease
         except BuildFailed as failed:
             words = settings.redacted(failed.words)
             hints = _hints(failed, settings, runtime)
             raise ConfigurationError(Problem(files[0].name, _words(words), hints)) from failed
         except OSError as error:
             raise HostError(f"no builder of environments can be made: {error}") from error
+        finally:
+            for each in () if given else made:
+                each.release()
 
     async def _take(self, request: str, file: str, size: int, made: list[Lease], site: int) -> Lease:
         """Copy what a builder made for `file`, and make it an environment."""
@@ -204,42 +202,14 @@ class Environments:
                 snapshot.discard((await copying).path)
             raise
         self._log.info("an environment was built", digest=taken.digest[:12], files=taken.files, bytes=taken.size)
-        lease = self._store.adopt(taken.path, taken.digest, request)
+        try:
+            lease = self._store.adopt(taken.path, taken.digest, request)
+        except OSError as error:
+            await asyncio.to_thread(shutil.rmtree, taken.path, ignore_errors=True)
+            raise _not_kept(self._store.incoming, error) from error
         made.append(lease)
         await asyncio.to_thread(shutil.rmtree, taken.path, ignore_errors=True)  # where its like was there
         return lease
-
-    async def collect(self, keep: Collection[str]) -> None:
-        """Remove the environments that nothing has used for as long as the operator says."""
-        for path in self._store.collect(keep, unused_seconds=self.settings.keep):
-            self._log.info("an unused environment is removed", digest=path.name[:12])
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-
-
-class _Teller:
-    """Says what goes on, when it changes and every few seconds: who waits has to know that it does go on."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._text = ""
-        self._next: asyncio.TimerHandle | None = None
-
-    def progress(self, far: build.Progress) -> None:
-        self.say(_TEXTS[far.phase].format(_counted(far.packages)))
-
-    def say(self, text: str) -> None:
-        if text != self._text:
-            self._text = text
-            self._again()
-
-    def _again(self) -> None:
-        self.close()
-        self._next = asyncio.get_running_loop().call_later(_HEARTBEAT_SECONDS, self._again)
-        self._tell(self._text)
-
-    def close(self) -> None:
-        if self._next is not None:
-            self._next.cancel()
 
 
 _TEXTS = {
@@ -250,6 +220,12 @@ _TEXTS = {
 }
 
 
+def _told(far: build.Progress) -> str:
+    if far.phase is build.Phase.FETCHING and far.there:
+        return f"fetched {far.there} of {_counted(far.packages)}"
+    return _TEXTS[far.phase].format(_counted(far.packages))
+
+
 def _counted(packages: int) -> str:
     return "packages" if not packages else "1 package" if packages == 1 else f"{packages} packages"
 
@@ -258,12 +234,34 @@ def _copy(site: int, parent: Path, rules: snapshot.Rules, stop: threading.Event)
     taken = snapshot.take(site, parent, rules=rules, stopped=stop.is_set)
     # Other files of this process are written and forgotten; an environment outlives a crash of the machine, or a
     # half-written module would be named by the digest of a whole one.
-    directory = os.open(taken.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        kernel.syncfs(directory)
-    finally:
-        os.close(directory)
+        directory = os.open(taken.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            kernel.syncfs(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        shutil.rmtree(taken.path, ignore_errors=True)
+        raise _not_kept(parent, error) from error
     return taken
+
+
+def _not_kept(folder: Path, error: OSError) -> HostError:
+    return HostError(f"{folder}: an environment cannot be kept: {error.strerror}")
+
+
+def _files(folder: int, names: Sequence[str]) -> tuple[build.RequirementsFile, ...]:
+    """ConfigurationError where they are too large, one or all, and before all of them are in memory."""
+    files: list[build.RequirementsFile] = []
+    left = FILES_BYTES_MAX
+    for name in names:
+        content = _content(folder, name)
+        left -= len(content)
+        if left < 0:
+            what = f"with what it includes is larger than {FILES_BYTES_MAX // 1024**2} MiB"
+            raise ConfigurationError(Problem(names[0], what))
+        files.append(build.RequirementsFile(name=name, content=content))
+    return tuple(files)
 
 
 def _content(folder: int, name: str) -> bytes:
@@ -295,7 +293,12 @@ def _wheels_digest(folder: int, path: str) -> str:
         raise _unreadable(path, "")
     with os.scandir(folder) as entries:
         for entry in entries:
-            status = entry.stat()
+            try:
+                status = entry.stat()
+            except OSError as error:  # most often a link that leads nowhere
+                reason = (error.strerror or "is not there").lower()
+                what = f"packages.wheels: {os.path.join(path, entry.name)}: {reason}"
+                raise HostError(what, "remove it, or put a wheel there") from error
             if not status.st_mode & stat.S_IROTH:
                 raise _unreadable(path, entry.name)
             found.append(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n")

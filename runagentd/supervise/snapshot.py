@@ -190,9 +190,11 @@ class _Copy:
             most = self.rules.entries_max + 1 + len(self.rules.left_out)
             names = sorted(entry.name for entry in itertools.islice(entries, most))
         quiet = quiet or _ENVIRONMENT_MARK in names  # a virtual environment is full of links that nobody misses
+        names = [name for name in names if name not in self.rules.left_out]
+        left = self.rules.entries_max - self.entries
+        if len(names) > left:
+            raise self._too_many(f"{path}{names[left]}")  # before as many as may be are copied for nothing
         for name in names:
-            if name in self.rules.left_out:
-                continue
             below = f"{path}{name}"
             self._count(below, depth)
             try:
@@ -256,8 +258,7 @@ class _Copy:
         self.entries += 1
         self.path_bytes += len(os.fsencode(path))
         if self.entries > self.rules.entries_max:
-            what = f"{self.rules.what} has more than {self.rules.entries_max:,} files and directories"
-            raise ConfigurationError(Problem(_shown(path), f"{what}, the most it may have", (self.rules.entries_hint,)))
+            raise self._too_many(path)
         if self.path_bytes > self.rules.path_bytes_max:
             most = f"{self.rules.path_bytes_max:,} bytes"
             what = f"the paths in {self.rules.what} take more than {most} together, the most they may"
@@ -266,6 +267,10 @@ class _Copy:
             raise ConfigurationError(Problem(_shown(path), "has a name with characters that cannot be printed"))
         if depth >= DEPTH_MAX:
             raise ConfigurationError(Problem(_shown(path), f"lies more than {DEPTH_MAX} directories deep"))
+
+    def _too_many(self, path: str) -> ConfigurationError:
+        what = f"{self.rules.what} has more than {self.rules.entries_max:,} files and directories, the most it may have"
+        return ConfigurationError(Problem(_shown(path), what, (self.rules.entries_hint,)))
 
     def _skip(self, path: str, mode: int) -> None:
         kind = _KINDS.get(stat.S_IFMT(mode), "another file system")

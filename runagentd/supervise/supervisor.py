@@ -36,6 +36,7 @@ from runagentd.supervise.agent import Agent
 from runagentd.supervise.build import Builder
 from runagentd.supervise.cgroup import CgroupHost
 from runagentd.supervise.deploy import Deployer
+from runagentd.supervise.environment_collector import EnvironmentCollector
 from runagentd.supervise.environment_store import EnvironmentStore
 from runagentd.supervise.environments import Environments
 from runagentd.supervise.events import Events, TooManyFollowers
@@ -162,6 +163,12 @@ class Supervisor:
             installer_version=functools.partial(version, "uv"),
             log=log,
         )
+        self._collector = EnvironmentCollector(
+            store=environment_store,
+            needed=self._store.environments,
+            keep_seconds=lambda: self._environments.settings.keep,
+            log=log,
+        )
         self._deployer = Deployer(
             store=self._store,
             homes=self._homes,
@@ -227,6 +234,8 @@ class Supervisor:
         for agent in known:
             await self._deployer.reread(agent)
             self._restore(agent)
+        if self._complete:
+            self._collector.start()
         self._connect_gateway()
         self._pressure.start()
         self._admin.start()
@@ -240,6 +249,7 @@ class Supervisor:
             if self._connecting is not None:
                 self._connecting.cancel()
             await asyncio.gather(*(agent.stop() for agent in self._all()))
+            await self._collector.close()
             await self._pools.close()
             if self._link is not None:
                 self._link.close()
@@ -256,6 +266,7 @@ class Supervisor:
         for agent in self._all():
             for each in agent.versions():
                 each.runtime = self._runtimes.renewed(each.runtime)
+        self._collector.look()
 
     def stop(self) -> None:
         """Drain, then end; called again while it drains, end at once."""
@@ -559,7 +570,7 @@ class Supervisor:
                     return admin.Failed(message="a deploy comes with one folder as a descriptor")
                 wanted = tell if request.progress else _tell_nobody
                 reply = self._deployed(request, await self._deployer.deploy(request, descriptors[0], wanted))
-                await self._collect_environments()
+                self._collector.look()
                 return reply
             case admin.ListInstances():
                 return shown.instances(
@@ -583,7 +594,7 @@ class Supervisor:
                 if not self._complete:
                     self._tell_gateway(control.AllIntroduced())
                 self._complete = True
-                await self._collect_environments()
+                self._collector.start()
                 return admin.Done()
             case admin.CacheAsk():
                 return await self._ask_cache(request)
@@ -629,7 +640,9 @@ class Supervisor:
             case admin.Remove():
                 if not request.version:
                     self._unserved.pop(known.agent, None)
-                return await self._deployer.remove(known.agent, request.version)
+                reply = await self._deployer.remove(known.agent, request.version)
+                self._collector.look()
+                return reply
 
     def _set_alias(self, known: Deployed, request: admin.SetAlias) -> admin.Reply:
         releases.check_alias(request.alias)
@@ -647,11 +660,6 @@ class Supervisor:
         if known.agent in self._agents:
             self._announce(self._agents[known.agent])
         return admin.Done()
-
-    async def _collect_environments(self) -> None:
-        """Once it is known what there is: before, an agent that is about to be served again would lose its own."""
-        if self._complete:
-            await self._environments.collect(self._store.environments())
 
     def _change(self, agent: Agent, request: admin.Restart | admin.Warm | admin.Scale) -> admin.Reply:
         match request:

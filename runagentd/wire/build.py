@@ -18,9 +18,10 @@ from runagentd.wire import record
 from runagentd.wire.manifest import check_relative
 
 JOB_BYTES_MAX = 16 * 1024 * 1024
-MESSAGE_BYTES_MAX = 16 * 1024
 WORDS_MAX = 4096
 """Characters of the resolver's own words."""
+MESSAGE_BYTES_MAX = 4 * WORDS_MAX + 1024
+"""A character has up to four bytes in UTF-8."""
 HOSTS_MAX = 16
 
 LOCK, PROJECT = "uv.lock", "pyproject.toml"
@@ -89,10 +90,11 @@ class Listening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """`packages` is 0 until it is known how many there are."""
+    """`packages` is 0 until it is known how many there are; `there` is how many of them were fetched."""
 
     phase: Phase
     packages: int
+    there: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

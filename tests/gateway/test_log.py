@@ -33,6 +33,20 @@ def test_json_is_one_object_a_line() -> None:
     )
 
 
+@pytest.mark.parametrize(("form", "begin"), [(Form.TEXT, "\x1b[K08:00:00 "), (Form.JSON, "{")])
+def test_on_a_terminal_a_line_leaves_nothing_of_what_stood_there(form: Form, begin: str) -> None:
+    """`serve` shows there how far a build is, while the daemons write their lines."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    Log(stream, source="gateway", form=form, clock=lambda: 1_800_000_000.5).info("serving")
+    assert stream.getvalue().startswith(begin)
+    assert stream.getvalue().count("\x1b") == (form is Form.TEXT)
+
+
 def test_text_is_readable_and_has_no_control_characters() -> None:
     """A line break that an agent chose does not begin a line."""
     line = written(Form.TEXT, "stdout", agent="a b", text="x\n\x1b[2Jy", empty="")

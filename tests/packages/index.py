@@ -8,7 +8,7 @@ import hashlib
 import http.server
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +35,11 @@ def serve(
     elsewhere: str = "",
     silent: threading.Event | None = None,
     certificate: Path | None = None,
+    until: Callable[[str], None] = lambda path: None,
 ) -> Iterator[Index]:
-    """`login` is USER:PASSWORD; files are said to be at `elsewhere`; with `silent` no answer comes until it is set.
+    """`until` is called with the path before each answer, and may wait.
+
+    `login` is USER:PASSWORD; files are said to be at `elsewhere`; with `silent` no answer comes until it is set.
 
     `certificate` is a file with a certificate and its key: with it there is TLS.
     """
@@ -51,6 +54,7 @@ def serve(
 
         def _answer(self, *, body: bool) -> None:
             index.asked.append(self.path)
+            until(self.path)
             if silent is not None:
                 silent.wait(60)
             if wanted and self.headers["Authorization"] != wanted:

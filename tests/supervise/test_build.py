@@ -4,179 +4,34 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import contextlib
+import errno
 import os
-import secrets
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runagentd import interpreters, kernel
-from runagentd.egress.relay import Relays
+from runagentd.builder import install
 from runagentd.errors import ConfigurationError
-from runagentd.interpreters import program_interpreter
-from runagentd.log import Form, Log
-from runagentd.plan.seccomp import builder_filter
-from runagentd.plan.syscalls import shipped_table
-from runagentd.supervise import cgroup, libseccomp, snapshot
-from runagentd.supervise.build import Bounds, Builder, BuildFailed, installer
-from runagentd.uids import Leases
+from runagentd.supervise import snapshot
+from runagentd.supervise.build import Bounds, BuildFailed
 from runagentd.wire import build, packages
-from runagentd.wire.runtime import PythonRuntime
 from tests.packages import index, made
+from tests.packages.workshop import MIB, RULES, Workshop, opened
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.slow]
-
-MIB = 1024 * 1024
-UID_BASE = 1_950_000_000
-RULES = snapshot.Rules(
-    what="the environment",
-    entries_max=1000,
-    entries_hint="name fewer packages",
-    path_bytes_max=10**7,
-    path_bytes_hint="",
-    bytes_max=64 * MIB,
-    bytes_hint="raise packages.size",
-    owner=0,
-    left_out=frozenset(),
-    strict=True,
-)
-
-
-@dataclass
-class Workshop:
-    """A builder, and what it did."""
-
-    builder: Builder
-    place: Path
-    wheels: Path
-    uids: Leases
-    host: cgroup.CgroupHost
-    python: PythonRuntime
-    told: list[build.Progress] = field(default_factory=list)
-    relayed: list[packages.Relay] = field(default_factory=list)
-    links: list[socket.socket] = field(default_factory=list)
-
-    def install(
-        self,
-        requirements: str,
-        *,
-        source: bool = False,
-        at: str = "",
-        hosts: Sequence[tuple[str, int]] = (),
-        size: int = 64 * MIB,
-        files: int = 4000,
-        seconds: float = 60,
-        rules: snapshot.Rules = RULES,
-    ) -> snapshot.Snapshot:
-        """What `requirements` ask for, from the folder `wheels`, or from the index `at`."""
-
-        async def take(site: int) -> snapshot.Snapshot:
-            return snapshot.take(site, self.place, rules=rules)
-
-        return self.run(
-            self.job(requirements, source=source, at=at, hosts=hosts),
-            take,
-            Bounds(size=size, files=files, seconds=seconds),
-        )
-
-    def job(
-        self, requirements: str, *, source: bool = False, at: str = "", hosts: Sequence[tuple[str, int]] = ()
-    ) -> build.BuildJob:
-        return build.BuildJob(
-            files=(build.RequirementsFile(name="requirements.txt", content=requirements.encode()),),
-            index=at,
-            hosts=tuple(build.Host(name=name, port=port, address=name) for name, port in hosts),
-            authorities=b"",
-            wheels=not at,
-            source=source,
-            installer=installer(),
-            loader=program_interpreter(installer()),
-            interpreter=self.python.interpreter,
-            target="/env",
-        )
-
-    def run(
-        self, job: build.BuildJob, take: Callable[[int], Awaitable[snapshot.Snapshot]], bounds: Bounds
-    ) -> snapshot.Snapshot:
-        async def main() -> snapshot.Snapshot:
-            wheels = os.open(self.wheels, os.O_RDONLY | os.O_DIRECTORY) if job.wheels else None
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self.links.append(ours)
-            allowed = [packages.Target(host=host.name, port=host.port) for host in job.hosts]
-            Relays(theirs, lambda: allowed, Log(sys.stderr, source="test", form=Form.TEXT)).start()
-            try:
-                return await self.builder.install(
-                    job,
-                    runtime=self.python,
-                    wheels=wheels,
-                    bounds=bounds,
-                    progress=self.told.append,
-                    take=take,
-                )
-            finally:
-                asyncio.get_running_loop().remove_reader(theirs)
-                theirs.close()
-                self.links.pop().close()
-                if wheels is not None:
-                    os.close(wheels)
-
-        return asyncio.run(main())
-
-    def relay(self, message: packages.Relay, descriptors: Sequence[int]) -> None:
-        self.relayed.append(message)
-        socket.send_fds(self.links[-1], [packages.pack(message)], list(descriptors))
-
-    def nothing_is_left(self) -> bool:
-        """No cgroup, and no process with a uid of ours; the dead, whom their parent has not reaped, do not count."""
-        ours, owners = range(UID_BASE, UID_BASE + 65536), set()
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                status = kernel.status_fields(process.name)
-                if not status["State"].startswith("Z"):
-                    owners |= {int(uid) for uid in status["Uid"].split()}
-        return self.host.groups() == [] and not owners & set(ours)
 
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    host = cgroup.open_host(secrets.token_hex(8), foreman=os.getpid())
-    uids = Leases.open(secrets.token_hex(8), directory=str(tmp_path / "uids"), uid_base=UID_BASE)
-    for name in ("jail", "wheels", "place"):
-        (tmp_path / name).mkdir()
-    tmp_path.chmod(0o755)
-    builder = Builder(
-        cgroups=host,
-        leases=uids,
-        program=lambda: libseccomp.compile(builder_filter(shipped_table())),
-        jail=tmp_path / "jail",
-        relay=lambda message, descriptors: shop.relay(message, descriptors),
-        log=Log(sys.stderr, source="test", form=Form.TEXT),
-    )
-    shop = Workshop(
-        builder=builder,
-        place=tmp_path / "place",
-        wheels=tmp_path / "wheels",
-        uids=uids,
-        host=host,
-        python=interpreters.find(),
-    )
-    try:
+    with opened(tmp_path) as shop:
         yield shop
-        end = time.monotonic() + 5  # what was killed leaves its cgroup a moment before it is gone
-        while not shop.nothing_is_left():
-            assert time.monotonic() < end
-            time.sleep(0.01)
-    finally:
-        host.remove()
-        uids.close()
 
 
 def names(taken: snapshot.Snapshot) -> list[str]:
@@ -657,3 +512,76 @@ def test_an_index_that_says_nothing_is_given_up(workshop: Workshop) -> None:
         words = refused(workshop, "one", at=served.address, hosts=[("127.0.0.1", served.port)], seconds=3)
     assert words == "installing took more than 3 s and was ended"
     assert time.monotonic() - began < 60
+
+
+# ---- what it says
+
+
+def test_how_many_packages_are_there_is_told_while_others_come(workshop: Workshop) -> None:
+    """Here the last of three is on its way until the first two have been told."""
+    for name in ("one", "two", "three"):
+        made.wheel(workshop.wheels, name, "1.0", {f"{name}.py": ""})
+    far = build.Progress(phase=build.Phase.FETCHING, packages=3, there=2)
+
+    def until(path: str) -> None:
+        end = time.monotonic() + 20
+        while path.startswith("/files/three") and workshop.fetching and far not in workshop.told:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    with index.serve(workshop.wheels, until=until) as served:
+        workshop.install("one\ntwo\nthree\n", at=served.address, hosts=[("127.0.0.1", served.port)])
+    assert far in workshop.told
+    assert workshop.told[-1] == build.Progress(phase=build.Phase.COMPILING, packages=3)
+
+
+def test_words_are_cut_where_no_password_is_cut() -> None:
+    """The supervisor leaves out of them what it knows to be secret, and would not know half of it."""
+    assert install._end_of("short") == "short"
+    cut = install._end_of(f"begin https://alice:hunter2secret@host/{'x' * (build.WORDS_MAX - 10)} at the end")
+    assert cut == "… at the end"
+    assert len(install._end_of("word " * build.WORDS_MAX)) <= build.WORDS_MAX
+
+
+def test_a_line_that_is_too_long_is_cut_at_a_space_too() -> None:
+    line = f"{'x' * 1990} https://alice:hunter2secret@host/"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; print({line!r}, file=sys.stderr); print('next', file=sys.stderr)"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert list(install._lines(process)) == [f"{'x' * 1990} …", "next"]
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
+
+
+def test_the_longest_words_of_a_builder_can_be_sent() -> None:
+    answer = build.NotBuilt(words="\U0001f40d" * build.WORDS_MAX, full=False)
+    assert build.parse(build.pack(answer)) == answer
+
+
+def test_a_builder_that_cannot_write_its_first_file_says_so(workshop: Workshop) -> None:
+    made.wheel(workshop.wheels, "one", "1.0", {"one.py": ""})
+    job = workshop.job("one")
+    twice = (*job.files, *job.files)
+    job = build.BuildJob(**{**{name: getattr(job, name) for name in job.__slots__}, "files": twice})
+
+    async def take(site: int) -> snapshot.Snapshot:
+        raise AssertionError("there is nothing to take")
+
+    with pytest.raises(BuildFailed, match="File exists"):
+        workshop.run(job, take, Bounds(size=64 * MIB, files=4000, seconds=60))
+
+
+def test_without_a_cgroup_no_uid_is_lost(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[int] = []
+
+    def fails(name: str) -> None:
+        raise OSError(errno.ENOSPC, name)
+
+    monkeypatch.setattr(workshop.host, "create", fails)
+    monkeypatch.setattr(workshop.uids, "release", released.append)
+    with pytest.raises(OSError, match="build-"):
+        workshop.install("one")
+    assert len(released) == 1

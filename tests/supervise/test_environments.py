@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import os
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import Form, Log
-from runagentd.supervise import environments, snapshot
+from runagentd.supervise import environments, snapshot, teller
 from runagentd.supervise.build import Bounds, BuildFailed
 from runagentd.supervise.environment_store import EnvironmentStore, Lease
 from runagentd.supervise.environments import EnvironmentRequest, Environments
@@ -54,6 +55,7 @@ class FakeBuilder:
         self.runtimes: list[PythonRuntime] = []
         self.bounds: list[Bounds] = []
         self.failure: Exception | None = None
+        self.failure_afterwards: Exception | None = None
         self.goes_on = asyncio.Event()
         self.goes_on.set()
 
@@ -76,9 +78,12 @@ class FakeBuilder:
             raise self.failure
         site = os.open(self._site, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return await take(site)
+            taken = await take(site)
         finally:
             os.close(site)
+        if self.failure_afterwards is not None:
+            raise self.failure_afterwards
+        return taken
 
 
 class Bench:
@@ -192,7 +197,7 @@ def test_of_two_at_a_time_one_builds_and_the_other_finds(tmp_path: Path) -> None
 
 
 def test_somebody_who_waits_hears_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "_HEARTBEAT_SECONDS", 0.005)
+    monkeypatch.setattr(teller, "HEARTBEAT_SECONDS", 0.005)
 
     async def main() -> None:
         bench = Bench(tmp_path)
@@ -321,5 +326,94 @@ def test_a_copy_that_nobody_waits_for_is_stopped_and_leaves_nothing(
             await task
         assert list(bench.store.incoming.iterdir()) == []
         assert bench.store.answer(REQUEST.digest()) is None
+
+    asyncio.run(main())
+
+
+def test_a_link_among_the_wheels_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "six.whl").symlink_to("gone")
+
+    async def main() -> None:
+        await Bench(tmp_path, PackageSettings(wheels=str(wheels))).provide("requirements.txt")
+
+    with pytest.raises(HostError) as caught:
+        asyncio.run(main())
+    assert str(caught.value) == (
+        f"packages.wheels: {wheels}/six.whl: no such file or directory\nhint: remove it, or put a wheel there"
+    )
+
+
+def test_files_that_are_too_large_together_are_refused_before_all_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    content = environments._content
+
+    def counted(folder: int, name: str) -> bytes:
+        read.append(name)
+        return content(folder, name)
+
+    monkeypatch.setattr(environments, "_content", counted)
+
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        names = ["requirements.txt", "a", "b", "c", "d"]
+        for name in names:
+            (bench.folder / name).write_bytes(b"#" * 4_000_000)
+        await bench.provide(*names)
+
+    with pytest.raises(ConfigurationError, match="with what it includes is larger than 8 MiB"):
+        asyncio.run(main())
+    assert read == ["requirements.txt", "a", "b"]
+
+
+def test_an_environment_that_cannot_be_written_down_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, most often: in words, and nothing of it is held or half there."""
+
+    async def main() -> None:
+        bench = Bench(tmp_path)
+
+        def full(path: Path, *_: object) -> None:
+            path.touch()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(HostError, match="an environment cannot be kept: No space left on device"):
+            await bench.provide("requirements.txt")
+        monkeypatch.undo()
+        assert list(bench.store.incoming.iterdir()) == []
+        assert len(bench.store.collect(set(), unused_seconds=0)) == 1
+
+    asyncio.run(main())
+
+
+def test_a_builder_that_says_much_is_passed_on_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A captured one may change its words without end; the last ones are heard all the same."""
+
+    async def main() -> None:
+        told: list[str] = []
+        monkeypatch.setattr(teller, "APART_SECONDS", 0.05)
+        one = teller.Teller(told.append)
+        for number in range(1000):
+            one.say(f"fetching {number} packages")
+        while len(told) < 2:  # noqa: ASYNC110  (a list, which tells nobody)
+            await asyncio.sleep(0.001)
+        one.close()
+        assert told == ["fetching 0 packages", "fetching 999 packages"]
+
+    asyncio.run(main())
+
+
+def test_a_build_that_fails_after_all_was_taken_holds_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        bench.builder.failure_afterwards = OSError(errno.EIO, "the stage cannot be closed")
+        with pytest.raises(HostError):
+            await bench.provide("requirements.txt")
+        assert len(bench.store.collect(set(), unused_seconds=0)) == 1
 
     asyncio.run(main())

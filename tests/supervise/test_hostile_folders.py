@@ -9,11 +9,13 @@ import dataclasses
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from runagentd import kernel
 from runagentd.errors import ConfigurationError
 from runagentd.supervise import snapshot
 from runagentd.supervise.snapshot import Snapshot
@@ -273,3 +275,40 @@ def test_a_directory_that_becomes_a_link_is_not_followed(folder: Path, tmp_path:
     finally:
         over.set()
         swapper.join()
+
+
+def test_a_million_files_are_refused_early(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Literally a million, ten times what a folder may have: not one of them is opened."""
+    place = folder / "many"
+    place.mkdir()
+    kernel.mount("many", str(place), "tmpfs", 0, "size=1m,nr_inodes=1000100,mode=0755")
+    try:
+        at = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for number in range(1_000_000):
+                os.mknod(f"{number:07}", 0o100644, dir_fd=at)
+            opened: list[str] = []
+            monkeypatch.setattr(kernel, "openat2", lambda _, name, *__, **___: opened.append(name))
+            began = time.monotonic()
+            with pytest.raises(ConfigurationError) as caught:
+                snapshot.take(at, folder.parent / "copies", complete=True)
+        finally:
+            os.close(at)
+        assert time.monotonic() - began < 20
+        [problem] = caught.value.problems
+        assert problem.what == "the folder has more than 100,000 files and directories, the most it may have"
+        assert problem.hints == ("serve the agent's own folder, not one above it",)
+        assert opened == []
+        assert list((folder.parent / "copies").iterdir()) == []
+    finally:
+        kernel.unmount(str(place))
+
+
+def test_what_is_too_many_over_several_directories_is_refused_where_it_is_reached(folder: Path) -> None:
+    rules = dataclasses.replace(snapshot.FOLDER, entries_max=1000)
+    for directory in ("a", "b", "c"):
+        (folder / directory).mkdir()
+        for number in range(400):
+            (folder / directory / f"{number:03}").touch()
+    # 803 are a, b, c, and what is in the first two; main.py comes later.
+    assert refusal(folder, rules).startswith("c/197: the folder has more than 1,000 files and directories")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 
 from tests import certificates
 from tests.cli.test_runagentctl import run
-from tests.packages import index, made
+from tests.packages import index, made, raw
 from tests.system import daemon, folders
 from tests.system.daemon import ROOT, Daemon
 
@@ -447,6 +448,80 @@ def test_a_version_goes_back_to_its_own_packages(tmp_path: Path, wheels: Path, s
         # The next deploy of anything collects what nobody needs any more.
         _ctl(state, "deploy", folders.agent(tmp_path, "plain", PLAIN, "one"))
         assert len(trees(state)) == 1
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_while_packages_are_installed_the_agent_can_be_rolled_back_and_removed(
+    tmp_path: Path, wheels: Path, state: Path, removed: bool
+) -> None:
+    """The index says nothing; the commands of the agent, and its calls, do not wait for it."""
+    silent = threading.Event()
+    plain = folders.agent(tmp_path, "uses", PLAIN, "one")
+    with index.serve(wheels, silent=silent) as served_index:
+        options = configured(tmp_path, index=served_index.address)
+        with daemon.serve([], state_dir=state, options=options) as served:
+            _with_token(served)
+            _ctl(state, "deploy", plain)
+            (plain / "agent.py").write_text(textwrap.dedent(PLAIN.replace("1", "2")))
+            _ctl(state, "deploy", plain)
+            (plain / "requirements.txt").write_text("pydantic\n")
+            said: list[tuple[int, str, str]] = []
+            deploy = threading.Thread(target=lambda: said.append(run("deploy", plain, state=state)))
+            deploy.start()
+            while not served_index.asked:
+                time.sleep(0.02)
+            assert "v1 serves, in the place of v2" in _ctl(state, "rollback", "uses")
+            assert served.call("uses", "one") == (200, 1)
+            assert _ctl(state, "remove", "uses", "v2") == "uses: v2 is forgotten\n"
+            if removed:
+                _ctl(state, "remove", "uses")
+            assert deploy.is_alive(), "nothing has come of the index yet"
+            silent.set()
+            deploy.join()
+            [(status, out, err)] = said
+            if removed:
+                assert (status, out) == (1, "")
+                assert "the agent was removed while its packages were installed" in err
+                assert served.instances() == []
+            else:
+                assert (status, out.splitlines()[0]) == (0, "uses: v3 serves, in the place of v1")
+                assert served.call("uses", "one") == (200, 2)
+
+
+def test_a_wheel_that_does_harm_is_refused_and_others_go_on(tmp_path: Path, wheels: Path, state: Path) -> None:
+    """A bomb, in a daemon that serves another agent meanwhile; nothing of it stays."""
+    bombs = [raw.Entry(name=b"b%d" % n, content=bytes(32 * 1024**2), method=raw.DEFLATED) for n in range(4)]
+    raw.wheel(wheels, bombs)
+    folder = uses(tmp_path, requirements="one\n")
+    options = configured(tmp_path, wheels=str(wheels), size="64MiB")
+    with daemon.serve([folders.agent(tmp_path, "plain", PLAIN, "one")], state_dir=state, options=options) as served:
+        _with_token(served)
+        status, out, err = run("deploy", folder, state=state)
+        assert (status, out) == (1, "")
+        assert "uses/requirements.txt: error: Failed to download `one==1.0`" in err
+        assert "hint: an environment may have 64 MiB and 200,000 files: packages.size in the configuration" in err
+        assert served.call("plain", "one") == (200, 1)
+        (folder / "requirements.txt").write_text("pydantic\n")
+        _ctl(state, "deploy", folder)
+        assert served.call("uses", "versions") == (200, ["99.0", "99.0", "99.0"])
+        assert list((state / "environments/incoming").iterdir()) == []
+        assert len(trees(state)) == 1
+
+
+def test_what_is_removed_last_takes_its_packages_with_it(tmp_path: Path, wheels: Path, state: Path) -> None:
+    """Without any deploy; as long as an instance runs from them they are there."""
+    with daemon.serve([], state_dir=state, options=configured(tmp_path, wheels=str(wheels), keep="0")) as served:
+        _with_token(served)
+        _ctl(state, "deploy", uses(tmp_path, "one"))
+        _ctl(state, "deploy", uses(tmp_path, "two"))
+        _ctl(state, "remove", "one")
+        assert served.call("two", "versions") == (200, ["99.0", "99.0", "99.0"])
+        assert len(trees(state)) == 1
+        _ctl(state, "remove", "two")
+        end = time.monotonic() + 5
+        while trees(state):
+            assert time.monotonic() < end
+            time.sleep(0.02)
 
 
 PLAIN = """

@@ -399,7 +399,7 @@ EXIT = launch.ExitRecord(
 
 BUILDER: tuple[build.Answer, ...] = (
     build.Listening(),
-    build.Progress(phase=build.Phase.FETCHING, packages=14),
+    build.Progress(phase=build.Phase.FETCHING, packages=14, there=3),
     build.Built(packages=14),
     build.NotBuilt(words="no solution found", full=False),
 )
