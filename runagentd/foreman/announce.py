@@ -84,6 +84,8 @@ def _show_reload(announcement: Announcement) -> int:
     for row in announcement.deployed:
         if row.ok:
             print(f"{escape(row.agent_name)}: reloaded in {announcement.reloaded_ms / 1000:.2f} s", flush=True)
+            for line in _wider_lines(row):
+                print(line, flush=True)
             for hint in row.hints:
                 print(f"  hint: {escape(hint)}", flush=True)
         else:
@@ -116,12 +118,18 @@ def deploy_lines(row: admin.Deployed) -> Iterator[str]:
     yield f"  policy   {escape(row.policy)}"
     if row.before:
         yield f"  changed  {', '.join(map(escape, row.changes))}"
+    yield from _wider_lines(row)
     yield from _agent_lines(row)
     if row.warm_seconds:
         yield (
             f"  v{row.before} is kept warm for {row.warm_seconds // 60} min: "
             f"'runagentctl rollback {shlex.quote(name)}' has it serve again at once"
         )
+
+
+def _wider_lines(row: admin.Deployed) -> Iterator[str]:
+    for key in row.wider:
+        yield f"  its policy is wider: {escape(key)}"
 
 
 def check_lines(announcement: Announcement) -> Iterator[str]:
@@ -302,6 +310,7 @@ def _as_json(row: admin.Deployed) -> dict[str, object]:
                 "before": row.before or None,
                 "changed": list(row.changes),
                 "unchanged": row.unchanged,
+                "wider": list(row.wider),
             }
             if row.number
             else {}

@@ -68,7 +68,7 @@ class Deployer:
         serve: Callable[[Version], Agent],
         sides: Callable[[str], Mapping[int, Agent]],
         announce: Callable[[Agent], None],
-        switched: Callable[[Agent, admin.EventKind], None],
+        switched: Callable[[Agent, admin.EventKind, Sequence[str]], None],
         remove: Callable[[Agent], Awaitable[None]],
     ) -> None:
         self._store = store
@@ -423,8 +423,9 @@ class Deployer:
         return version
 
     def _switch(self, agent: Agent, version: Version, kind: admin.EventKind, *, keep_warm: bool) -> None:
+        wider = wider_keys(version.policy, agent.policy)
         agent.switch(version, keep_warm=keep_warm)
-        self._switched(agent, kind)
+        self._switched(agent, kind, wider)
 
     def _version(self, deployment: Deployment, policy: Policy, environment: Lease | None) -> Version:
         agent = deployment.manifest.agent_id
@@ -578,6 +579,7 @@ def _reply(
         before=before.number if before is not None else 0,
         changes=changes,
         warm_seconds=warm,
+        wider=wider_keys(version.policy, before.policy) if before is not None else (),
     )
 
 

@@ -447,11 +447,12 @@ class Supervisor:
             if number == agent.version.number or number in sides
         )
 
-    def _switched(self, agent: Agent, kind: EventKind) -> None:
+    def _switched(self, agent: Agent, kind: EventKind, wider: Sequence[str]) -> None:
         self._splits.end(agent)
         self._announce(agent)
         agent.note(kind, _words(agent))
         self._log.info("another version serves", agent=agent.id, version=_words(agent))
+        agent.note_wider(agent.version.number, wider)
 
     def _call_limits(self, policy: Policy) -> control.CallLimits:
         calls = policy.calls

@@ -17,6 +17,7 @@ from runagentd.wire import figures, record
 from runagentd.wire.versions import Deploy as Deploy
 from runagentd.wire.versions import Deployed as Deployed
 from runagentd.wire.versions import Divide as Divide
+from runagentd.wire.versions import Divided as Divided
 from runagentd.wire.versions import InstanceBounds as InstanceBounds
 from runagentd.wire.versions import PolicyChoice as PolicyChoice
 from runagentd.wire.versions import Progress as Progress
@@ -28,6 +29,7 @@ from runagentd.wire.versions import VersionRow as VersionRow
 from runagentd.wire.versions import Versions as Versions
 from runagentd.wire.versions import VersionsAsk as VersionsAsk
 from runagentd.wire.versions import WantedShare as WantedShare
+from runagentd.wire.versions import WiderSide as WiderSide
 
 MESSAGE_BYTES_MAX = 512 * 1024
 ROWS_MAX = 128
@@ -276,6 +278,8 @@ class EventKind(enum.StrEnum):
     """calls go to other versions than before"""
     ROLLED_BACK = "rolled-back"
     """a version that got a part of the calls gets none any more, for too many failed"""
+    WIDENED = "policy-widened"
+    """a version that gets calls from now on has a policy that is wider in one key than that of the one before"""
     COOLED = "cooled"
     """instances of the version that served before are kept no longer"""
     NOT_DEPLOYED = "not-deployed"
@@ -479,6 +483,7 @@ Reply = (
     | Progress
     | Versions
     | Promoted
+    | Divided
 )
 
 _REQUESTS: dict[int, type[Request]] = {
@@ -516,6 +521,7 @@ _REPLIES: dict[int, type[Reply]] = {
     93: Progress,
     110: Versions,
     111: Promoted,
+    112: Divided,
 }
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 

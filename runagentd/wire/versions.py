@@ -89,6 +89,8 @@ class Deployed:
     """what of it is other than in that one: "code", "environment", "configuration", "policy" """
     warm_seconds: int = 0
     """how long instances of that one are kept"""
+    wider: tuple[str, ...] = ()
+    """how its policy is wider than that of the one before, for the operator to know"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,21 @@ class Divide:
     agent: str
     shares: tuple[WantedShare, ...]
     errors_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WiderSide:
+    """A version that gets a part of the calls, and how its policy is wider than that of the one that serves."""
+
+    number: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divided:
+    """The answer to `Divide`, once calls go to all of them."""
+
+    wider: tuple[WiderSide, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

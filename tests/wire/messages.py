@@ -345,6 +345,7 @@ REPLIES: tuple[admin.Reply, ...] = (
     admin.Promoted(
         agent="a", agent_name="chat", number=1, version="d", policy="base", before=2, warm=True, wider=("w",)
     ),
+    admin.Divided(wider=(admin.WiderSide(number=2, keys=("w",)),)),
     admin.Done(),
     admin.Failed(message="no such agent"),
     admin.TrustSpread(taken=True),
