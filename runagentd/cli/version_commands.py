@@ -39,6 +39,8 @@ def versions(directory: StateDirectory, agent: str, *, as_json: bool) -> int:
         complain(f"{escape(reply.agent_name)} is not served: {escape(reply.problem)}")
     elif not reply.stays:
         print(f"{escape(reply.agent_name)} goes with the 'serve' that brought it")
+    if reply.managed_by:
+        print(f"{escape(reply.agent_name)} is managed by {escape(reply.managed_by)}")
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 from runagentd.policy.digest import policy_digest
 from runagentd.policy.model import Policy
@@ -32,6 +33,9 @@ class Identity:
     """of its manifest: what the loader made of its files, .env among them, and what the operator called it"""
     policy: str
 
+    PARTS: ClassVar = ("code", "environment", "configuration", "policy")
+    """in the order in which they are told"""
+
     @property
     def digest(self) -> str:
         """Of all of it: two versions with the same digest are the same version."""
@@ -40,8 +44,7 @@ class Identity:
 
     def changes(self, before: Identity) -> tuple[str, ...]:
         """What of it is other than it was."""
-        parts = ("code", "environment", "configuration", "policy")
-        return tuple(part for part in parts if getattr(self, part) != getattr(before, part))
+        return tuple(part for part in self.PARTS if getattr(self, part) != getattr(before, part))
 
 
 def identity(*, code: str, environment: str, manifest: Manifest, policy: Policy) -> Identity:

@@ -16,7 +16,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,8 @@ from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
 NAME = "deployments.db"
 VERSIONS_MAX = 20
 """Kept of one agent: beyond them the oldest that nothing leads to is forgotten when another one is deployed."""
-ALIASES_MAX = 16
 
-_FORMAT = 1
+_FORMAT = 2
 _APPLICATION_ID = 0x7261676C  # PRAGMA application_id: so that no other program's file is taken for ours
 _MANIFEST_BYTES_MAX = MANIFEST_BYTES + 16 * 1024
 _BUSY_SECONDS = 1.0
@@ -39,7 +38,7 @@ _BUSY_SECONDS = 1.0
 _SCHEMA = f"""
 CREATE TABLE agents (
     id TEXT PRIMARY KEY, stays INTEGER NOT NULL, serving INTEGER NOT NULL, former INTEGER NOT NULL,
-    next INTEGER NOT NULL) WITHOUT ROWID;
+    next INTEGER NOT NULL, managed_by TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE TABLE versions (
     agent TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE, number INTEGER NOT NULL, digest TEXT NOT NULL,
     code TEXT NOT NULL, environment TEXT NOT NULL, configuration TEXT NOT NULL, policy_digest TEXT NOT NULL,
@@ -54,6 +53,10 @@ CREATE TABLE shares (
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
 """
+# From the format of this number to the next one.
+_STEPS = {
+    1: "ALTER TABLE agents ADD COLUMN managed_by TEXT NOT NULL DEFAULT ''",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,8 @@ class Deployed:
     """in per cent, of versions beside the one that serves, which has the rest"""
     errors_max: int
     """in per cent, of the calls of those"""
+    managed_by: str
+    """the agent file that says what is to serve; "" where operators say so by hand"""
 
     @property
     def numbers(self) -> list[int]:
@@ -142,10 +147,11 @@ class Store:
             raise self._damaged(str(error)) from error
 
     def _open(self) -> None:
-        found = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
-        if found not in ((0, 0), (_FORMAT, _APPLICATION_ID)):
+        found, application = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
+        new = (found, application) == (0, 0)
+        if not new and (application != _APPLICATION_ID or found not in (*_STEPS, _FORMAT)):
             raise HostError(
-                f"{self._path} has the format {found[0]}, this version knows {_FORMAT}",
+                f"{self._path} has the format {found}, this version knows {_FORMAT}",
                 "start the runagentd that wrote it, or move the file away: agents are then to be deployed again",
             )
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -155,9 +161,8 @@ class Store:
         if report != "ok":
             raise self._damaged(str(report))
         with self._transaction():
-            if found == (0, 0):
-                for statement in _SCHEMA.split(";\n"):
-                    self._database.execute(statement)
+            for statement in _SCHEMA.split(";\n") if new else _upgrade(found):
+                self._database.execute(statement)
 
     def _damaged(self, report: str) -> HostError:
         return HostError(
@@ -178,7 +183,9 @@ class Store:
 
     def find(self, agent: str) -> Deployed | None:
         """All that is known of an agent. A row that cannot be read is told as such, and hides no other."""
-        row = self._database.execute("SELECT stays, serving, former FROM agents WHERE id = ?", (agent,)).fetchone()
+        row = self._database.execute(
+            "SELECT stays, serving, former, managed_by FROM agents WHERE id = ?", (agent,)
+        ).fetchone()
         if row is None:
             return None
         releases: dict[int, Release] = {}
@@ -206,7 +213,12 @@ class Store:
             aliases=aliases,
             shares={number: percent for number, percent, _ in shared},
             errors_max=max((errors_max for _, _, errors_max in shared), default=100),
+            managed_by=row[3],
         )
+
+    def managed(self) -> dict[str, str]:
+        """The ids of all agents that agent files manage, each with its file."""
+        return dict(self._database.execute("SELECT id, managed_by FROM agents WHERE managed_by != '' ORDER BY id"))
 
     def codes(self, agent: str) -> set[str]:
         """The digests of all snapshots that versions of this agent are made from."""
@@ -228,12 +240,18 @@ class Store:
         origin: str,
         stays: bool,
         name: str = "",
-        alias: str = "",
+        aliases: Collection[str] = (),
+        managed_by: str = "",
     ) -> int:
-        """A version that was proven serves from now on; its number, which is that of before where it was there."""
+        """A version that was proven serves from now on; its number, which is that of before where it was there.
+
+        Who manages the agent stays as it is where `managed_by` is empty: to deploy by hand in between is no change.
+        """
         agent = deployment.manifest.agent_id
         with self._transaction():
-            self._database.execute("INSERT OR IGNORE INTO agents VALUES (?, ?, 0, 0, 1)", (agent, stays))
+            self._database.execute(
+                "INSERT OR IGNORE INTO agents (id, stays, serving, former, next) VALUES (?, ?, 0, 0, 1)", (agent, stays)
+            )
             number = self._number(agent, deployment.version)
             if not number:
                 number = int(self._one("SELECT next FROM agents WHERE id = ?", agent))
@@ -247,8 +265,7 @@ class Store:
                     ),
                 )  # fmt: skip
             self._promote(agent, number)
-            if alias:
-                self._alias(agent, alias, number)
+            self._lead(agent, number, aliases, managed_by)
             self._forget_oldest(agent)
         return number
 
@@ -271,6 +288,11 @@ class Store:
             self._database.execute("DELETE FROM shares WHERE agent = ?", (agent,))
             rows = [(agent, number, percent, errors_max) for number, percent in shares.items()]
             self._database.executemany("INSERT INTO shares VALUES (?, ?, ?, ?)", rows)
+
+    def lead(self, agent: str, number: int, *, aliases: Collection[str], managed_by: str) -> None:
+        """What serves already is what was asked for: these aliases lead to it, and this file manages the agent."""
+        with self._transaction():
+            self._lead(agent, number, aliases, managed_by)
 
     def alias(self, agent: str, alias: str, number: int) -> None:
         """An alias leads to a version from now on; to none where `number` is 0."""
@@ -301,6 +323,12 @@ class Store:
             "UPDATE agents SET former = serving, serving = ? WHERE id = ? AND serving != ?", (number, agent, number)
         )
         self._database.execute("DELETE FROM shares WHERE agent = ?", (agent,))
+
+    def _lead(self, agent: str, number: int, aliases: Collection[str], managed_by: str) -> None:
+        for alias in aliases:
+            self._alias(agent, alias, number)
+        if managed_by:
+            self._database.execute("UPDATE agents SET managed_by = ? WHERE id = ?", (managed_by, agent))
 
     def _alias(self, agent: str, alias: str, number: int) -> None:
         self._database.execute("DELETE FROM aliases WHERE agent = ? AND alias = ?", (agent, alias))
@@ -337,6 +365,13 @@ class Store:
     def _one(self, query: str, *values: object) -> Any:
         row = self._database.execute(query, values).fetchone()
         return row[0] if row is not None else None
+
+
+def _upgrade(found: int) -> Iterator[str]:
+    """What makes a file of an earlier format one of ours. In one transaction: killed within it, nothing was done."""
+    if found != _FORMAT:
+        yield from (_STEPS[number] for number in range(found, _FORMAT))
+        yield f"PRAGMA user_version = {_FORMAT}"
 
 
 def _release(row: tuple[object, ...]) -> Release:

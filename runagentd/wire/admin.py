@@ -14,15 +14,22 @@ from dataclasses import dataclass
 from runagentd.wire import figures, record
 
 # Messages that are written down elsewhere: for who sends or receives them, each is `admin.NAME`.
+from runagentd.wire.versions import AliasChange as AliasChange
 from runagentd.wire.versions import Deploy as Deploy
 from runagentd.wire.versions import Deployed as Deployed
 from runagentd.wire.versions import Divide as Divide
 from runagentd.wire.versions import Divided as Divided
 from runagentd.wire.versions import InstanceBounds as InstanceBounds
+from runagentd.wire.versions import KeyChange as KeyChange
+from runagentd.wire.versions import Managed as Managed
+from runagentd.wire.versions import ManagedAsk as ManagedAsk
+from runagentd.wire.versions import ManagedRow as ManagedRow
+from runagentd.wire.versions import Planned as Planned
 from runagentd.wire.versions import PolicyChoice as PolicyChoice
 from runagentd.wire.versions import Progress as Progress
 from runagentd.wire.versions import Promote as Promote
 from runagentd.wire.versions import Promoted as Promoted
+from runagentd.wire.versions import Relation as Relation
 from runagentd.wire.versions import Remove as Remove
 from runagentd.wire.versions import SetAlias as SetAlias
 from runagentd.wire.versions import VersionRow as VersionRow
@@ -467,6 +474,7 @@ Request = (
     | Divide
     | Remove
     | SetAlias
+    | ManagedAsk
 )
 Reply = (
     Deployed
@@ -484,6 +492,8 @@ Reply = (
     | Versions
     | Promoted
     | Divided
+    | Planned
+    | Managed
 )
 
 _REQUESTS: dict[int, type[Request]] = {
@@ -505,6 +515,7 @@ _REQUESTS: dict[int, type[Request]] = {
     42: Remove,
     43: SetAlias,
     44: Divide,
+    45: ManagedAsk,
 }
 _REPLIES: dict[int, type[Reply]] = {
     65: Deployed,
@@ -522,6 +533,8 @@ _REPLIES: dict[int, type[Reply]] = {
     110: Versions,
     111: Promoted,
     112: Divided,
+    113: Planned,
+    114: Managed,
 }
 _NUMBER = {kind: number for table in (_REQUESTS, _REPLIES) for number, kind in table.items()}
 

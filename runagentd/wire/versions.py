@@ -6,9 +6,33 @@ Reads from strangers: no; see `wire.admin`, which packs and parses them, and und
 
 from __future__ import annotations
 
+import enum
+import re
 from dataclasses import dataclass
 
 from runagentd.wire.manifest import LoadProblem
+
+ALIASES_MAX = 16
+"""Of one agent."""
+MANAGED_ROWS_MAX = 64
+MANAGED_BY_BYTES_MAX = 4096
+"""A path (PATH_MAX): so many rows of them fit into one answer."""
+ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,62}", re.ASCII)
+NUMBER = re.compile(r"v?([1-9][0-9]{0,9})", re.ASCII)
+DIGEST = re.compile(r"[0-9a-f]{4,64}", re.ASCII)
+"""How a version is named: by an alias, by its number, or by the first digits of its digest."""
+
+
+def alias_problem(alias: str) -> str:
+    """Why a text is no alias, also where it could be taken for a number or a digest; "" where it is one."""
+    if not ALIAS.fullmatch(alias):
+        return "is not an alias"
+    if NUMBER.fullmatch(alias) or DIGEST.fullmatch(alias):
+        return "could be taken for the number or the digest of a version"
+    return ""
+
+
+ALIAS_HINT = 'write a word such as "stable" or "canary"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +48,10 @@ class PolicyChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceBounds:
-    """How many instances of an agent there may be."""
+    """How many instances of an agent there may be; None for what its policy says."""
 
-    minimum: int
-    maximum: int
+    minimum: int | None
+    maximum: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +71,18 @@ class Deploy:
     """what the agent is called, whatever its folder says; its id follows from it"""
     instances: InstanceBounds | None = None
     """in the place of its policy's, and within them"""
-    alias: str = ""
-    """that leads to this version from now on"""
+    aliases: tuple[str, ...] = ()
+    """that lead to this version from now on"""
     allow_widening: bool = False
     """although its policy grants more than that of the version that serves"""
     progress: bool = False
     """whether `Progress` may come before the answer"""
+    managed_by: str = ""
+    """the agent file that says all this; who manages the agent stays as it is where it is empty"""
+    dry_run: bool = False
+    """only say what would change: the answer is `Planned`, or a `Deployed` that says why not"""
+    shown: str = ""
+    """the digest of the `Planned` that was agreed to: where any of it has changed, this is refused"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +121,85 @@ class Deployed:
     """how long instances of that one are kept"""
     wider: tuple[str, ...] = ()
     """how its policy is wider than that of the one before, for the operator to know"""
+
+
+class Relation(enum.StrEnum):
+    """How a value of a policy's key is related to the one before."""
+
+    WIDER = "wider"
+    NARROWER = "narrower"
+    OTHER = "other"
+    """neither allows all that the other does: it counts as wider"""
+    SAME = "same"
+    """it is written otherwise"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
+    """One key that a policy has otherwise than the one before. Values are as a policy would have them written."""
+
+    key: str
+    relation: Relation
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AliasChange:
+    """An alias that would lead elsewhere: it leads to the version `before`; 0 for none."""
+
+    alias: str
+    before: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The answer to a `Deploy` with `dry_run`: what it would change, and nothing was changed."""
+
+    agent: str
+    agent_name: str
+    digest: str
+    """of both sides of the comparison; see `Deploy.shown`"""
+    serving: int
+    """the version that serves, or is to; 0 for an agent that is not deployed"""
+    served: bool
+    """whether it does"""
+    number: int
+    """the version that would serve, where it is kept already; 0 for another one"""
+    changes: tuple[str, ...]
+    """what of it is other than in the one that serves: "code", "environment", "configuration", "policy" """
+    install: bool
+    """whether packages have to be installed: only then it is known whether the environment is another one"""
+    policy: str
+    keys: tuple[KeyChange, ...]
+    aliases: tuple[AliasChange, ...]
+    managed_by: str
+    """the agent file that manages it so far; "" for none"""
+    hints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedAsk:
+    """The agents that agent files manage, after the first `skip`, at most MANAGED_ROWS_MAX."""
+
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedRow:
+    """One of them; `agent_name` is its id where it is not served."""
+
+    agent: str
+    agent_name: str
+    managed_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Managed:
+    """The answer to `ManagedAsk`."""
+
+    rows: tuple[ManagedRow, ...]
+    total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +243,8 @@ class Versions:
     problem: str
     """why it is not served at the moment; "" where it is"""
     rows: tuple[VersionRow, ...]
+    managed_by: str = ""
+    """the agent file that says what is to serve; "" where operators say so by hand"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +313,8 @@ class Remove:
 
     agent: str
     version: str
+    managed_by: str = ""
+    """only where this agent file manages it; empty for whoever does"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
