@@ -43,6 +43,8 @@ class Announcement:
     """how long another version took from the change to serving; -1 where nothing was reloaded"""
     deploy: bool = False
     """whether it is the answer to one deploy by an operator"""
+    applied: str = ""
+    """what 'runagentctl apply' says of its files, as JSON; `deployed` are the answers for those with a result"""
 
 
 def show_as_nobody(announcement: Announcement, *, uid: int) -> int:
@@ -66,6 +68,8 @@ def show(announcement: Announcement) -> int:
     failed = [row for row in announcement.deployed if not row.ok]
     if announcement.reloaded_ms >= 0:
         return _show_reload(announcement)
+    if announcement.applied:
+        return _show_applied(announcement)
     if announcement.deploy:
         return _show_deploy(announcement.deployed[0], as_json=announcement.as_json)
     if announcement.as_json:
@@ -91,6 +95,15 @@ def _show_reload(announcement: Announcement) -> int:
         else:
             after = f"hint: {escape(row.agent_name) or 'the agent'} goes on as it was before the change"
             complain("\n".join([*problem_lines(row), after]))
+    return 0
+
+
+def _show_applied(announcement: Announcement) -> int:
+    told = json.loads(announcement.applied)
+    answered = (agent for agent in told["agents"] if agent["result"] is not None)
+    for agent, row in zip(answered, announcement.deployed, strict=True):
+        agent["deployed"] = _as_json(row)
+    print(json.dumps(told, indent=2))
     return 0
 
 
