@@ -10,17 +10,18 @@ import os
 import sys
 from pathlib import Path
 
-from runagentd.errors import HostError
+from runagentd.errors import HostError, Problem
 from runagentd.foreman import admin_client, announce
 from runagentd.foreman.progress import ProgressLine
 from runagentd.log import escape
 from runagentd.state import StateDirectory
 from runagentd.wire import admin
+from runagentd.wire.manifest import LoadProblem
 
 DEPLOY_SECONDS = 600.0
 """Without a word: a large folder is copied, and the first start may take as long as its policy lets it. An environment
 that is made says so every few seconds."""
-_NOBODY = 65534
+NOBODY = 65534
 
 
 def deploy(
@@ -42,7 +43,7 @@ def deploy(
         keep=True,
         name=name,
         instances=bounds,
-        alias=alias,
+        aliases=(alias,) if alias else (),
         allow_widening=allow_widening,
         progress=True,
     )
@@ -51,16 +52,24 @@ def deploy(
     except OSError as error:
         raise HostError(f"{folder}: {(error.strerror or '').lower()}", "give the folder of an agent") from error
     try:
-        reply = _ask(directory.admin_socket, request, descriptor)
+        reply = ask(directory.admin_socket, request, descriptor)
     finally:
         os.close(descriptor)
     announcement = announce.Announcement(
         deployed=(admin_client.told(reply, admin.Deployed),), as_json=as_json, deploy=True
     )
-    return announce.show_as_nobody(announcement, uid=_NOBODY)
+    return announce.show_as_nobody(announcement, uid=NOBODY)
 
 
-def _ask(path: Path, request: admin.Deploy, folder: int) -> admin.Reply:
+def refused(problem: Problem) -> admin.Deployed:
+    """As the supervisor says it, for what has not come so far."""
+    told = LoadProblem(where=problem.where, what=problem.what, hints=problem.hints)
+    return admin.Deployed(
+        ok=False, agent="", agent_name="", tags=(), policy="", hints=(), problems=(told,), describe=b"", report=b""
+    )
+
+
+def ask(path: Path, request: admin.Deploy, folder: int) -> admin.Reply:
     """The answer; what comes before it is told to who waits, on stderr."""
     line = ProgressLine(sys.stderr, lambda text: print(escape(text), file=sys.stderr, flush=True))
     with admin_client.connect(path) as connection:

@@ -15,6 +15,9 @@ from runagentd import state
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import complain
 
+AGENTS = "/etc/runagentd/agents"
+"""Where 'apply' looks for agent files."""
+
 
 def main() -> int:
     """The exit status: 0 done, 1 the answer is no, 2 wrong use."""
@@ -108,6 +111,26 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-widening", action="store_true", help="although its policy grants more than the one that serves"
     )
     command.set_defaults(run=_deploy)
+
+    command = commands.add_parser(
+        "apply",
+        parents=[common],
+        help="have served what agent files say",
+        description="Each file names a folder that is to serve as an agent, its policy and its aliases. Shows what "
+        "would change, asks, and does it, one agent after the other.",
+        epilog="Exit status: 0 if all is as the files say, 1 if not; with --dry-run 1 if there is something to do, 2 "
+        "if a file cannot be used.",
+    )
+    command.add_argument(
+        "places", nargs="*", type=Path, metavar="DIR|FILE", help=f"all *.toml of a folder (default: {AGENTS}), or one"
+    )
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="only show what would change")
+    how.add_argument("--yes", action="store_true", help="do not ask")
+    command.add_argument(
+        "--prune", action="store_true", help="remove agents that a file here has made and none names any more"
+    )
+    command.set_defaults(run=_apply)
 
     command = commands.add_parser("versions", parents=[common], help="the versions of an agent")
     command.add_argument("agent", metavar="AGENT")
@@ -244,8 +267,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("schema", help="the JSON Schema of a file, for editors")
     command.add_argument(
         "of",
-        choices=("policy", "config", "agent"),
-        help="a policy's file, runagentd.toml, or an agent's runagent.config.json",
+        choices=("policy", "config", "agent", "agent-file"),
+        help="a policy's file, runagentd.toml, an agent's runagent.config.json, or a file for 'apply'",
     )
     command.set_defaults(run=_schema)
 
@@ -385,6 +408,22 @@ def _deploy(arguments: argparse.Namespace) -> int:
         instances=arguments.instances,
         alias=arguments.alias or "",
         allow_widening=arguments.allow_widening,
+        as_json=arguments.json,
+    )
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from runagentd.cli import apply_commands
+
+    if arguments.json and not (arguments.yes or arguments.dry_run):
+        complain("runagentctl: --json asks nothing: give --dry-run or --yes with it")
+        return 2
+    return apply_commands.apply(
+        state.open_existing(arguments.state_dir),
+        arguments.places or [Path(AGENTS)],
+        dry_run=arguments.dry_run,
+        yes=arguments.yes,
+        prune=arguments.prune,
         as_json=arguments.json,
     )
 

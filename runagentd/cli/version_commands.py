@@ -39,6 +39,8 @@ def versions(directory: StateDirectory, agent: str, *, as_json: bool) -> int:
         complain(f"{escape(reply.agent_name)} is not served: {escape(reply.problem)}")
     elif not reply.stays:
         print(f"{escape(reply.agent_name)} goes with the 'serve' that brought it")
+    if reply.managed_by:
+        print(f"{escape(reply.agent_name)} is managed by {escape(reply.managed_by)}")
     return 0
 
 
@@ -79,13 +81,17 @@ def traffic(
     """Have calls go to several versions; the exit status."""
     wanted = tuple(admin.WantedShare(version=version, percent=percent) for version, percent in shares)
     request = admin.Divide(agent=agent, shares=wanted, errors_max=errors_max)
-    _ask(directory, request, admin.Done, seconds=PROMOTE_SECONDS)
+    reply = _ask(directory, request, admin.Divided, seconds=PROMOTE_SECONDS)
     if as_json:
-        print(json.dumps({"agent": agent, "traffic": dict(shares), "errors_max": errors_max}))
+        wider = {f"v{side.number}": side.keys for side in reply.wider}
+        print(json.dumps({"agent": agent, "traffic": dict(shares), "errors_max": errors_max, "wider": wider}))
         return 0
     print(f"{escape(agent)}: " + ", ".join(f"{escape(version)} {percent} %" for version, percent in shares))
     if len(shares) > 1 and errors_max < 100:
         print(f"  a version of whose calls more than {errors_max} % fail gets none any more ('runagentctl events')")
+    for side in reply.wider:
+        for key in side.keys:
+            print(f"  the policy of v{side.number} is wider than that of the version that serves: {escape(key)}")
     return 0
 
 

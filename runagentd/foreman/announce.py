@@ -43,6 +43,8 @@ class Announcement:
     """how long another version took from the change to serving; -1 where nothing was reloaded"""
     deploy: bool = False
     """whether it is the answer to one deploy by an operator"""
+    applied: str = ""
+    """what 'runagentctl apply' says of its files, as JSON; `deployed` are the answers for those with a result"""
 
 
 def show_as_nobody(announcement: Announcement, *, uid: int) -> int:
@@ -66,6 +68,8 @@ def show(announcement: Announcement) -> int:
     failed = [row for row in announcement.deployed if not row.ok]
     if announcement.reloaded_ms >= 0:
         return _show_reload(announcement)
+    if announcement.applied:
+        return _show_applied(announcement)
     if announcement.deploy:
         return _show_deploy(announcement.deployed[0], as_json=announcement.as_json)
     if announcement.as_json:
@@ -84,11 +88,22 @@ def _show_reload(announcement: Announcement) -> int:
     for row in announcement.deployed:
         if row.ok:
             print(f"{escape(row.agent_name)}: reloaded in {announcement.reloaded_ms / 1000:.2f} s", flush=True)
+            for line in _wider_lines(row):
+                print(line, flush=True)
             for hint in row.hints:
                 print(f"  hint: {escape(hint)}", flush=True)
         else:
             after = f"hint: {escape(row.agent_name) or 'the agent'} goes on as it was before the change"
             complain("\n".join([*problem_lines(row), after]))
+    return 0
+
+
+def _show_applied(announcement: Announcement) -> int:
+    told = json.loads(announcement.applied)
+    answered = (agent for agent in told["agents"] if agent["result"] is not None)
+    for agent, row in zip(answered, announcement.deployed, strict=True):
+        agent["deployed"] = _as_json(row)
+    print(json.dumps(told, indent=2))
     return 0
 
 
@@ -116,12 +131,18 @@ def deploy_lines(row: admin.Deployed) -> Iterator[str]:
     yield f"  policy   {escape(row.policy)}"
     if row.before:
         yield f"  changed  {', '.join(map(escape, row.changes))}"
+    yield from _wider_lines(row)
     yield from _agent_lines(row)
     if row.warm_seconds:
         yield (
             f"  v{row.before} is kept warm for {row.warm_seconds // 60} min: "
             f"'runagentctl rollback {shlex.quote(name)}' has it serve again at once"
         )
+
+
+def _wider_lines(row: admin.Deployed) -> Iterator[str]:
+    for key in row.wider:
+        yield f"  its policy is wider: {escape(key)}"
 
 
 def check_lines(announcement: Announcement) -> Iterator[str]:
@@ -302,6 +323,7 @@ def _as_json(row: admin.Deployed) -> dict[str, object]:
                 "before": row.before or None,
                 "changed": list(row.changes),
                 "unchanged": row.unchanged,
+                "wider": list(row.wider),
             }
             if row.number
             else {}

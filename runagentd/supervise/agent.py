@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from runagentd.policy.model import Policy
@@ -407,6 +408,12 @@ class Agent:
         """An event of this agent's."""
         name = self.deployment.manifest.agent_name
         self.around.events.add(kind, detail, agent=self.id, agent_name=name, instance=instance, cause=cause)
+
+    def note_wider(self, number: int, keys: Sequence[str]) -> None:
+        """A version that gets calls from now on has a policy that is wider in these keys than the one before."""
+        for key in keys:
+            self.note(EventKind.WIDENED, f"v{number}: {key}")
+            self.around.log.warning("a version has a wider policy", agent=self.id, version=f"v{number}", key=key)
 
     # ---- Owner
 

@@ -31,14 +31,16 @@ from runagentd.supervise.environments import Environments
 from runagentd.supervise.homes import Homes
 from runagentd.supervise.identity import Identity, identity, made_for
 from runagentd.supervise.load import load
+from runagentd.supervise.planned import Before, agreed, planned
 from runagentd.supervise.runtimes import Runtimes
 from runagentd.supervise.sharing import check_sharing
-from runagentd.supervise.store import ALIASES_MAX, Deployment, Release, Store
+from runagentd.supervise.store import Deployment, Release, Store
 from runagentd.supervise.teller import Teller
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
 from runagentd.wire.manifest import LoadProblem, Manifest
 from runagentd.wire.runtime import PythonRuntime
+from runagentd.wire.versions import ALIASES_MAX
 
 HEALTH_MS_MAX = 30_000
 """How long the function that tells whether an agent is well may take, where nothing else says less."""
@@ -83,7 +85,7 @@ class Deployer:
         serve: Callable[[Version], Agent],
         sides: Callable[[str], Mapping[int, Agent]],
         announce: Callable[[Agent], None],
-        switched: Callable[[Agent, admin.EventKind], None],
+        switched: Callable[[Agent, admin.EventKind, Sequence[str]], None],
         remove: Callable[[Agent], Awaitable[None]],
     ) -> None:
         self._store = store
@@ -121,8 +123,8 @@ class Deployer:
         `tell` is called with what takes time, while it does.
         """
         try:
-            if request.alias:
-                releases.check_alias(request.alias)
+            for alias in request.aliases:
+                releases.check_alias(alias)
             for choice in request.policies:
                 find(choice.policy)  # a wrong file is said at once, before anything is copied
             loaded = await self._load(request, folder)
@@ -161,7 +163,10 @@ class Deployer:
         with contextlib.ExitStack() as held:
             async with self._turn(agent_id, tell):
                 async with self.alone(agent_id):
-                    runtime = self._choose(request, loaded).runtime  # a no is said now, and not after minutes
+                    chosen = self._choose(request, loaded)  # a no is said now, and not after minutes
+                    if request.dry_run:
+                        return await self._planned(request, loaded, chosen)
+                    runtime = chosen.runtime
                     was_there = self._store.find(agent_id) is not None
                 environment = await self._installed(request, loaded, runtime, tell)
                 if environment is not None:
@@ -183,7 +188,7 @@ class Deployer:
             descriptor = os.open(taken.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 report = await load(descriptor, uid=self._loader_uid, gid=self._loader_uid)
-                if request.keep:
+                if request.keep and not request.dry_run:
                     # The commit that names this snapshot is on the disk when it returns; what it names must be, too.
                     await asyncio.to_thread(kernel.syncfs, descriptor)
             finally:
@@ -206,7 +211,7 @@ class Deployer:
         """The policy, as it is to be at this moment; ConfigurationError where this folder may not be served now."""
         manifest = loaded.manifest
         self._check_place(request, loaded)
-        agent, known = self._served.get(manifest.agent_id), self._store.find(manifest.agent_id)
+        known = self._store.find(manifest.agent_id)
         # What nobody says anything about stays as it is: another policy is chosen, and never fallen back to.
         release = known.releases.get(known.serving) if known is not None else None
         usual = release.deployment.policy if release is not None and request.keep else "base"
@@ -220,8 +225,8 @@ class Deployer:
         check_sharing(manifest, policy)
         runtime = self._runtime(request, manifest)
         self._try_plan(policy)
-        if request.keep and not request.allow_widening:
-            self._check_not_wider(policy, agent, manifest.agent_id)
+        if request.keep and not request.allow_widening and not request.dry_run:
+            self._check_not_wider(policy, manifest.agent_id, hint=_ALLOW[bool(request.managed_by)])
         return _Chosen(spec=spec, policy=policy, hints=hints, runtime=runtime)
 
     async def _deploy(
@@ -245,17 +250,23 @@ class Deployer:
         agent, known = self._served.get(manifest.agent_id), self._store.find(manifest.agent_id)
         digest = environment.digest if environment is not None else ""
         made = identity(code=loaded.code, environment=digest, manifest=manifest, policy=chosen.policy, runtime=runtime)
+        if request.shown and request.shown != agreed(made, self._before(manifest.agent_id)):
+            raise ConfigurationError(_changed_meanwhile(request))
         deployment = Deployment(
             manifest=manifest, version=made.digest, code=loaded.code, policy=chosen.spec, environment=digest,
             runtime=made.runtime,
         )  # fmt: skip
         if agent is not None and agent.deployment.version == deployment.version:
-            if request.alias:
-                self._store.alias(agent.id, request.alias, agent.version.number)
+            if request.aliases or request.managed_by:
+                number = agent.version.number
+                self._store.lead(agent.id, number, aliases=request.aliases, managed_by=request.managed_by)
                 self._announce(agent)
             return _reply(agent.version, hints, ok=True, unchanged=True)
         if request.keep and known is not None and not known.stays:
             hints = (*hints, "the agent goes with the 'serve' that brought it, and this version with it")
+        if known is not None and known.managed_by and not request.managed_by:
+            words = f"{known.managed_by} manages this agent: the next 'runagentctl apply' has serve what that says"
+            hints = (*hints, words)
         self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
         version = self._version(deployment, chosen.policy, runtime, environment)
         held.pop_all()  # the lease is the version's
@@ -275,12 +286,13 @@ class Deployer:
                 origin=loaded.origin,
                 stays=request.keep,
                 name=request.name,
-                alias=request.alias,
+                aliases=request.aliases,
+                managed_by=request.managed_by,
             )
             serves = True
             if agent is not None:
                 self._switch(agent, version, admin.EventKind.DEPLOYED, keep_warm=request.keep)
-            elif request.alias:
+            elif request.aliases:
                 self._announce(self._served[manifest.agent_id])
         finally:
             # Whatever the way out is: what was tried and does not serve holds its folder, its packages and an instance.
@@ -298,27 +310,63 @@ class Deployer:
             raise _in_folder(request, error.problems) from error
 
     async def _installed(
-        self, request: admin.Deploy, loaded: _Loaded, runtime: PythonRuntime, tell: Callable[[str], None]
+        self,
+        request: admin.Deploy,
+        loaded: _Loaded,
+        runtime: PythonRuntime,
+        tell: Callable[[str], None],
+        *,
+        build_it: bool = True,
     ) -> Lease | None:
         """The environment that the agent's files ask for; ConfigurationError says where in the operator's folder."""
         descriptor = os.open(loaded.snapshot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return await self._environments.provide(descriptor, loaded.manifest.requirements, runtime, tell)
+            return await self._environments.provide(
+                descriptor, loaded.manifest.requirements, runtime, tell, build_it=build_it
+            )
         except ConfigurationError as error:
             raise _in_folder(request, error.problems) from error
         finally:
             os.close(descriptor)
 
-    def _check_not_wider(self, policy: Policy, agent: Agent | None, agent_id: str) -> None:
-        """Compare it with what serves; where that could not be served again, with what it would have served under."""
+    def _check_not_wider(self, policy: Policy, agent_id: str, *, hint: str) -> None:
+        before = self._before(agent_id)
+        if before is not None:
+            check_not_wider(policy, before.policy, before.number, hint=hint)
+
+    def _before(self, agent_id: str) -> Before | None:
+        """What serves; where that could not be served again, what would have served."""
+        agent, known = self._served.get(agent_id), self._store.find(agent_id)
         if agent is not None:
-            check_not_wider(policy, agent.policy, agent.version.number)
-            return
-        known = self._store.find(agent_id)
+            version = agent.version
+            return Before(number=version.number, identity=self._identity_of(version), policy=version.policy)
         release = known.releases.get(known.serving) if known is not None else None
-        if release is not None:
-            before = stored.from_text(release.deployment.policy, release.policy)
-            check_not_wider(policy, before, release.number)
+        if release is None:
+            return None
+        policy = stored.from_text(release.deployment.policy, release.policy)
+        return Before(number=release.number, identity=release.identity, policy=policy)
+
+    async def _planned(self, request: admin.Deploy, loaded: _Loaded, chosen: _Chosen) -> admin.Planned:
+        """What a deploy would change; nothing is built, started or written down."""
+        manifest = loaded.manifest
+        environment = await self._installed(request, loaded, chosen.runtime, lambda text: None, build_it=False)
+        digest = environment.digest if environment is not None else ""
+        if environment is not None:
+            environment.release()
+        return planned(
+            request,
+            manifest=manifest,
+            made=identity(
+                code=loaded.code, environment=digest, manifest=manifest, policy=chosen.policy, runtime=chosen.runtime
+            ),
+            policy=chosen.policy,
+            policy_name=chosen.spec,
+            install=bool(manifest.requirements) and environment is None,
+            before=self._before(manifest.agent_id),
+            known=self._store.find(manifest.agent_id),
+            served=manifest.agent_id in self._served,
+            hints=chosen.hints,
+        )
 
     def _check_place(self, request: admin.Deploy, loaded: _Loaded) -> None:
         """ConfigurationError where this folder may not be served as what it says it is."""
@@ -352,9 +400,8 @@ class Deployer:
                     ("give each agent an agent_id, or at least a name, of its own",),
                 )
             )
-        if request.alias and kept is not None and request.alias not in kept.aliases:
-            if len(kept.aliases) >= ALIASES_MAX:
-                raise ConfigurationError(Problem("--alias", f"an agent has at most {ALIASES_MAX} aliases"))
+        if len({*request.aliases, *(kept.aliases if kept is not None else ())}) > ALIASES_MAX and request.aliases:
+            raise ConfigurationError(Problem("--alias", f"an agent has at most {ALIASES_MAX} aliases"))
         self._check_name(request, loaded)
         if reason := self._homes.kept_by_another(manifest.agent_id, loaded.origin):
             raise ConfigurationError(Problem(where, reason))
@@ -450,12 +497,17 @@ class Deployer:
             await self.prune(agent.id)
             return _promoted(agent, before=before, warm=warm)
 
-    async def remove(self, agent_id: str, text: str) -> admin.Reply:
-        """Forget an agent, or one of its versions that nothing leads to. ConfigurationError for one that is none."""
+    async def remove(self, agent_id: str, text: str, *, managed_by: str = "") -> admin.Reply:
+        """Forget an agent, or one of its versions that nothing leads to. ConfigurationError for one that is none.
+
+        With `managed_by` only where that agent file manages it.
+        """
         async with self.alone(agent_id):
             known, agent = self._store.find(agent_id), self._served.get(agent_id)
             if known is None:
                 return admin.Failed(message="the agent is not deployed any more")
+            if managed_by and managed_by != known.managed_by:
+                return admin.Failed(message=f"{managed_by} does not manage the agent any more")
             if not text:
                 self._store.forget(agent_id)
                 if agent is not None:
@@ -514,8 +566,9 @@ class Deployer:
         return version
 
     def _switch(self, agent: Agent, version: Version, kind: admin.EventKind, *, keep_warm: bool) -> None:
+        wider = wider_keys(version.policy, agent.policy)
         agent.switch(version, keep_warm=keep_warm)
-        self._switched(agent, kind)
+        self._switched(agent, kind, wider)
 
     def _version(
         self, deployment: Deployment, policy: Policy, runtime: PythonRuntime, environment: Lease | None
@@ -575,13 +628,19 @@ class Deployer:
             await asyncio.to_thread(snapshot.discard, path)
 
 
-def check_not_wider(policy: Policy, than: Policy, number: int) -> None:
+_ALLOW = {
+    False: "--allow-widening deploys it all the same",
+    True: "allow_widening = true in the agent file allows it",
+}
+
+
+def check_not_wider(policy: Policy, than: Policy, number: int, *, hint: str) -> None:
     """ConfigurationError where a policy grants anything that the one of the version of this number does not."""
     wider = wider_keys(policy, than)
     if wider:
         raise ConfigurationError(
             *(Problem(f"policy {policy.name}", f"is wider than that of v{number}: {key}") for key in wider),
-            Problem("", "nothing was deployed", ("--allow-widening deploys it all the same",)),
+            Problem("", "nothing was deployed", (hint,)),
         )
 
 
@@ -606,13 +665,15 @@ def _bounded(policy: Policy, bounds: admin.InstanceBounds | None) -> Policy:
     if bounds is None:
         return policy
     most = policy.scaling.instances_max
-    if not 0 <= bounds.minimum <= bounds.maximum <= most or not bounds.maximum:
+    minimum = policy.scaling.instances_min if bounds.minimum is None else bounds.minimum
+    maximum = most if bounds.maximum is None else bounds.maximum
+    if not 0 <= minimum <= maximum <= most or not maximum:
         what = (
-            f"{bounds.minimum}:{bounds.maximum} is not within what policy {policy.name} allows: "
+            f"{minimum}:{maximum} is not within what policy {policy.name} allows: "
             f"at most {most} (scaling.instances_max), at least 1 as maximum"
         )
         raise ConfigurationError(Problem("--instances", what))
-    scaling = dataclasses.replace(policy.scaling, instances_min=bounds.minimum, instances_max=bounds.maximum)
+    scaling = dataclasses.replace(policy.scaling, instances_min=minimum, instances_max=maximum)
     return dataclasses.replace(policy, scaling=scaling)
 
 
@@ -680,7 +741,17 @@ def _reply(
         before=before.number if before is not None else 0,
         changes=changes,
         warm_seconds=warm,
+        wider=wider_keys(version.policy, before.policy) if before is not None else (),
     )
+
+
+_KEYS = {"--name": "name", "--instances": "scaling", "--alias": "aliases", "alias": "aliases"}
+"""What an agent file calls what is an option of 'deploy'."""
+
+
+def _changed_meanwhile(request: admin.Deploy) -> Problem:
+    what = "is not what it was when the difference was shown, or another version serves meanwhile"
+    return Problem(request.folder, what, ("nothing was deployed: look at the difference again",))
 
 
 def _in_folder(request: admin.Deploy, problems: Sequence[Problem]) -> ConfigurationError:
@@ -691,7 +762,13 @@ def _in_folder(request: admin.Deploy, problems: Sequence[Problem]) -> Configurat
 
 
 def _refused(request: admin.Deploy, error: ConfigurationError) -> admin.Deployed:
-    problems = tuple(LoadProblem(where=p.where, what=p.what, hints=p.hints) for p in error.problems)
+    file = request.managed_by
+    problems = tuple(
+        LoadProblem(
+            where=f"{file}: {_KEYS[p.where]}" if file and p.where in _KEYS else p.where, what=p.what, hints=p.hints
+        )
+        for p in error.problems
+    )
     return admin.Deployed(
         ok=False, agent="", agent_name="", tags=(), policy="", hints=(), problems=problems, describe=b"", report=b""
     )

@@ -84,9 +84,17 @@ class Environments:
         return self._store.lease(digest) if digest else None
 
     async def provide(
-        self, folder: int, names: Sequence[str], runtime: PythonRuntime, tell: Callable[[str], None]
+        self,
+        folder: int,
+        names: Sequence[str],
+        runtime: PythonRuntime,
+        tell: Callable[[str], None],
+        *,
+        build_it: bool = True,
     ) -> Lease | None:
         """The environment for these files of a folder, the first of which is the main one; None for no file.
+
+        Without `build_it` also None where it would have to be built first, and could be.
 
         `tell` is called with what a person who waits would like to know, every few seconds. ConfigurationError is
         located in the file; HostError.
@@ -112,6 +120,8 @@ class Environments:
                 return found
             if not settings.index and wheels is None:
                 raise ConfigurationError(_no_index(names[0], settings.not_taken))
+            if not build_it:
+                return None
             teller.say("waiting for another environment to be built" if self._one.locked() else "starting a builder")
             async with self._one:
                 return self._store.answer(request) or await self._build(

@@ -6,7 +6,6 @@ Reads from strangers: nothing; what operators type is only compared.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from runagentd.errors import ConfigurationError, Problem
@@ -14,32 +13,26 @@ from runagentd.log import escape
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.store import Deployed
 from runagentd.wire import admin
+from runagentd.wire.versions import ALIAS_HINT, DIGEST, NUMBER, alias_problem
 
 SIDES_MAX = 3
 """Each has instances of its own, within its own policy's bounds."""
-ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,62}", re.ASCII)
-_NUMBER = re.compile(r"v?([1-9][0-9]{0,9})", re.ASCII)
-_DIGEST = re.compile(r"[0-9a-f]{4,64}", re.ASCII)
 
 
 def check_alias(alias: str) -> None:
     """ConfigurationError for a text that is no alias, or that could be taken for a number or a digest."""
-    if not ALIAS.fullmatch(alias):
-        what = f'"{escape(alias[:80])}" is not an alias'
-        raise ConfigurationError(Problem("alias", what, ('write a word such as "stable" or "canary"',)))
-    if _NUMBER.fullmatch(alias) or _DIGEST.fullmatch(alias):
-        what = f'"{alias}" could be taken for the number or the digest of a version'
-        raise ConfigurationError(Problem("alias", what, ('write a word such as "stable" or "canary"',)))
+    if problem := alias_problem(alias):
+        raise ConfigurationError(Problem("alias", f'"{escape(alias[:80])}" {problem}', (ALIAS_HINT,)))
 
 
 def resolve(known: Deployed, text: str) -> int:
     """The number of the version that `text` names; ConfigurationError where that is none, or not one alone."""
     if text in known.aliases:
         return known.aliases[text]
-    if (match := _NUMBER.fullmatch(text)) is not None and int(match[1]) in known.numbers:
+    if (match := NUMBER.fullmatch(text)) is not None and int(match[1]) in known.numbers:
         return int(match[1])
     found = []
-    if _DIGEST.fullmatch(text):
+    if DIGEST.fullmatch(text):
         found = [n for n, release in known.releases.items() if release.deployment.version.startswith(text)]
     if len(found) == 1:
         return found[0]
@@ -110,6 +103,7 @@ def shown(known: Deployed, agent: Agent | None, sides: Mapping[int, Agent], prob
         stays=known.stays,
         problem="" if agent is not None else problem or "it is not served",
         rows=tuple(_row(known, number, agent, sides.get(number)) for number in known.numbers),
+        managed_by=known.managed_by,
     )
 
 

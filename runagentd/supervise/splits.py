@@ -16,7 +16,7 @@ from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import Log
 from runagentd.supervise import releases
 from runagentd.supervise.agent import Agent
-from runagentd.supervise.deploy import Deployer
+from runagentd.supervise.deploy import Deployer, wider_keys
 from runagentd.supervise.instance import Surroundings
 from runagentd.supervise.store import Deployed, Store
 from runagentd.supervise.verdict import Tally, Window, verdict
@@ -77,6 +77,7 @@ class Splits:
             if known is None or agent is None:
                 return admin.Failed(message="the agent is not served: deploy it again")
             shares = releases.shares(known, request.shares)
+            there = set(self.sides(agent_id))
             for number in shares:
                 problem = await self._have(known, agent, number)
                 if problem:
@@ -89,7 +90,15 @@ class Splits:
                 return admin.Failed(message=str(error))
             self._take_over(agent, shares, request.errors_max)
             agent.note(EventKind.TRAFFIC, _words(agent, shares))
-            return admin.Done()
+            # Each was accepted when it was deployed, perhaps years before the narrower one that serves.
+            wider = {
+                number: wider_keys(self._sides[agent_id][number].policy, agent.policy) for number in sorted(shares)
+            }
+            for number in wider.keys() - there:
+                agent.note_wider(number, wider[number])
+            return admin.Divided(
+                wider=tuple(admin.WiderSide(number=number, keys=keys) for number, keys in wider.items() if keys)
+            )
 
     def restore(self, known: Deployed) -> None:
         """As it was before this supervisor. What cannot be started leaves its share to the version that serves."""

@@ -16,7 +16,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,8 @@ from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
 NAME = "deployments.db"
 VERSIONS_MAX = 20
 """Kept of one agent: beyond them the oldest that nothing leads to is forgotten when another one is deployed."""
-ALIASES_MAX = 16
 
-_FORMAT = 2
+_FORMAT = 3
 _APPLICATION_ID = 0x7261676C  # PRAGMA application_id: so that no other program's file is taken for ours
 _MANIFEST_BYTES_MAX = MANIFEST_BYTES + 16 * 1024
 _BUSY_SECONDS = 1.0
@@ -39,7 +38,7 @@ _BUSY_SECONDS = 1.0
 _SCHEMA = f"""
 CREATE TABLE agents (
     id TEXT PRIMARY KEY, stays INTEGER NOT NULL, serving INTEGER NOT NULL, former INTEGER NOT NULL,
-    next INTEGER NOT NULL) WITHOUT ROWID;
+    next INTEGER NOT NULL, managed_by TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE TABLE versions (
     agent TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE, number INTEGER NOT NULL, digest TEXT NOT NULL,
     code TEXT NOT NULL, environment TEXT NOT NULL, configuration TEXT NOT NULL, policy_digest TEXT NOT NULL,
@@ -58,6 +57,7 @@ PRAGMA user_version = {_FORMAT};
 # From the format of this number to the next one.
 _STEPS = {
     1: "ALTER TABLE versions ADD COLUMN runtime TEXT NOT NULL DEFAULT ''",
+    2: "ALTER TABLE agents ADD COLUMN managed_by TEXT NOT NULL DEFAULT ''",
 }
 
 
@@ -119,6 +119,8 @@ class Deployed:
     """in per cent, of versions beside the one that serves, which has the rest"""
     errors_max: int
     """in per cent, of the calls of those"""
+    managed_by: str
+    """the agent file that says what is to serve; "" where operators say so by hand"""
 
     @property
     def numbers(self) -> list[int]:
@@ -185,7 +187,9 @@ class Store:
 
     def find(self, agent: str) -> Deployed | None:
         """All that is known of an agent. A row that cannot be read is told as such, and hides no other."""
-        row = self._database.execute("SELECT stays, serving, former FROM agents WHERE id = ?", (agent,)).fetchone()
+        row = self._database.execute(
+            "SELECT stays, serving, former, managed_by FROM agents WHERE id = ?", (agent,)
+        ).fetchone()
         if row is None:
             return None
         releases: dict[int, Release] = {}
@@ -213,7 +217,12 @@ class Store:
             aliases=aliases,
             shares={number: percent for number, percent, _ in shared},
             errors_max=max((errors_max for _, _, errors_max in shared), default=100),
+            managed_by=row[3],
         )
+
+    def managed(self) -> dict[str, str]:
+        """The ids of all agents that agent files manage, each with its file."""
+        return dict(self._database.execute("SELECT id, managed_by FROM agents WHERE managed_by != '' ORDER BY id"))
 
     def codes(self, agent: str) -> set[str]:
         """The digests of all snapshots that versions of this agent are made from."""
@@ -235,12 +244,18 @@ class Store:
         origin: str,
         stays: bool,
         name: str = "",
-        alias: str = "",
+        aliases: Collection[str] = (),
+        managed_by: str = "",
     ) -> int:
-        """A version that was proven serves from now on; its number, which is that of before where it was there."""
+        """A version that was proven serves from now on; its number, which is that of before where it was there.
+
+        Who manages the agent stays as it is where `managed_by` is empty: to deploy by hand in between is no change.
+        """
         agent = deployment.manifest.agent_id
         with self._transaction():
-            self._database.execute("INSERT OR IGNORE INTO agents VALUES (?, ?, 0, 0, 1)", (agent, stays))
+            self._database.execute(
+                "INSERT OR IGNORE INTO agents (id, stays, serving, former, next) VALUES (?, ?, 0, 0, 1)", (agent, stays)
+            )
             number = self._number(agent, deployment.version)
             if not number:
                 number = int(self._one("SELECT next FROM agents WHERE id = ?", agent))
@@ -255,8 +270,7 @@ class Store:
                     ),
                 )  # fmt: skip
             self._promote(agent, number)
-            if alias:
-                self._alias(agent, alias, number)
+            self._lead(agent, number, aliases, managed_by)
             self._forget_oldest(agent)
         return number
 
@@ -279,6 +293,11 @@ class Store:
             self._database.execute("DELETE FROM shares WHERE agent = ?", (agent,))
             rows = [(agent, number, percent, errors_max) for number, percent in shares.items()]
             self._database.executemany("INSERT INTO shares VALUES (?, ?, ?, ?)", rows)
+
+    def lead(self, agent: str, number: int, *, aliases: Collection[str], managed_by: str) -> None:
+        """What serves already is what was asked for: these aliases lead to it, and this file manages the agent."""
+        with self._transaction():
+            self._lead(agent, number, aliases, managed_by)
 
     def alias(self, agent: str, alias: str, number: int) -> None:
         """An alias leads to a version from now on; to none where `number` is 0."""
@@ -309,6 +328,12 @@ class Store:
             "UPDATE agents SET former = serving, serving = ? WHERE id = ? AND serving != ?", (number, agent, number)
         )
         self._database.execute("DELETE FROM shares WHERE agent = ?", (agent,))
+
+    def _lead(self, agent: str, number: int, aliases: Collection[str], managed_by: str) -> None:
+        for alias in aliases:
+            self._alias(agent, alias, number)
+        if managed_by:
+            self._database.execute("UPDATE agents SET managed_by = ? WHERE id = ?", (managed_by, agent))
 
     def _alias(self, agent: str, alias: str, number: int) -> None:
         self._database.execute("DELETE FROM aliases WHERE agent = ? AND alias = ?", (agent, alias))

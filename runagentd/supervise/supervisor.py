@@ -55,7 +55,7 @@ from runagentd.supervise.runtimes import Runtimes
 from runagentd.supervise.spawn import new_channel
 from runagentd.supervise.splits import Splits
 from runagentd.supervise.standby import Standbys
-from runagentd.supervise.store import ALIASES_MAX, Deployed, Store
+from runagentd.supervise.store import Deployed, Store
 from runagentd.supervise.trust_teller import TrustTeller
 from runagentd.supervise.version import Version
 from runagentd.supervise.zygote import Zygote, package
@@ -64,6 +64,7 @@ from runagentd.wire import admin, control, packages, record
 from runagentd.wire.admin import EventKind
 from runagentd.wire.runtime import PythonRuntime
 from runagentd.wire.settings import SupervisorSettings
+from runagentd.wire.versions import ALIASES_MAX, MANAGED_ROWS_MAX
 
 
 def _tell_nobody(text: str) -> None:
@@ -490,11 +491,12 @@ class Supervisor:
             if number == agent.version.number or number in sides
         )
 
-    def _switched(self, agent: Agent, kind: EventKind) -> None:
+    def _switched(self, agent: Agent, kind: EventKind, wider: Sequence[str]) -> None:
         self._splits.end(agent)
         self._announce(agent)
         agent.note(kind, _words(agent))
         self._log.info("another version serves", agent=agent.id, version=_words(agent))
+        agent.note_wider(agent.version.number, wider)
 
     def _call_limits(self, policy: Policy) -> control.CallLimits:
         calls = policy.calls
@@ -569,9 +571,13 @@ class Supervisor:
                 if len(descriptors) != 1:
                     return admin.Failed(message="a deploy comes with one folder as a descriptor")
                 wanted = tell if request.progress else _tell_nobody
-                reply = self._deployed(request, await self._deployer.deploy(request, descriptors[0], wanted))
-                self._collector.look()
+                reply = await self._deployer.deploy(request, descriptors[0], wanted)
+                if not request.dry_run:  # of which nothing stays, no event either
+                    self._deployed(request, reply)
+                    self._collector.look()
                 return reply
+            case admin.ManagedAsk():
+                return self._managed(request.skip)
             case admin.ListInstances():
                 return shown.instances(
                     self._all(),
@@ -638,11 +644,20 @@ class Supervisor:
             case admin.SetAlias():
                 return self._set_alias(known, request)
             case admin.Remove():
-                if not request.version:
+                reply = await self._deployer.remove(known.agent, request.version, managed_by=request.managed_by)
+                if not request.version and isinstance(reply, admin.Done):
                     self._unserved.pop(known.agent, None)
-                reply = await self._deployer.remove(known.agent, request.version)
                 self._collector.look()
                 return reply
+
+    def _managed(self, skip: int) -> admin.Managed:
+        found = list(self._store.managed().items())
+        rows = []
+        for agent_id, managed_by in found[max(0, skip) :][:MANAGED_ROWS_MAX]:
+            agent = self._agents.get(agent_id)
+            name = agent.deployment.manifest.agent_name if agent is not None else agent_id
+            rows.append(admin.ManagedRow(agent=agent_id, agent_name=name, managed_by=managed_by))
+        return admin.Managed(rows=tuple(rows), total=len(found))
 
     def _set_alias(self, known: Deployed, request: admin.SetAlias) -> admin.Reply:
         releases.check_alias(request.alias)
@@ -680,7 +695,7 @@ class Supervisor:
                 self._announce(agent)
                 return admin.Scaled(minimum=agent.minimum, maximum=agent.maximum, warm=0)
 
-    def _deployed(self, request: admin.Deploy, reply: admin.Reply) -> admin.Reply:
+    def _deployed(self, request: admin.Deploy, reply: admin.Reply) -> None:
         """Note a deploy that came to nothing; one that did not says so where it is carried out."""
         problem = ""
         match reply:
@@ -690,7 +705,6 @@ class Supervisor:
                 problem = f"{reply.problems[0].where}: {reply.problems[0].what}"
         if problem:
             self._events.add(EventKind.NOT_DEPLOYED, problem, agent=request.replaces)
-        return reply
 
     async def _tell_events(self, request: admin.EventsAsk) -> admin.Reply:
         agent = self._by_id_or_name(request.agent) if request.agent else None

@@ -11,7 +11,10 @@ import pytest
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
-@pytest.mark.parametrize(("of", "file"), [("policy", "policy"), ("config", "runagentd"), ("agent", "agent")])
+@pytest.mark.parametrize(
+    ("of", "file"),
+    [("policy", "policy"), ("config", "runagentd"), ("agent", "agent"), ("agent-file", "agent-file")],
+)
 def test_the_command_prints_the_published_schema(of: str, file: str) -> None:
     """Exit status 0, without any state directory."""
     command = [sys.executable, "-m", "runagentd.cli.runagentctl", "schema", of]

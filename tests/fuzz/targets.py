@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from runagentd import apikeys
 from runagentd.cli import logs_commands, token_commands
+from runagentd.config import agent_file
 from runagentd.config import load as config_load
 from runagentd.egress import fetch, keys
 from runagentd.errors import ConfigurationError, Refusal
@@ -365,6 +366,10 @@ def read_daemons_toml(data: bytes) -> None:
     record.encode(config_load.parse(data, "runagentd.toml", Path("/nonexistent")).settings)
 
 
+def read_agent_file(data: bytes) -> None:
+    assert agent_file.parse(data, Path("/nonexistent/chat.toml")).folder.is_absolute()
+
+
 def read_policy(data: bytes) -> None:
     def read(place: policy_load.Place) -> bytes:
         if place.path.name == "fuzzed.toml":
@@ -578,6 +583,14 @@ TARGETS: dict[str, Target] = {
             b'[limits.principal]\nrate = "1/s"\n[limits.principal.for.b]\ndaily = 3\n',
             b'[http]\ntrusted_proxies = ["10.0.0.0/8"]\ncors_origins = ["https://a"]\nforwarded = "forwarded"\n',
             b'[issuers.a]\nissuer = "https://a"\naudience = "x"\n',
+        ],
+        (ConfigurationError,),
+    ),
+    "agent-file": Target(
+        read_agent_file,
+        [
+            b'folder = "/srv/chat"\nname = "chat"\npolicy = "../x.toml"\naliases = ["stable"]\n',
+            b'folder = "x"\nallow_widening = true\n[scaling]\ninstances_min = 0\ninstances_max = 4\n',
         ],
         (ConfigurationError,),
     ),

@@ -48,7 +48,13 @@ class FakeEnvironments:
         self.leases: list[FakeLease] = []
 
     async def provide(
-        self, folder: int, names: Sequence[str], runtime: PythonRuntime, tell: Callable[[str], None]
+        self,
+        folder: int,
+        names: Sequence[str],
+        runtime: PythonRuntime,
+        tell: Callable[[str], None],
+        *,
+        build_it: bool = True,
     ) -> FakeLease | None:
         if not names:
             return None
@@ -143,7 +149,7 @@ class Bench:
             serve=self._serve,  # type: ignore[arg-type]
             sides=lambda agent: {},
             announce=lambda agent: None,
-            switched=lambda agent, kind: None,
+            switched=lambda agent, kind, wider: None,
             remove=self._remove,  # type: ignore[arg-type]
         )
 

@@ -39,7 +39,9 @@ def made(letter: str, agent: str = "one", *, code: str = "") -> tuple[Deployment
 
 def serve(store: Store, letter: str, agent: str = "one", *, stays: bool = True, alias: str = "") -> int:
     deployment, identity = made(letter, agent)
-    return store.serve(deployment, identity, policy="version = 1\n", origin="/srv/one", stays=stays, alias=alias)
+    return store.serve(
+        deployment, identity, policy="version = 1\n", origin="/srv/one", stays=stays, aliases=[alias] if alias else []
+    )
 
 
 @pytest.fixture
@@ -170,7 +172,7 @@ def test_a_file_that_lost_a_page_is_refused(store: Store, tmp_path: Path) -> Non
         Store(tmp_path)
 
 
-@pytest.mark.parametrize("pragma", ["user_version = 3", "application_id = 7"])
+@pytest.mark.parametrize("pragma", ["user_version = 4", "user_version = 0", "application_id = 7"])
 def test_a_file_of_another_format_is_refused(store: Store, tmp_path: Path, pragma: str) -> None:
     store.close()
     with sqlite3.connect(tmp_path / NAME) as database:
@@ -186,6 +188,7 @@ def test_a_file_from_before_there_were_runtimes_is_brought_to_this_form(store: S
     store.close()
     with sqlite3.connect(tmp_path / NAME) as database:
         database.execute("ALTER TABLE versions DROP COLUMN runtime")
+        database.execute("ALTER TABLE agents DROP COLUMN managed_by")
         database.execute("PRAGMA user_version = 1")
     database.close()
     again = Store(tmp_path)
@@ -195,6 +198,53 @@ def test_a_file_from_before_there_were_runtimes_is_brought_to_this_form(store: S
     assert known is not None
     runtimes = {number: release.identity.runtime for number, release in known.releases.items()}
     assert runtimes == {1: "", 2: "3.11.2 r"}
+
+
+def test_a_file_of_the_format_before_is_taken_over(store: Store, tmp_path: Path) -> None:
+    """Nobody manages its agents by files; what it has is all there, and it is of today's format from then on."""
+    serve(store, "a", alias="stable")
+    serve(store, "b")
+    store.close()
+    with sqlite3.connect(tmp_path / NAME) as database:
+        database.execute("ALTER TABLE agents DROP COLUMN managed_by")
+        database.execute("PRAGMA user_version = 2")
+    database.close()
+    for _ in range(2):
+        again = Store(tmp_path)
+        known = again.find("one")
+        assert known is not None
+        assert (known.managed_by, known.serving, known.former, known.aliases) == ("", 2, 1, {"stable": 1})
+        assert again.managed() == {}
+        again.close()
+    again = Store(tmp_path)
+    again.lead("one", 2, aliases=("stable", "blue"), managed_by="/etc/one.toml")
+    known = again.find("one")
+    again.close()
+    assert known is not None
+    assert (known.managed_by, known.aliases) == ("/etc/one.toml", {"stable": 2, "blue": 2})
+
+
+def test_who_manages_an_agent_is_known_until_it_is_forgotten(store: Store) -> None:
+    """To deploy by hand in between changes nothing of that; another file takes it over."""
+
+    def apply(file: str, *aliases: str) -> None:
+        deployment, identity = made("a")
+        store.serve(
+            deployment, identity, policy="version = 1\n", origin="/srv", stays=True, managed_by=file, aliases=aliases
+        )
+
+    apply("/etc/one.toml", "x", "y")
+    known = store.find("one")
+    assert known is not None
+    assert known.aliases == {"x": 1, "y": 1}
+    serve(store, "b")
+    serve(store, "a", "two")
+    assert store.managed() == {"one": "/etc/one.toml"}
+    apply("/etc/other.toml")
+    assert store.managed() == {"one": "/etc/other.toml"}
+    store.forget("one")
+    serve(store, "a")
+    assert store.managed() == {}
 
 
 def test_a_change_that_the_disk_does_not_take_changes_nothing(store: Store, tmp_path: Path) -> None:

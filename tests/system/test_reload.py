@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_runagentctl import run
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
 
@@ -152,6 +153,24 @@ def test_another_policy_is_taken_over_too(served: tuple[Daemon, Path, Path]) -> 
     daemon.wait_for_log("live: reloaded in ")
     assert daemon.request("GET", "/v1/agents/live")[1]["limits"]["deadline_seconds"] == 7
     daemon.wait_until_ready("live", other_than=before)
+    assert "wider" not in daemon.log.read_text()
     file.write_text("version = 2\n")
     daemon.wait_for_log("goes on as it was before the change")
     assert say(daemon) == "first"
+
+
+def test_a_policy_that_becomes_wider_is_taken_over_and_told(served: tuple[Daemon, Path, Path]) -> None:
+    """Key by key, on the terminal, in the log and in the events: who works on a folder is not asked, but knows."""
+    daemon, _, file = served
+    file.write_text('version = 1\n[calls]\ndeadline = "25s"\n[resources]\npids_max = 99\n')
+    daemon.wait_for_log('  its policy is wider: calls.deadline = "25s", was "20s"')
+    daemon.wait_for_log("  its policy is wider: resources.pids_max = 99, was 64")
+    daemon.wait_for_log("a version has a wider policy")
+    status, out, _ = run("events", "live", "--json", state=daemon.state_dir)
+    assert status == 0
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["detail"] for event in events if event["kind"] == "policy-widened"] == [
+        "v2: resources.pids_max = 99, was 64",
+        'v2: calls.deadline = "25s", was "20s"',
+    ]
+    assert daemon.request("GET", "/v1/agents/live")[1]["limits"]["deadline_seconds"] == 25

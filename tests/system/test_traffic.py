@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.cli.test_runagentctl import run
 from tests.system.daemon import Daemon, serve
-from tests.system.folders import agent
+from tests.system.folders import agent, policy
 from tests.system.test_deploy import ctl, forget_all, kill_supervisor, states, versions, with_token
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -159,6 +160,25 @@ def test_a_promoted_version_takes_all_calls(daemon: Daemon, place: Path) -> None
     ctl(daemon, "promote", "chat", "v2")
     assert percents(daemon) == {1: 0, 2: 100}
     assert answers(daemon, 30) == {"two": 30}
+
+
+def test_a_wider_policy_is_named_when_calls_go_to_its_version(daemon: Daemon, tmp_path: Path, place: Path) -> None:
+    """It was accepted at its own deploy, perhaps long before the narrower one that serves now."""
+    narrow = policy(tmp_path, "narrow", 'extends = "base"\n[resources]\npids_max = 32\n[calls]\nqueue = 3\n')
+    ctl(daemon, "deploy", place, "--policy", narrow)
+    said = ctl(daemon, "traffic", "chat", "v2=90", "v1=10")
+    words = "  the policy of v1 is wider than that of the version that serves: "
+    assert [line for line in said.splitlines() if line.startswith(words)] == [
+        f"{words}resources.pids_max = 64, was 32",
+        f"{words}calls.queue = 64, was 3",
+    ]
+    wider = json.loads(ctl(daemon, "traffic", "chat", "v2=80", "v1=20", "--json"))["wider"]
+    assert wider == {"v1": ["resources.pids_max = 64, was 32", "calls.queue = 64, was 3"]}
+    events = [line.split("  ", 1)[1] for line in ctl(daemon, "events", "chat").splitlines()]
+    assert sum(line.startswith("policy-widened") for line in events) == 2, "once for each key, and not for each change"
+    assert daemon.log.read_text().count("a version has a wider policy") == 2
+    ctl(daemon, "traffic", "chat", "v2=100")
+    assert "wider" not in ctl(daemon, "traffic", "chat", "v2=100")
 
 
 def test_an_alias_can_be_called_and_allows_nobody_more(daemon: Daemon, place: Path) -> None:
