@@ -21,7 +21,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat browser runtimes fuzz timing bench crowd siege soak deploys causes protections lint lock clean preflight root
+.PHONY: help demo test compat browser runtimes frameworks fuzz timing bench crowd siege soak deploys causes protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make compat       real RunAgent clients and a certified OpenID provider with a real daemon (root)'
 	@echo 'make browser      the page at /docs in headless Chromium; keeps screenshots in build/browser (root)'
 	@echo 'make runtimes     agents on every other CPython that is here, the escape suite among it (root)'
+	@echo 'make frameworks   agents with LangGraph, pandas and others from the package index, in real sandboxes (root)'
 	@echo 'make protections  take each protection away in turn and name the test that then fails (root)'
 	@echo 'make causes       end calls and instances in every way, and print what caller, log and metrics say (root)'
 	@echo 'make soak         changing load while every kind of process is killed; SECONDS=600 (root)'
@@ -59,6 +60,9 @@ browser: root $(BROWSER)/.playwright
 
 runtimes: root $(VENV)/.dev
 	@RUNAGENTD_MUST_RUN=1 .ci/own-cgroup $(BIN)/python -m tests.runtimes
+
+frameworks: root $(VENV)/.dev
+	@RUNAGENTD_MUST_RUN=1 .ci/own-cgroup $(BIN)/python -m pytest --quiet tests/frameworks/test_*.py tests/frameworks/more
 
 protections: root $(VENV)/.dev
 	@.ci/own-cgroup $(BIN)/python -m tests.protections
@@ -106,6 +110,9 @@ lock:
 	@$(COMPILE) pyproject.toml --group build --group fuzz --constraint requirements.lock \
 	    --output-file requirements-fuzz.lock
 	@echo '$(RUNAGENT)' | $(COMPILE) - --output-file requirements-compat.lock
+	@for folder in tests/frameworks/agents/*/; do test ! -e $$folder/requirements.in || \
+	    $(filter-out --generate-hashes,$(COMPILE)) $$folder/requirements.in --output-file $$folder/requirements.txt || \
+	    exit 1; done
 
 clean:
 	@rm -rf $(VENV) $(COMPAT) $(BROWSER) $(FUZZ) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

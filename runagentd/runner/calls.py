@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from runagentd.runner import failure, told, values
+from runagentd.runner import failure, hints, told, values
 from runagentd.runner.entrypoints import Target
 from runagentd.runner.handover import Limits
 from runagentd.runner.parameters import WrongArgument
@@ -256,17 +256,18 @@ def error_frame(call: Call, error: BaseException, limits: Limits) -> bytes:
     try:
         text = failure.traceback_text(error).encode("utf-8", "replace")
         # To the agent's log always, for its author; to the caller only where the policy says so.
-        _write_to_log(text)
+        _write_to_log(text, hints.hint(error))
         body = text if limits.traceback else b""
         return _error(call, CallErrorKind.EXCEPTION, failure.message(error), type=failure.type_name(error), body=body)
     except (RecursionError, MemoryError):
         return _error(call, CallErrorKind.EXCEPTION, "the error itself could not be read", type=type(error).__name__)
 
 
-def _write_to_log(text: bytes) -> None:
+def _write_to_log(text: bytes, hint: str) -> None:
     """To descriptor 2 and not to sys.stderr, which is the agent's to replace; what does not fit into it is cut."""
+    told_beside = f"runagentd: hint: {hint}\n".encode() if hint else b""
     try:
-        os.write(2, text[:_LOGGED_TRACEBACK_BYTES] + b"\n")
+        os.write(2, text[:_LOGGED_TRACEBACK_BYTES] + b"\n" + told_beside)
     except OSError:
         pass  # the agent may have closed it
 

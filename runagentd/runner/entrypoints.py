@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runagentd.runner import failure, imports, told
+from runagentd.runner import failure, hints, imports, told
 from runagentd.runner.jsonpath import JsonPath, JsonPathError
 from runagentd.runner.parameters import Parameters
 from runagentd.wire.manifest import Entrypoint, Manifest
@@ -123,6 +123,9 @@ def _import_hints(error: BaseException) -> list[str]:
             return ["an agent is imported, not run: put what ends the program under if __name__ == '__main__'"]
         case KeyError():
             return ["is it an environment variable? set it in 'env_vars' or in .env; the host's are not passed on"]
+    if told_by_policy := hints.hint(error):
+        return [told_by_policy]
+    match error:
         case PermissionError() | ConnectionError() | TimeoutError():
             return ["the sandbox may forbid it: 'runagentctl policy explain' lists what this agent's policy allows"]
     return []

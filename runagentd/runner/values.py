@@ -41,6 +41,10 @@ _METHODS = ("model_dump", "dict", "to_dict")
 give {} where model_dump() gives the content (docs/values.md)."""
 
 
+_MISSING = ("pandas._libs.missing", "C_NAType")
+"""Module and name of the class that pandas' NA is of: it is the agent's, and not there when this is imported."""
+
+
 class Unserialisable(Exception):
     """A value has no JSON form; `path` is the JSON Pointer of the part that has none."""
 
@@ -147,7 +151,8 @@ class _Normaliser:
             case float():
                 return True, self.plain(float(value))
             case datetime.datetime() | datetime.date() | datetime.time():
-                return True, value.isoformat()
+                # pandas' NaT is a datetime that is not equal to itself, as nan is.
+                return True, value.isoformat() if value == value else None
             case datetime.timedelta():
                 return True, value.total_seconds()
             case bytes() | bytearray() | memoryview():
@@ -232,6 +237,8 @@ class _Normaliser:
             return self._object((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
         if callable(getattr(kind, "tolist", None)):  # arrays and scalars of numpy and its kin
             return self.plain(value.tolist())
+        if any((base.__module__, base.__qualname__) == _MISSING for base in kind.__mro__):
+            return None
         public = _public_attributes(value)
         if public:
             return self._object(public.items())

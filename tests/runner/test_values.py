@@ -91,6 +91,33 @@ class Array:
         return [1, 2]
 
 
+class NaT(datetime.datetime):
+    """As pandas has it: a datetime, and not equal to itself."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __hash__(self) -> int:
+        return 0
+
+    def isoformat(self, sep: str = "T", timespec: str = "auto") -> str:
+        return "NaT"
+
+
+class C_NAType:
+    """pandas' too, by its module and name."""
+
+    def __str__(self) -> str:
+        return "<NA>"
+
+
+C_NAType.__module__ = "pandas._libs.missing"
+
+
+class NAType(C_NAType):
+    """What people see of it."""
+
+
 @pytest.mark.parametrize(
     ("value", "type_name", "text"),
     [
@@ -116,6 +143,8 @@ class Array:
         (collections.OrderedDict(b=1, a=2), "object", '{"b":1,"a":2}'),
         (types.MappingProxyType({"a": 1}), "object", '{"a":1}'),
         (datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), "string", '"2026-01-02T03:04:05+00:00"'),
+        (NaT(2026, 1, 2), "null", "null"),
+        (NAType(), "null", "null"),
         (datetime.date(2026, 1, 2), "string", '"2026-01-02"'),
         (datetime.time(3, 4), "string", '"03:04:00"'),
         (datetime.timedelta(minutes=1), "number", "60.0"),

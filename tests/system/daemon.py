@@ -168,6 +168,7 @@ def serve(
     command: Sequence[str] = (),
     state_dir: Path | None = None,
     variables: Mapping[str, str] | None = None,
+    up_seconds: float = _UP_SECONDS,
 ) -> Iterator[Daemon]:
     """Serve `folders` on a free port until the block ends. `policies`: as --policy takes them."""
     place = Path(tempfile.mkdtemp(prefix="runagentd-test-"))
@@ -190,7 +191,7 @@ def serve(
             env={**_environment(), "CANARY_OF_THE_HOST": "canary-7f3a", **(variables or {})},
         )
     try:
-        deadline = time.monotonic() + _UP_SECONDS
+        deadline = time.monotonic() + up_seconds
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the daemon did not come up:\n{log.read_text()[-4000:]}")
