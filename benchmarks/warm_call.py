@@ -1,23 +1,31 @@
-"""Warm call: a trivial function with everything on that exists, beside FastAPI with none of it, under the same load.
+"""Warm call: a trivial function with everything on that exists, beside servers with none of it, under the same load.
 
 Runs as: `make bench`, root.
 Reads from strangers: nothing.
 runagentd: a token verified, the policy `base` applied, the call carried to a sandbox and its answer checked and logged.
-FastAPI: the same function, in the process that answers.
+The others: the same function, in the process that answers or in a worker of the same user.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import load
+from benchmarks import load, peers
 from benchmarks.load import Load
-from benchmarks.processes import Endpoint, bare_aiohttp, check_echo, daemon, fastapi
+from benchmarks.processes import Endpoint, check_echo, daemon
+from benchmarks.rows import Measured, Row, Series, alone, beside, without
 
-CONNECTIONS = (1, 16)
+PART, PAYLOADS = "warm", "payloads"
+CONNECTIONS = (1, 16, 64)
+OURS = "runagentd"
+TARGETS: Mapping[tuple[int, str], str] = {(16, peers.FASTAPI): ">= 2.5", (16, peers.RUNAGENT): ">= 100"}
+P50_TARGET = "<= 0.8"
+PAYLOAD_BYTES = {"100 B": 100, "10 kB": 10_000, "1 MB": 1_000_000}
+PAYLOAD_PEERS = (peers.FASTAPI, peers.AIOHTTP)
 _WARM_UP_SECONDS = 1
+_PAYLOAD_CONNECTIONS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,41 +39,75 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """What each server has shown with so many connections, round for round."""
+    """What each server has shown in one case (so many connections, or such a payload), round for round."""
 
-    connections: int
-    ours: tuple[Round, ...]
-    fastapi: tuple[Round, ...]
-    aiohttp: tuple[Round, ...]
+    case: str
+    by: Mapping[str, tuple[Round, ...]]
 
 
-def measure(*, rounds: int, seconds: int, progress: Callable[[str], None]) -> tuple[Rounds, ...]:
+def measure(
+    *, rounds: int, seconds: int, progress: Callable[[str], None]
+) -> tuple[tuple[Rounds, ...], dict[str, str]]:
     """All servers run all the time and get load in turns, `rounds` times for so many seconds each."""
-    found: dict[tuple[int, int], list[Round]] = {}
+    names = [name for name, _, _ in peers.SERVERS]
     with contextlib.ExitStack() as stack:
-        endpoints = [
-            stack.enter_context(daemon(spares=1)).endpoint(),
-            stack.enter_context(fastapi()),
-            stack.enter_context(bare_aiohttp()),
+        endpoints, missing = _all(stack, names, progress)
+        cases = [(str(number), number, endpoint) for number in CONNECTIONS for endpoint in endpoints]
+        return take_turns(cases, rounds=rounds, seconds=seconds, what="warm call", progress=progress), missing
+
+
+def measure_payloads(
+    *, rounds: int, seconds: int, progress: Callable[[str], None]
+) -> tuple[tuple[Rounds, ...], dict[str, str]]:
+    """Texts of three lengths, there and back."""
+    with contextlib.ExitStack() as stack:
+        endpoints, missing = _all(stack, PAYLOAD_PEERS, progress)
+        cases = [
+            (name, _PAYLOAD_CONNECTIONS, endpoint.sending("x" * size))
+            for name, size in PAYLOAD_BYTES.items()
+            for endpoint in endpoints
         ]
-        for endpoint in endpoints:
+        return take_turns(cases, rounds=rounds, seconds=seconds, what="payloads", progress=progress), missing
+
+
+def _all(
+    stack: contextlib.ExitStack, names: Sequence[str], progress: Callable[[str], None]
+) -> tuple[list[Endpoint], dict[str, str]]:
+    """Ours and those of the others that start and echo."""
+    ours = stack.enter_context(daemon(spares=1)).endpoint()
+    there, missing = peers.start_all(stack, names, progress)
+    endpoints = [ours]
+    check_echo(ours)
+    for name, endpoint in there.items():
+        try:
             check_echo(endpoint)
-            load.run(endpoint, connections=CONNECTIONS[-1], seconds=_WARM_UP_SECONDS)
-        for number in range(rounds):
-            for connections in CONNECTIONS:
-                for index, endpoint in enumerate(endpoints):
-                    progress(f"warm call, round {number + 1} of {rounds}: {connections} on {endpoint.name}")
-                    seen = _round(endpoint, connections, seconds)
-                    found.setdefault((connections, index), []).append(seen)
+        except (OSError, load.BenchmarkError) as error:
+            missing[name] = peers.last_line(str(error))
+        else:
+            endpoints.append(endpoint)
+    for endpoint in endpoints:
+        load.run(endpoint, connections=16, seconds=_WARM_UP_SECONDS)
+    return endpoints, missing
+
+
+def take_turns(
+    cases: Sequence[tuple[str, int, Endpoint]],
+    *,
+    rounds: int,
+    seconds: int,
+    what: str,
+    progress: Callable[[str], None],
+) -> tuple[Rounds, ...]:
+    """Load on each case (its name, how many connections, what is called), `rounds` times all of them in turn."""
+    found: dict[str, dict[str, list[Round]]] = {}
+    for number in range(rounds):
+        for case, connections, endpoint in cases:
+            progress(f"{what}, round {number + 1} of {rounds}: {case} on {endpoint.name}")
+            seen = _round(endpoint, connections, seconds)
+            found.setdefault(case, {}).setdefault(endpoint.name, []).append(seen)
     return tuple(
-        Rounds(
-            connections=connections,
-            ours=tuple(found[connections, 0]),
-            fastapi=tuple(found[connections, 1]),
-            aiohttp=tuple(found[connections, 2]),
-        )
-        for connections in CONNECTIONS
-    )
+        Rounds(case=case, by={name: tuple(each) for name, each in by.items()}) for case, by in found.items()
+    )  # fmt: skip
 
 
 def _round(endpoint: Endpoint, connections: int, seconds: int) -> Round:
@@ -73,3 +115,77 @@ def _round(endpoint: Endpoint, connections: int, seconds: int) -> Round:
     seen = load.run(endpoint, connections=connections, seconds=seconds)
     after = endpoint.cpu_ns()
     return Round(load=seen, cpu_ns_per_call={name: (after[name] - before[name]) / seen.requests for name in before})
+
+
+# ---- rows
+
+
+def rates(rounds: Sequence[Round]) -> list[float]:
+    """Calls a second."""
+    return [one.load.per_second for one in rounds]
+
+
+def p50s(rounds: Sequence[Round]) -> list[float]:
+    """Medians of latencies, in milliseconds."""
+    return [one.load.p50_seconds * 1e3 for one in rounds]
+
+
+def p99s(rounds: Sequence[Round]) -> list[float]:
+    """High quantiles of latencies, in milliseconds."""
+    return [one.load.p99_seconds * 1e3 for one in rounds]
+
+
+def cpu(rounds: Sequence[Round], process: str) -> list[float]:
+    """Microseconds of processor time of one process, or of all together where `process` is empty, for a call."""
+    return [
+        (one.cpu_ns_per_call[process] if process else sum(one.cpu_ns_per_call.values())) / 1e3 for one in rounds
+    ]  # fmt: skip
+
+
+def series(found: Sequence[Rounds]) -> Series:
+    """All values, for the file."""
+    return {
+        f"{name}, {rounds.case}, {what}": values
+        for rounds in found
+        for name, each in rounds.by.items()
+        for what, values in (("calls/s", rates(each)), ("p50 ms", p50s(each)), ("p99 ms", p99s(each)))
+    }
+
+
+def measured(found: Sequence[Rounds], missing: Mapping[str, str]) -> Measured:
+    """Calls a second beside everybody; latencies and processor time beside those that the targets name."""
+    rows: list[Row] = []
+    for rounds in found:
+        ours, number = rounds.by[OURS], int(rounds.case)
+        name = f"warm call, {rounds.case} connection{'' if number == 1 else 's'}"
+        for peer, _, _ in peers.SERVERS:
+            aim = TARGETS.get((number, peer))
+            if peer in rounds.by:
+                rows.append(beside(PART, name, "calls/s", rates(ours), rates(rounds.by[peer]), peer, target=aim))
+            else:
+                why = missing.get(peer, "not measured")
+                rows.append(without(PART, name, "calls/s", rates(ours), peer, why, target=aim))
+        if peers.FASTAPI in rounds.by:
+            theirs, aim = rounds.by[peers.FASTAPI], P50_TARGET if number == 1 else None
+            rows.append(beside(PART, f"{name}, p50", "ms", p50s(ours), p50s(theirs), peers.FASTAPI, target=aim))
+            rows.append(beside(PART, f"{name}, p99", "ms", p99s(ours), p99s(theirs), peers.FASTAPI))
+        if number == 16:
+            for process in ours[0].cpu_ns_per_call:
+                rows.append(alone(PART, f"processor time a call, {process}", "µs", cpu(ours, process)))
+            if peers.FASTAPI in rounds.by:
+                both = (cpu(ours, ""), cpu(rounds.by[peers.FASTAPI], ""))
+                rows.append(beside(PART, "processor time a call, all processes", "µs", *both, peers.FASTAPI))
+    return Measured(rows=rows, series=series(found), missing=missing)
+
+
+def measured_payloads(found: Sequence[Rounds], missing: Mapping[str, str]) -> Measured:
+    """Calls a second, by the length of the text."""
+    rows: list[Row] = []
+    for rounds in found:
+        name, ours = f"a text of {rounds.case} there and back, 16 connections", rates(rounds.by[OURS])
+        for peer in PAYLOAD_PEERS:
+            if peer in rounds.by:
+                rows.append(beside(PAYLOADS, name, "calls/s", ours, rates(rounds.by[peer]), peer))
+            else:
+                rows.append(without(PAYLOADS, name, "calls/s", ours, peer, missing.get(peer, "not measured")))
+    return Measured(rows=rows, series=series(found), missing=missing)
