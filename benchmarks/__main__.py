@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import answers, cold_start, lives, load, machine, peers, report, streams, table, warm_call
+from benchmarks.crowd import thousand
 from benchmarks.processes import ROOT, BenchmarkError, require_root
 from benchmarks.rows import Measured, PartRun, Result, Row, as_json, failed
 
@@ -144,8 +145,8 @@ def _positive(text: str) -> int:
 
 def _instances(text: str) -> int:
     number = _positive(text)
-    if not 2 * lives.thousand.EDGE < number <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {2 * lives.thousand.EDGE + 1} to 1000")
+    if not 2 * thousand.EDGE < number <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {2 * thousand.EDGE + 1} to 1000")
     return number
 
 

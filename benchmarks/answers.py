@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks import load, peers
-from benchmarks.processes import AGENT, BenchmarkError, Daemon, Endpoint, check_echo, daemon
+from benchmarks.processes import AGENT, BenchmarkError, Daemon, Endpoint, bare_aiohttp, check_echo, daemon
 from benchmarks.rows import Measured, Row, Series, beside, without
-from benchmarks.warm_call import OURS, Rounds, p50s, p99s, rates, series, take_turns
+from benchmarks.warm_call import OURS, Rounds, p50s, rates, series, take_turns
 
 CACHED, REFUSED, OPEN = "cached", "refused", "open"
 CACHED_TARGET = ">= 0.9"
@@ -32,7 +32,7 @@ def cached(*, rounds: int, seconds: int, progress: Callable[[str], None]) -> Mea
     """The same question again and again, beside a handler that always answers the same bytes."""
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(daemon(spares=1, others=[KEPT]))
-        bare = stack.enter_context(peers.bare_aiohttp())
+        bare = stack.enter_context(bare_aiohttp())
         ours = other_path(served.endpoint(), served.url + served.path("echo", agent="kept"))
         check_echo(ours)
         same = other_path(bare, bare.url.replace("/echo", "/bytes"))
@@ -56,7 +56,7 @@ def refused(*, rounds: int, seconds: int, progress: Callable[[str], None]) -> Me
     """Two ways to be refused, beside a handler that refuses everything."""
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(daemon(spares=1))
-        bare = stack.enter_context(peers.bare_aiohttp())
+        bare = stack.enter_context(bare_aiohttp())
         ours = served.endpoint()
         theirs = dataclasses.replace(other_path(bare, bare.url.replace("/echo", "/refused")), status=401)
         ways = {

@@ -11,7 +11,7 @@ request arrives later than the start only makes the figure worse, never better.
 
 The comparisons are programs from posix_spawn(3) to waitpid(2): `bwrap … /usr/bin/true`, a sandbox of fewer protections,
 no cgroup, no filter, no interpreter, no answer, and its end instead of its first answer; the same program by sandlock;
-runc with an interpreter that imports what our agent imports; and a C program that makes the namespaces and nothing else.
+runc with an interpreter that imports what our agent imports; a C program that makes the namespaces and nothing else.
 """
 
 from __future__ import annotations

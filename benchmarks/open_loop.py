@@ -3,7 +3,7 @@
 Runs as: a process of its own, `python -m benchmarks.open_loop`.
 Reads from strangers: the answers of the measured server, on 127.0.0.1.
 In a closed loop a server that stops for a second delays one request on each connection, and nobody asks what the others
-would have waited (coordinated omission). Here what is due while all connections wait is sent late and timed all the same.
+would have waited (coordinated omission). Here what is due while all connections wait is sent late, and timed.
 One blocking thread on select(2), whose timeout is in microseconds: epoll's, and an event loop's, is in milliseconds.
 """
 

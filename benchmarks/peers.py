@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import ROOT, BenchmarkError, Endpoint, bare_aiohttp, free_port, server
+from benchmarks.processes import ROOT, BenchmarkError, Endpoint, bare_aiohttp, server
 
 ENVIRONMENTS = ROOT / ".venv-peers"
 COMPAT = ROOT / ".venv-compat"
@@ -54,7 +54,7 @@ class Peer:
 OURS = (
     Peer(
         name="runagentd", version="this checkout",
-        isolation="a process with its own uid, all kinds of namespaces, root, cgroup, seccomp filter and Landlock rules; "
+        isolation="a process with a uid, a root, a cgroup, namespaces, a seccomp filter and Landlock rules of its own; "
         "no capability, no network",
         protections="token, scopes, check of arguments and result, deadline, record, history, metrics; policy base",
     ),
@@ -154,6 +154,12 @@ def runagent() -> Iterator[Endpoint]:
             "HOME": place, "RUNAGENT_CACHE_DIR": f"{place}/cache", "DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1",
             "RUNAGENT_LOGGING_LEVEL": "ERROR", "RUNAGENT_API_KEY": "", "NO_COLOR": "1",
         }  # fmt: skip
+        register = subprocess.run(
+            [str(program), "config", "--register-agent", str(folder)], cwd=place, env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if register.returncode != 0:
+            raise BenchmarkError(f"runagent config: {last_line(register.stdout + register.stderr)}")
         command = [str(program), "serve", str(folder), "--host", "127.0.0.1", "--port", "{port}"]
         path = f"/api/v1/agents/{RUNAGENT_ID}/run"
         with server(RUNAGENT, command, path=path, wrap=runagent_body, environment=environment) as endpoint:
@@ -214,7 +220,8 @@ def floor(folder: Path) -> Path:
         raise BenchmarkError("no C compiler; apt-get install gcc libc6-dev")
     program = folder / "floor"
     source = ROOT / "benchmarks" / "floor.c"
-    done = subprocess.run([compiler, "-O2", "-o", str(program), str(source)], capture_output=True, text=True, check=False)
+    command = [compiler, "-O2", "-o", str(program), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BenchmarkError(f"cc: {last_line(done.stderr)}")
     return program
@@ -284,7 +291,8 @@ def known(missing: dict[str, str]) -> list[Peer]:
          "no interpreter, no answer: it ends where ours begins"),
         (RUNC, _says("runc", "--version"), "namespaces, mounts, cgroup, capabilities; no filter in `runc spec`",
          "imports asyncio and json; no answer"),
-        (FLOOR, "benchmarks/floor.c", "namespaces; the host's mounts and files as they are", "the least that can be paid"),
+        (FLOOR, "benchmarks/floor.c", "namespaces; the host's mounts and files as they are",
+         "the least that can be paid"),
     ):  # fmt: skip
         found.append(
             Peer(

@@ -65,9 +65,12 @@ def text_lines(rows: Sequence[Row]) -> Iterator[str]:
             text.ljust(width) if column in (0, 1, 3) else text.rjust(width)
             for column, (text, width) in enumerate(zip(line, widths))
         ).rstrip()
-    for row in rows:
-        if row.note:
-            yield f"  note: {row.note}"
+    yield from (f"  note: {note}" for note in _notes(rows))
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """Each once."""
+    return list(dict.fromkeys(row.note for row in rows if row.note))
 
 
 def markdown(result: Result, figures: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -102,7 +105,7 @@ def markdown(result: Result, figures: Sequence[tuple[str, str]]) -> Iterator[str
                 yield f"![{title}]({path})"
                 yield ""
         yield from _table(_HEAD, [cells(row) for row in rows])
-        notes = list(dict.fromkeys(row.note for row in rows if row.note))
+        notes = _notes(rows)
         if notes:
             yield ""
         yield from (f"- {_escaped(note)}" for note in notes)

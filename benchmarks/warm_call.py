@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from benchmarks import load, peers
 from benchmarks.load import Load
-from benchmarks.processes import Endpoint, check_echo, daemon
+from benchmarks.processes import BenchmarkError, Endpoint, check_echo, daemon
 from benchmarks.rows import Measured, Row, Series, alone, beside, without
 
 PART, PAYLOADS = "warm", "payloads"
@@ -45,9 +45,7 @@ class Rounds:
     by: Mapping[str, tuple[Round, ...]]
 
 
-def measure(
-    *, rounds: int, seconds: int, progress: Callable[[str], None]
-) -> tuple[tuple[Rounds, ...], dict[str, str]]:
+def measure(*, rounds: int, seconds: int, progress: Callable[[str], None]) -> tuple[tuple[Rounds, ...], dict[str, str]]:
     """All servers run all the time and get load in turns, `rounds` times for so many seconds each."""
     names = [name for name, _, _ in peers.SERVERS]
     with contextlib.ExitStack() as stack:
@@ -81,7 +79,7 @@ def _all(
     for name, endpoint in there.items():
         try:
             check_echo(endpoint)
-        except (OSError, load.BenchmarkError) as error:
+        except (OSError, BenchmarkError) as error:
             missing[name] = peers.last_line(str(error))
         else:
             endpoints.append(endpoint)

@@ -43,7 +43,8 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
     asked = json.loads(await socket.receive_str())
     count = asked["input_kwargs"]["to"]
     for number in range(count):
-        await socket.send_str(f'{{"type":"data","content":"{{\\"type\\":\\"integer\\",\\"payload\\":\\"{number}\\"}}"}}')
+        content = f'{{\\"type\\":\\"integer\\",\\"payload\\":\\"{number}\\"}}'
+        await socket.send_str(f'{{"type":"data","content":"{content}"}}')
     await socket.send_str('{"type":"status","status":"stream_completed"}')
     await socket.close()
     return socket

@@ -2,9 +2,8 @@
 
 Runs as: a process of its own, in LitServe's environment.
 Reads from strangers: the load generator's requests, on 127.0.0.1.
+No annotations from the future: LitServe reads the request's type at run time.
 """
-
-from __future__ import annotations
 
 import argparse
 from typing import Any
