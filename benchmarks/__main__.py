@@ -114,7 +114,7 @@ def _measured(names: Iterable[str], size: Size, here: machine.Machine) -> tuple[
         missing |= found.missing
         _say([f"{table.TITLES[name]}   ({parts[name].seconds:.0f} s)", *table.text_lines(found.rows), *found.details])
     everybody = [peer.as_row() for peer in peers.known(missing)]
-    facts = {**dataclasses.asdict(here), "generator": load.generator()}
+    facts = {**dataclasses.asdict(here), "generator": load.generator(), "size": dataclasses.asdict(size)}
     result = Result(machine=facts, commit=_commit(), peers=everybody, parts=parts, rows=rows, series=series)
     return result, complete
 

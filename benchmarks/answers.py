@@ -43,7 +43,7 @@ def cached(*, rounds: int, seconds: int, progress: Callable[[str], None]) -> Mea
 
 def measured_cached(found: Rounds) -> Measured:
     """Calls a second, and latency."""
-    ours, theirs = found.by[OURS], found.by[peers.AIOHTTP]
+    ours, theirs = found.of(OURS), found.of(peers.AIOHTTP)
     name, peer = "an answer that was kept, 16 connections", "aiohttp, the same bytes"
     rows = [
         beside(CACHED, name, "calls/s", rates(ours), rates(theirs), peer, target=CACHED_TARGET),
@@ -72,7 +72,7 @@ def measured_refused(found: Sequence[Rounds]) -> Measured:
     """Refusals a second."""
     rows = [
         beside(
-            REFUSED, f"{way.case}, 16 connections", "calls/s", rates(way.by[OURS]), rates(way.by[peers.AIOHTTP]),
+            REFUSED, f"{way.case}, 16 connections", "calls/s", rates(way.of(OURS)), rates(way.of(peers.AIOHTTP)),
             "aiohttp, always 401",
         )
         for way in found

@@ -106,6 +106,15 @@ def verdicts(
         yield Verdict(name=label, limit=limit, seen=instructions.get(name), why=why)
 
 
+def unlimited(limits: Limits, instructions: Mapping[str, float], why: str) -> Iterator[str]:
+    """What was counted and has no limit, or why nothing was counted."""
+    if why:
+        yield f"note: {why}"
+    for name, seen in instructions.items():
+        if name not in limits.instructions:
+            yield f"note: {seen:.1f} thousand instructions a call in the {name}, for which guard.toml has no limit"
+
+
 def status(found: Sequence[Verdict]) -> int:
     """A broken limit counts more than one that could not be measured."""
     if any(verdict.seen is not None and not verdict.holds for verdict in found):
@@ -132,7 +141,7 @@ def _ratios(*, rounds: int, seconds: int, runs: int) -> dict[str, float]:
             ("kept answer, 16 connections", 16, kept), ("kept answer, 16 connections", 16, same),
         ]  # fmt: skip
         for seen in take_turns(cases, rounds=rounds, seconds=seconds, what="guard", progress=lambda _: None):
-            mine, theirs = ([one.load.per_second for one in seen.by[name]] for name in (OURS, peers.AIOHTTP))
+            mine, theirs = ([one.load.per_second for one in seen.of(name)] for name in (OURS, peers.AIOHTTP))
             found[seen.case] = ratio(mine, theirs).of_medians
     cold = cold_start.measure(runs=runs, progress=lambda _: None)
     if theirs_ns := cold.peers.get(peers.BWRAP):
@@ -203,6 +212,7 @@ def main() -> int:
     found = list(verdicts(limits, ratios, instructions, why or "see 'make bench'"))
     for verdict in found:
         print(verdict)
+    print("\n".join(unlimited(limits, instructions, why)))
     if status(found) == 1:
         print(f"hint: measure again on a quiet machine; limits are in {LIMITS.relative_to(ROOT)}", file=sys.stderr)
     return status(found)

@@ -100,6 +100,8 @@ def parse(said: str, name: str, *, refused: bool = False) -> Load:
         failures += requests - refusals
     else:
         failures += refusals
-    if failures or not requests:
+    if not requests:
+        raise BenchmarkError(f"{name}: not one request was answered under load")
+    if failures:
         raise BenchmarkError(f"{name}: {failures} of {requests} requests failed under load")
     return load

@@ -242,5 +242,12 @@ def check_echo(endpoint: Endpoint) -> None:
 
 
 def require_root() -> None:
+    """BenchmarkError for anybody else. From here on SIGTERM ends what was started, as Ctrl-C does."""
     if os.geteuid() != 0:
         raise BenchmarkError("benchmarks must be run as root: they make real sandboxes")
+    # By default it would end this process alone, and the servers live in sessions of their own.
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)

@@ -87,6 +87,13 @@ def markdown(result: Result, figures: Sequence[tuple[str, str]]) -> Iterator[str
         f"{facts['memory_bytes'] >> 20} MiB; {facts['kernel']}, {facts['distribution']}, {facts['python']}; "
         f"{', '.join(facts['programs'])}."
     )
+    size = facts["size"]
+    yield (
+        f"{size['runs']} cold starts of each kind; {size['rounds']} round{'s' if size['rounds'] > 1 else ''} of "
+        f"{size['seconds']} s of load by {facts['generator']} on everything, in turns."
+    )
+    if size["rounds"] < 5 or size["seconds"] < 2:
+        yield "**This was a trial of whether every part runs: the figures say nothing.**"
     loads = [part.load_before for part in result.parts.values()]
     if loads:
         yield (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks import load, peers
 from benchmarks.load import Load
@@ -43,6 +43,18 @@ class Rounds:
 
     case: str
     by: Mapping[str, tuple[Round, ...]]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """those that did not stand the load, and why"""
+
+    def of(self, name: str) -> tuple[Round, ...]:
+        """What one has shown; BenchmarkError, with the reason, where it has not stood the load."""
+        if name not in self.by:
+            raise BenchmarkError(f"{name}: {self.failed.get(name, 'not measured')}")
+        return self.by[name]
+
+    def why(self, peer: str, missing: Mapping[str, str]) -> str:
+        """Why there is nothing of a peer here."""
+        return self.failed.get(peer) or missing.get(peer, "not measured")
 
 
 def measure(*, rounds: int, seconds: int, progress: Callable[[str], None]) -> tuple[tuple[Rounds, ...], dict[str, str]]:
@@ -84,7 +96,8 @@ def _all(
         else:
             endpoints.append(endpoint)
     for endpoint in endpoints:
-        load.run(endpoint, connections=16, seconds=_WARM_UP_SECONDS)
+        with contextlib.suppress(BenchmarkError):  # whoever fails will do so again when it counts
+            load.run(endpoint, connections=16, seconds=_WARM_UP_SECONDS)
     return endpoints, missing
 
 
@@ -96,15 +109,29 @@ def take_turns(
     what: str,
     progress: Callable[[str], None],
 ) -> tuple[Rounds, ...]:
-    """Load on each case (its name, how many connections, what is called), `rounds` times all of them in turn."""
+    """Load on each case (its name, how many connections, what is called), `rounds` times all of them in turn.
+
+    A peer that fails under it is named and left in peace; BenchmarkError where we do.
+    """
     found: dict[str, dict[str, list[Round]]] = {}
+    failed: dict[str, dict[str, str]] = {}
     for number in range(rounds):
         for case, connections, endpoint in cases:
+            if endpoint.name in failed.setdefault(case, {}):
+                continue
             progress(f"{what}, round {number + 1} of {rounds}: {case} on {endpoint.name}")
-            seen = _round(endpoint, connections, seconds)
+            try:
+                seen = _round(endpoint, connections, seconds)
+            except BenchmarkError as error:
+                if endpoint.name == OURS:
+                    raise
+                failed[case][endpoint.name] = peers.last_line(str(error))
+                found.get(case, {}).pop(endpoint.name, None)
+                continue
             found.setdefault(case, {}).setdefault(endpoint.name, []).append(seen)
     return tuple(
-        Rounds(case=case, by={name: tuple(each) for name, each in by.items()}) for case, by in found.items()
+        Rounds(case=case, by={name: tuple(each) for name, each in by.items()}, failed=failed[case])
+        for case, by in found.items()
     )  # fmt: skip
 
 
@@ -161,7 +188,7 @@ def measured(found: Sequence[Rounds], missing: Mapping[str, str]) -> Measured:
             if peer in rounds.by:
                 rows.append(beside(PART, name, "calls/s", rates(ours), rates(rounds.by[peer]), peer, target=aim))
             else:
-                why = missing.get(peer, "not measured")
+                why = rounds.why(peer, missing)
                 rows.append(without(PART, name, "calls/s", rates(ours), peer, why, target=aim))
         if peers.FASTAPI in rounds.by:
             theirs, aim = rounds.by[peers.FASTAPI], P50_TARGET if number == 1 else None
@@ -185,5 +212,5 @@ def measured_payloads(found: Sequence[Rounds], missing: Mapping[str, str]) -> Me
             if peer in rounds.by:
                 rows.append(beside(PAYLOADS, name, "calls/s", ours, rates(rounds.by[peer]), peer))
             else:
-                rows.append(without(PAYLOADS, name, "calls/s", ours, peer, missing.get(peer, "not measured")))
+                rows.append(without(PAYLOADS, name, "calls/s", ours, peer, rounds.why(peer, missing)))
     return Measured(rows=rows, series=series(found), missing=missing)

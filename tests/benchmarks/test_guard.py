@@ -21,11 +21,18 @@ def test_limits_are_read_from_their_file() -> None:
     assert found.instructions == {"gateway": Target(260.0, True)}
 
 
-def test_the_shipped_limits_can_be_read_and_name_everything_that_is_measured() -> None:
+def test_the_shipped_limits_can_be_read_and_name_every_ratio_that_is_measured() -> None:
     """A name that is left out would be measured and judged by nobody."""
-    found = guard.read(guard.LIMITS.read_text())
-    assert tuple(found.ratio) == guard.NAMES["ratio"]
-    assert tuple(found.instructions) == guard.NAMES["instructions"]
+    assert tuple(guard.read(guard.LIMITS.read_text()).ratio) == guard.NAMES["ratio"]
+
+
+def test_what_was_counted_without_a_limit_is_told() -> None:
+    """So that somebody can set one; and a machine that counts nothing says so."""
+    limits = guard.read(LIMITS)
+    assert list(guard.unlimited(limits, {"gateway": 190.04, "runner": 80.0}, "")) == [
+        "note: 80.0 thousand instructions a call in the runner, for which guard.toml has no limit"
+    ]
+    assert list(guard.unlimited(limits, {}, "perf is not installed")) == ["note: perf is not installed"]
 
 
 @pytest.mark.parametrize(

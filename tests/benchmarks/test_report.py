@@ -109,6 +109,14 @@ def test_a_warm_call_has_a_row_beside_each_server() -> None:
     assert found["warm call, 16 connections", "RunAgent's own server"].target == ">= 100"
 
 
+def test_a_server_that_does_not_stand_the_load_is_named_in_that_row_alone() -> None:
+    """The rest of the part goes on."""
+    fallen = dataclasses.replace(SIXTEEN, failed={peers.BENTOML: "3 of 9 requests failed under load"})
+    rows = warm_call.measured([fallen], {peers.BENTOML: "never"}).rows
+    [row] = [row for row in rows if row.peer_name == "BentoML"]
+    assert (row.ours, row.ratio, row.note) == (18_000.0, None, "BentoML: 3 of 9 requests failed under load")
+
+
 def test_processor_time_is_told_by_process_and_beside_fastapi() -> None:
     """Microseconds a call."""
     found = {row.name: row for row in warm_call.measured([SIXTEEN], {}).rows}

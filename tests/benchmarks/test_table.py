@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from xml.etree import ElementTree
 
 import pytest
@@ -19,7 +20,8 @@ RESULT = Result(
     machine={
         "date": "2026-11-28 12:00 UTC", "cpu": "Some CPU", "processors": 2, "virtual": True, "memory_bytes": 8 << 30,
         "kernel": "Linux 6.18.0", "distribution": "Debian 12", "python": "CPython 3.11.2",
-        "programs": ["bubblewrap 0.8.0"], "load": 0.1,
+        "programs": ["bubblewrap 0.8.0"], "load": 0.1, "generator": "wrk",
+        "size": {"runs": 60, "rounds": 5, "seconds": 2},
     },
     commit="abc1234",
     peers=[{"name": "runc", "version": "–", "isolation": "namespaces", "protections": "none", "missing": "no runc"}],
@@ -67,7 +69,16 @@ def test_the_document_has_a_table_for_each_part_and_one_for_what_is_not_equal() 
     assert "| chunks | chunks/s | 40,000 | – | – | – | 40,000 to 40,000 | ≥ 50000 | missed |" in lines
     assert lines[-1] == "| runc | – | namespaces | none | no runc |"
     assert "2026-11-28 12:00 UTC, commit abc1234: Some CPU, 2 processors (virtual), 8192 MiB;" in "\n".join(lines)
+    assert "60 cold starts of each kind; 5 rounds of 2 s of load by wrk on everything, in turns." in lines
+    assert not [line for line in lines if "trial" in line]
     assert "The load average before each part was 0.1 to 1.3" in "\n".join(lines)
+
+
+def test_a_run_that_was_too_short_says_so() -> None:
+    """Its figures could be taken for others."""
+    short = {**RESULT.machine, "size": {"runs": 2, "rounds": 1, "seconds": 1}}
+    lines = list(table.markdown(dataclasses.replace(RESULT, machine=short), []))
+    assert "**This was a trial of whether every part runs: the figures say nothing.**" in lines
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:
