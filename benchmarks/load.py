@@ -72,7 +72,7 @@ def run_generator(endpoint: Endpoint, command: Sequence[str], *, seconds: float)
 
 
 def _wrk(connections: int, seconds: int) -> Sequence[str]:
-    return ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "-s", str(_SCRIPT)]
+    return ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "30s", "-s", str(_SCRIPT)]
 
 
 def _own(connections: int, seconds: int) -> Sequence[str]:

@@ -162,7 +162,7 @@ def runagent() -> Iterator[Endpoint]:
             raise BenchmarkError(f"runagent config: {last_line(register.stdout + register.stderr)}")
         command = [str(program), "serve", str(folder), "--host", "127.0.0.1", "--port", "{port}"]
         path = f"/api/v1/agents/{RUNAGENT_ID}/run"
-        with server(RUNAGENT, command, path=path, wrap=runagent_body, environment=environment) as endpoint:
+        with server(RUNAGENT, command, path=path, wrap=runagent_body, environment=environment, slow=True) as endpoint:
             yield endpoint
 
 

@@ -58,6 +58,8 @@ class Endpoint:
     body: bytes = HELLO
     status: int = 200
     """what an answer must have"""
+    slow: bool = False
+    """whether it needs longer rounds to answer some requests in each"""
 
     def sending(self, text: str) -> Endpoint:
         """The same, with another text."""
@@ -162,7 +164,7 @@ def bare_aiohttp() -> Iterator[Endpoint]:
 @contextlib.contextmanager
 def server(
     name: str, command: Sequence[str], *, path: str = "/echo", wrap: Callable[[str], bytes] = arguments,
-    environment: Mapping[str, str] | None = None, folder: Path = ROOT,
+    environment: Mapping[str, str] | None = None, folder: Path = ROOT, slow: bool = False,
 ) -> Iterator[Endpoint]:  # fmt: skip
     """A program that listens on 127.0.0.1, at the port that "{port}" in its command becomes."""
     port = free_port()
@@ -173,7 +175,7 @@ def server(
             _wait_for(lambda: _listens(port), process, log)
             yield Endpoint(
                 name=name, url=f"http://127.0.0.1:{port}{path}", token="", processes=(("server", process.pid),),
-                wrap=wrap, body=wrap("hello"),
+                wrap=wrap, body=wrap("hello"), slow=slow,
             )  # fmt: skip
 
 

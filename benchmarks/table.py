@@ -119,7 +119,7 @@ def markdown(result: Result, figures: Sequence[tuple[str, str]]) -> Iterator[str
     yield ""
     yield "## What is not equal"
     yield ""
-    yield "None of the servers below checks a token, limits a caller, keeps a record or isolates what it calls;"
+    yield "Nothing but runagentd checks a token, limits a caller, keeps a record or calls into a sandbox;"
     yield "what was in force while it was measured, and what stands between the function and its host:"
     yield ""
     head = ("name", "version", "isolation", "what was on", "why it is missing")

@@ -9,6 +9,7 @@ The others: the same function, in the process that answers or in a worker of the
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ PAYLOAD_BYTES = {"100 B": 100, "10 kB": 10_000, "1 MB": 1_000_000}
 PAYLOAD_PEERS = (peers.FASTAPI, peers.AIOHTTP)
 _WARM_UP_SECONDS = 1
 _PAYLOAD_CONNECTIONS = 16
+_SLOW_TIMES = 3
+_IDLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +140,20 @@ def take_turns(
 
 def _round(endpoint: Endpoint, connections: int, seconds: int) -> Round:
     before = endpoint.cpu_ns()
-    seen = load.run(endpoint, connections=connections, seconds=seconds)
+    seen = load.run(endpoint, connections=connections, seconds=seconds * (_SLOW_TIMES if endpoint.slow else 1))
     after = endpoint.cpu_ns()
+    _wait_until_idle(endpoint)
     return Round(load=seen, cpu_ns_per_call={name: (after[name] - before[name]) / seen.requests for name in before})
+
+
+def _wait_until_idle(endpoint: Endpoint) -> None:
+    """A slow server goes on with what was asked before the load ended, and would disturb whoever is next."""
+    deadline = time.monotonic() + _IDLE_SECONDS
+    while endpoint.slow and time.monotonic() < deadline:
+        before = sum(endpoint.cpu_ns().values())
+        time.sleep(0.2)
+        if sum(endpoint.cpu_ns().values()) - before < 0.02e9:
+            return
 
 
 # ---- rows
