@@ -130,7 +130,7 @@ def _peers(stack: contextlib.ExitStack) -> tuple[dict[str, Spawn], dict[str, str
     ways: dict[str, Callable[[], Spawn]] = {
         peers.BWRAP: _bubblewrap,
         peers.RUNC: lambda: _runc(place, stack),
-        peers.SANDLOCK: lambda: _sandlock(stack),
+        peers.SANDLOCK: lambda: sandlock(stack),
         peers.FLOOR: lambda: _program([str(peers.floor(place))]),
     }
     spawns: dict[str, Spawn] = {}
@@ -182,11 +182,14 @@ def _program(command: list[str], *, identity: Callable[[], str] = str, log: int 
     return spawn
 
 
-def _sandlock(stack: contextlib.ExitStack) -> Spawn:
-    """Its library in a process that lives on: what it costs to start Python is not sandlock's."""
+def sandlock(stack: contextlib.ExitStack, *options: str) -> Spawn:
+    """Its library in a process that lives on: what it costs to start Python is not sandlock's.
+
+    With "--fork" it is the time of one clone of a process that is sandboxed already.
+    """
     process = stack.enter_context(
         subprocess.Popen(
-            [str(peers.python("sandlock")), "-m", "benchmarks.servers.sandlock_true"], cwd=ROOT,
+            [str(peers.python("sandlock")), "-m", "benchmarks.servers.sandlock_true", *options], cwd=ROOT,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
     )  # fmt: skip

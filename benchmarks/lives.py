@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks import load
+from benchmarks import cold_start, load, peers
 from benchmarks.crowd import burst as bursts
 from benchmarks.crowd import cancel as cancels
 from benchmarks.crowd import thousand
 from benchmarks.figures import quantile
 from benchmarks.processes import BenchmarkError, Daemon, check_echo, daemon
-from benchmarks.rows import Measured, Row, alone, beside
+from benchmarks.rows import Measured, Row, alone, beside, without
 from tests.system import traces
 
 ISOLATED, MEMORY, BURST, CANCEL, KILLS = "isolated", "memory", "burst", "cancel", "kills"
@@ -35,8 +35,16 @@ def isolated(*, rounds: int, seconds: int, progress: Callable[[str], None]) -> M
     """The same calls, one at a time, under `base` and with a fork for each; the difference of each round's medians."""
     alike: list[float] = []
     forked: list[float] = []
-    with daemon(spares=1) as one, daemon(spares=1, policy='[calls]\nisolation = "call"\n') as other:
+    clones: list[float] = []
+    why = ""
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(daemon(spares=1))
+        other = stack.enter_context(daemon(spares=1, policy='[calls]\nisolation = "call"\n'))
         endpoints = (one.endpoint(), other.endpoint())
+        try:
+            clone: Callable[[], int] | None = cold_start.sandlock(stack, "--fork")
+        except BenchmarkError as error:
+            clone, why = None, peers.last_line(str(error))
         for endpoint in endpoints:
             check_echo(endpoint)
             load.run(endpoint, connections=1, seconds=1)
@@ -44,17 +52,31 @@ def isolated(*, rounds: int, seconds: int, progress: Callable[[str], None]) -> M
             for endpoint, values in zip(endpoints, (alike, forked)):
                 progress(f"a process for each call, round {number + 1} of {rounds}")
                 values.append(load.run(endpoint, connections=1, seconds=seconds).p50_seconds * 1e3)
-    return measured_isolated(alike, forked)
+            try:
+                if clone is not None:
+                    clones.append(clone() / 1e6)
+            except BenchmarkError as error:
+                clone, why, clones = None, peers.last_line(str(error)), []
+    return measured_isolated(alike, forked, clones, why)
 
 
-def measured_isolated(alike: list[float], forked: list[float]) -> Measured:
-    """What a fork for each call adds."""
+def measured_isolated(alike: list[float], forked: list[float], clones: list[float], why: str) -> Measured:
+    """What a fork for each call adds, beside a clone of a process that sandlock has sandboxed."""
     added = [one - other for one, other in zip(forked, alike)]
+    name, unequal = "added to a call, beside a clone that is not called", "a clone by sandlock, which does nothing"
+    beside_sandlock = (
+        beside(ISOLATED, name, "ms", added, clones, unequal)
+        if clones
+        else without(ISOLATED, name, "ms", added, unequal, why)
+    )
     rows = [
         alone(ISOLATED, "added to a call by its own process, p50", "ms", added, target=ISOLATED_TARGET),
         beside(ISOLATED, "a call in a process of its own, p50", "ms", forked, alike, "runagentd, policy base"),
+        beside_sandlock,
     ]
-    return Measured(rows=rows, series={"base, p50 ms": alike, "isolation = call, p50 ms": forked})
+    return Measured(
+        rows=rows, series={"base, p50 ms": alike, "isolation = call, p50 ms": forked, "sandlock, clone ms": clones}
+    )
 
 
 def memory(*, instances: int, progress: Callable[[str], None]) -> Measured:
