@@ -10,6 +10,9 @@ COMPAT := .venv-compat
 RUNAGENT := runagent==0.1.49
 # Playwright carries a JavaScript runtime of 40 MiB that nothing else needs; the browser is the distribution's.
 BROWSER := .venv-browser
+# What `make bench` measures beside: an environment for each, because what they pin does not agree.
+PEERS := .venv-peers
+PEER := fastapi litserve bentoml sandlock
 # A fuzzer wants its own build of everything that it watches, and has wheels for few machines.
 FUZZ := .venv-fuzz
 # Hashes for every file, wheels only: nothing that is fetched can run code before its hash was compared.
@@ -21,7 +24,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-build
           --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat browser runtimes frameworks fuzz timing bench crowd siege soak deploys causes protections lint lock clean preflight root
+.PHONY: help demo test compat browser runtimes frameworks fuzz timing bench guard profile growth crowd siege soak deploys causes protections lint lock clean preflight root
 
 help:
 	@echo 'make demo         serve the examples, call them, let the hostile one try to get out (root)'
@@ -37,7 +40,10 @@ help:
 	@echo 'make crowd        many callers, a thousand instances, clients that go away: figures (root)'
 	@echo 'make fuzz         each parser, led by what its inputs reach; SECONDS=60 for each, PARSER=name for one'
 	@echo 'make timing       ask a gateway what must look alike, and say whether a clock can tell it apart'
-	@echo 'make bench        cold start and warm call beside bubblewrap and FastAPI (root)'
+	@echo 'make bench        every figure that we aim at, beside others; ONLY="cold warm" for parts (root)'
+	@echo 'make guard        has anything become slower? ratios and instructions against benchmarks/guard.toml (root)'
+	@echo 'make profile      where the time of a call and of a start goes, stage by stage (root)'
+	@echo 'make growth       latency and memory with 1, 10, 100 of everything; MOST=1000 (root)'
 	@echo 'make siege        hostile clients for SECONDS=60: are limits exact, and do others notice? (root)'
 	@echo 'make lint         ruff, mypy --strict, codespell, import contracts'
 	@echo 'make lock         write the requirements*.lock files again; UPGRADE=1 takes the newest versions'
@@ -85,8 +91,17 @@ fuzz: $(FUZZ)/.atheris
 timing: $(VENV)/.dev
 	@$(BIN)/python -m tests.timing
 
-bench: root $(VENV)/.bench
-	@$(BIN)/python -m benchmarks
+bench: root $(VENV)/.runtime $(PEERS)
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+guard: root $(VENV)/.runtime
+	@$(BIN)/python -m benchmarks.guard
+
+profile: root $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.profile
+
+growth: root $(VENV)/.runtime
+	@$(BIN)/python -m benchmarks.growth --most $(or $(MOST),100)
 
 siege: root $(VENV)/.runtime
 	@$(BIN)/python -m benchmarks.siege --seconds $(or $(SECONDS),60)
@@ -103,8 +118,8 @@ lock:
 	@$(COMPILE) pyproject.toml --group build --output-file requirements.lock
 	@$(COMPILE) pyproject.toml --group build --group dev --constraint requirements.lock \
 	    --output-file requirements-dev.lock
-	@$(COMPILE) pyproject.toml --group build --group dev --group bench --constraint requirements-dev.lock \
-	    --output-file requirements-bench.lock
+	@for peer in $(PEER); do \
+	    $(COMPILE) --group peer-$$peer --output-file benchmarks/locks/$$peer.lock || exit 1; done
 	@$(COMPILE) pyproject.toml --group build --group dev --group browser --constraint requirements-dev.lock \
 	    --output-file requirements-browser.lock
 	@$(COMPILE) pyproject.toml --group build --group fuzz --constraint requirements.lock \
@@ -115,7 +130,7 @@ lock:
 	    exit 1; done
 
 clean:
-	@rm -rf $(VENV) $(COMPAT) $(BROWSER) $(FUZZ) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(COMPAT) $(BROWSER) $(FUZZ) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- the virtual environments: one stamp for each lock
@@ -135,6 +150,9 @@ ifneq ($(shell cat $(COMPAT)/.home 2>/dev/null),$(CURDIR))
 endif
 ifneq ($(shell cat $(BROWSER)/.home 2>/dev/null),$(CURDIR))
 .PHONY: $(BROWSER)/.home
+endif
+ifneq ($(shell cat $(PEERS)/.home 2>/dev/null),$(CURDIR))
+.PHONY: $(PEERS)/.home
 endif
 ifneq ($(shell cat $(FUZZ)/.home 2>/dev/null),$(CURDIR))
 .PHONY: $(FUZZ)/.home
@@ -157,10 +175,23 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(INSTALL) --requirement requirements-dev.lock
 	@touch $@
 
-$(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
-	@echo 'installing requirements-bench.lock into $(VENV)'
-	@$(INSTALL) --requirement requirements-bench.lock
-	@touch $@
+.PHONY: $(PEERS)
+$(PEERS): $(PEER:%=$(PEERS)/%/.installed)
+	@$(MAKE) --no-print-directory $(COMPAT)/.runagent || \
+	    echo "RunAgent's own server cannot be installed here, and will not be measured"
+
+$(PEERS)/.home: | preflight
+	@rm -rf $(PEERS)
+	@mkdir $(PEERS)
+	@printf '%s' '$(CURDIR)' > $@
+
+# One that cannot be installed stops nothing: the table names it, with the last thing that pip said.
+$(PEERS)/%/.installed: benchmarks/locks/%.lock $(PEERS)/.home
+	@echo 'installing $< into $(PEERS)/$*'
+	@rm -rf $(PEERS)/$*
+	@$(PYTHON) -m venv $(PEERS)/$*
+	@if $(PEERS)/$*/bin/python $(PIP_INSTALL) --requirement $< 2>$(PEERS)/$*/why; then touch $@; else \
+	    cat $(PEERS)/$*/why; echo '$* cannot be installed here, and will not be measured'; fi
 
 $(COMPAT)/.runagent: requirements-compat.lock $(COMPAT)/.home
 	@echo 'installing requirements-compat.lock into $(COMPAT)'

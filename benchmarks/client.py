@@ -15,21 +15,22 @@ import os
 import re
 import time
 import urllib.parse
+from pathlib import Path
 from typing import cast
 
 import uvloop
 
 from benchmarks.figures import quantile
-from benchmarks.load import TOKEN
+from benchmarks.load import BODY, TOKEN
+from benchmarks.processes import HELLO
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ ]*([0-9]+)", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
 
 
-def request_bytes(url: str, token: str) -> bytes:
+def request_bytes(url: str, token: str, body: bytes = HELLO) -> bytes:
     """The one request, as bytes."""
     parts = urllib.parse.urlsplit(url)
-    body = b'{"text":"hello"}'
     head = [
         f"POST {parts.path} HTTP/1.1",
         f"Host: {parts.netloc}",
@@ -41,7 +42,7 @@ def request_bytes(url: str, token: str) -> bytes:
     return "\r\n".join([*head, "", ""]).encode("ascii") + body
 
 
-def answer_bytes(data: bytes) -> int | None:
+def answer_bytes(data: bytes | bytearray) -> int | None:
     """How long the answer at the start of `data` is; None while its head is incomplete; ValueError without a length."""
     end = data.find(_END_OF_HEAD)
     if end < 0:
@@ -57,11 +58,12 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, request: bytes) -> None:
         self._request = request
-        self._buffer = b""
+        self._buffer = bytearray()
         self._sent = 0.0
         self._stopping = False
         self._transport: asyncio.Transport | None = None
         self.seconds: list[float] = []
+        self.refused = 0
         self.failures = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -80,8 +82,8 @@ class Connection(asyncio.Protocol):
             return
         if not self._stopping:
             self.seconds.append(time.perf_counter() - self._sent)
-            self.failures += not self._buffer.startswith(b"HTTP/1.1 200 ")
-        self._buffer = self._buffer[length:]
+            self.refused += self._buffer[9:10] >= b"4"
+        del self._buffer[:length]
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -94,10 +96,12 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-async def load(url: str, token: str, *, connections: int, seconds: float) -> dict[str, int]:
+async def load(
+    url: str, token: str, *, connections: int, seconds: float, body: bytes = HELLO
+) -> dict[str, int]:  # fmt: skip
     """What load.lua says, too."""
     parts = urllib.parse.urlsplit(url)
-    request = request_bytes(url, token)
+    request = request_bytes(url, token, body)
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     clients: list[Connection] = []
@@ -114,6 +118,7 @@ async def load(url: str, token: str, *, connections: int, seconds: float) -> dic
         "microseconds": round((ended - began) * 1e6),
         "p50_microseconds": round(quantile(latencies, 0.5) * 1e6),
         "p99_microseconds": round(quantile(latencies, 0.99) * 1e6),
+        "refused": sum(client.refused for client in clients),
         "failures": sum(client.failures for client in clients),
     }
 
@@ -125,11 +130,10 @@ def main() -> None:
     parser.add_argument("url")
     arguments = parser.parse_args()
     uvloop.install()
+    token, body = os.environ.get(TOKEN, ""), Path(os.environ[BODY]).read_bytes()
     found = asyncio.run(
-        load(
-            arguments.url, os.environ.get(TOKEN, ""), connections=arguments.connections, seconds=arguments.seconds
-        )
-    )  # fmt: skip
+        load(arguments.url, token, connections=arguments.connections, seconds=arguments.seconds, body=body)
+    )
     print(json.dumps(found))
 
 

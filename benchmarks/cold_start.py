@@ -9,29 +9,43 @@ away a client's request is already waiting at the gateway. The clock starts wher
 all processes of a host share, sandboxes too. Clearing away the old instance is not part of a start; a client whose
 request arrives later than the start only makes the figure worse, never better.
 
-The comparison is `bwrap … /usr/bin/true` from posix_spawn(3) to waitpid(2): a sandbox of fewer protections, no cgroup,
-no filter, no interpreter, no answer, and its end instead of its first answer.
+Of ours there are three. *At its gate*: the instance was made in advance, for this agent, and was looked at; its runner
+waits, and nothing of the agent's has run. *From a spare*: a jail was made in advance, for any agent. *On demand*: there
+was nothing but the zygote.
+
+The comparisons are programs from posix_spawn(3) to waitpid(2): `bwrap … /usr/bin/true`, a sandbox of fewer protections,
+no cgroup, no filter, no interpreter, no answer, and its end instead of its first answer; the same program by sandlock;
+runc with an interpreter that imports what our agent imports; a C program that makes the namespaces and nothing else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import itertools
 import json
 import os
 import shutil
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.processes import BenchmarkError, Daemon, daemon
+from benchmarks import peers
+from benchmarks.processes import ROOT, BenchmarkError, Daemon, daemon
+from benchmarks.rows import Measured, Row, Series, beside, without
 from runagentd.plan.build import spare_steps
 from runagentd.supervise.hostfacts import gather
 from runagentd.wire import admin
 
-BWRAP = (
-    "bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--die-with-parent",
-    "--", "/usr/bin/true",
-)  # fmt: skip
+PART = "cold"
+TARGETS: Mapping[str, Mapping[str, str]] = {
+    "at its gate": {peers.BWRAP: "<= 0.5", peers.RUNC: "<= 0.1"},
+    "from a spare": {peers.BWRAP: "<= 0.5", peers.RUNC: "<= 0.1"},
+    "on demand": {peers.BWRAP: "<= 1.0"},
+}
 _PAUSE_SECONDS = 0.05
 """Before each run: what the one before left to do is done, and the machine is at rest, as before a first call."""
 _WARM_UP = 3
@@ -53,50 +67,166 @@ class ColdStart:
     """those of the launch that were carried out after the spawn began: a spare had carried out its own before"""
 
 
+Spawn = Callable[[], int]
+"""Makes one sandbox that runs its program and ends: nanoseconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
     """All runs, in the order in which they took turns."""
 
-    bubblewrap_ns: tuple[int, ...]
+    at_gate: tuple[ColdStart, ...]
     from_spare: tuple[ColdStart, ...]
     on_demand: tuple[ColdStart, ...]
+    peers: Mapping[str, tuple[int, ...]]
+    """nanoseconds of each, by name"""
+    missing: Mapping[str, str]
+
+    @property
+    def kinds(self) -> tuple[tuple[str, tuple[ColdStart, ...]], ...]:
+        """Ours, by name."""
+        return (("at its gate", self.at_gate), ("from a spare", self.from_spare), ("on demand", self.on_demand))
 
 
 def measure(*, runs: int, progress: Callable[[str], None]) -> Runs:
-    """All three in turns, `runs` times."""
-    if shutil.which("bwrap") is None:
-        raise BenchmarkError("bubblewrap is missing; install it: apt-get install bubblewrap")
-    bubblewrap: list[int] = []
+    """All of them in turns, `runs` times."""
+    at_gate: list[ColdStart] = []
     from_spare: list[ColdStart] = []
     on_demand: list[ColdStart] = []
     in_advance = len(spare_steps(gather(), in_advance=True))
-    with daemon(spares=1) as with_spare, daemon(spares=0) as without:
+    with contextlib.ExitStack() as stack:
+        spawns, missing = _peers(stack)
+        found: dict[str, list[int]] = {name: [] for name in spawns}
+        with_standby = stack.enter_context(daemon(spares=1, standbys=1))
+        with_spare = stack.enter_context(daemon(spares=1))
+        on_its_own = stack.enter_context(daemon(spares=0))
         for number in range(-_WARM_UP, runs):
-            one = _bubblewrap()
-            two = _cold_start(with_spare, spares=1, done_in_advance=in_advance)
-            three = _cold_start(without, spares=0, done_in_advance=0)
+            taken = {name: _spawned(spawn) for name, spawn in spawns.items()}
+            gate = _cold_start(with_standby, spares=1, standbys=1)
+            one = _cold_start(with_spare, spares=1, done_in_advance=in_advance)
+            other = _cold_start(on_its_own, spares=0, done_in_advance=0)
             if number >= 0:
-                bubblewrap.append(one)
-                from_spare.append(two)
-                on_demand.append(three)
+                at_gate.append(gate)
+                for name, value in taken.items():
+                    found[name].append(value)
+                from_spare.append(one)
+                on_demand.append(other)
                 progress(f"cold start, run {number + 1} of {runs}")
-    return Runs(bubblewrap_ns=tuple(bubblewrap), from_spare=tuple(from_spare), on_demand=tuple(on_demand))
+    return Runs(
+        at_gate=tuple(at_gate), from_spare=tuple(from_spare), on_demand=tuple(on_demand),
+        peers={name: tuple(values) for name, values in found.items()}, missing=missing,
+    )  # fmt: skip
 
 
-def _bubblewrap() -> int:
+def measured(runs: Runs) -> Measured:
+    """Their rows: each way to start beside each peer."""
+    rows: list[Row] = []
+    series: Series = {}
+    for kind, starts in runs.kinds:
+        ours = series[f"runagentd, {kind}, ms"] = [start.answered / 1e6 for start in starts]
+        name, targets = f"cold start, {kind}", TARGETS[kind]
+        for peer in (peers.BWRAP, peers.RUNC, peers.SANDLOCK, peers.FLOOR):
+            aim = targets.get(peer)
+            if peer in runs.peers:
+                theirs = [value / 1e6 for value in runs.peers[peer]]
+                rows.append(beside(PART, name, "ms", ours, theirs, peer, target=aim))
+            else:
+                rows.append(without(PART, name, "ms", ours, peer, runs.missing.get(peer, "not measured"), target=aim))
+    series |= {f"{name}, ms": [value / 1e6 for value in values] for name, values in runs.peers.items()}
+    return Measured(rows=rows, series=series, missing=runs.missing)
+
+
+# ---- the peers
+
+
+def _peers(stack: contextlib.ExitStack) -> tuple[dict[str, Spawn], dict[str, str]]:
+    """Those that work on this machine, each tried once; and why the others do not."""
+    place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runagentd-bench-")))
+    ways: dict[str, Callable[[], Spawn]] = {
+        peers.BWRAP: _bubblewrap,
+        peers.RUNC: lambda: _runc(place, stack),
+        peers.SANDLOCK: lambda: sandlock(stack),
+        peers.FLOOR: lambda: _program([str(peers.floor(place))]),
+    }
+    spawns: dict[str, Spawn] = {}
+    missing: dict[str, str] = {}
+    for name, way in ways.items():
+        try:
+            spawn = way()
+            spawn()
+        except (BenchmarkError, OSError, subprocess.CalledProcessError) as error:
+            missing[name] = peers.last_line(str(error))
+        else:
+            spawns[name] = spawn
+    return spawns, missing
+
+
+def _spawned(spawn: Spawn) -> int:
     time.sleep(_PAUSE_SECONDS)
-    path = shutil.which(BWRAP[0]) or BWRAP[0]
-    began = time.monotonic_ns()
-    pid = os.posix_spawn(path, BWRAP, os.environ)
-    _, status = os.waitpid(pid, 0)
-    ended = time.monotonic_ns()
-    if status:
-        raise BenchmarkError(f"bubblewrap does not work on this machine: {' '.join(BWRAP)} ended with {status}")
-    return ended - began
+    return spawn()
 
 
-def _cold_start(target: Daemon, *, spares: int, done_in_advance: int) -> ColdStart:
-    before = target.settle(spares=spares)
+def _bubblewrap() -> Spawn:
+    if shutil.which("bwrap") is None:
+        raise BenchmarkError("not installed; apt-get install bubblewrap")
+    return _program(list(peers.BWRAP_COMMAND))
+
+
+def _runc(place: Path, stack: contextlib.ExitStack) -> Spawn:
+    command = peers.runc_bundle(place)
+    numbers: Iterator[int] = itertools.count()
+    log = stack.enter_context((place / "runc.log").open("w+b"))
+    return _program(command, identity=lambda: f"bench-{os.getpid()}-{next(numbers)}", log=log.fileno())
+
+
+def _program(command: list[str], *, identity: Callable[[], str] = str, log: int | None = None) -> Spawn:
+    path = shutil.which(command[0]) or command[0]
+
+    def spawn() -> int:
+        words = [word.replace("{id}", identity()) for word in command]
+        outputs = [] if log is None else [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+        began = time.monotonic_ns()
+        pid = os.posix_spawn(path, words, os.environ, file_actions=outputs)
+        _, status = os.waitpid(pid, 0)
+        ended = time.monotonic_ns()
+        if status:
+            said = os.pread(log, 4000, max(0, os.fstat(log).st_size - 4000)).decode(errors="replace") if log else ""
+            raise BenchmarkError(f"{command[0]} ended with status {status}; {peers.last_line(said)}")
+        return ended - began
+
+    return spawn
+
+
+def sandlock(stack: contextlib.ExitStack, *options: str) -> Spawn:
+    """Its library in a process that lives on: what it costs to start Python is not sandlock's.
+
+    With "--fork" it is the time of one clone of a process that is sandboxed already.
+    """
+    process = stack.enter_context(
+        subprocess.Popen(
+            [str(peers.python("sandlock")), "-m", "benchmarks.servers.sandlock_true", *options], cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )
+    )  # fmt: skip
+
+    def spawn() -> int:
+        if process.stdin is None or process.stdout is None:
+            raise BenchmarkError("sandlock's process has no pipes")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        said = process.stdout.readline().strip()
+        if not said.isdigit():
+            raise BenchmarkError(said or "its process has ended")
+        return int(said)
+
+    return spawn
+
+
+# ---- ours
+
+
+def _cold_start(target: Daemon, *, spares: int, standbys: int = 0, done_in_advance: int | None = None) -> ColdStart:
+    before = target.settle(spares=spares, standbys=standbys)
     time.sleep(_PAUSE_SECONDS)
     connection = http.client.HTTPConnection(*target.address, timeout=30)
     connection.connect()
@@ -106,8 +236,9 @@ def _cold_start(target: Daemon, *, spares: int, done_in_advance: int) -> ColdSta
     finally:
         connection.close()
     row = target.settle(spares=0, other_than=before.instance)
-    if row.from_spare is not bool(spares):
-        raise BenchmarkError(f"an instance was made {'from a spare' if row.from_spare else 'on demand'}, unexpectedly")
+    if (row.from_spare, row.stood_by) != (bool(spares), bool(standbys)):
+        made = "at its gate" if row.stood_by else "from a spare" if row.from_spare else "on demand"
+        raise BenchmarkError(f"an instance was made {made}, unexpectedly")
     imported, called = json.loads(body)
     began = row.spawn_started_ns
     if not began < imported <= called < answered:
@@ -117,7 +248,7 @@ def _cold_start(target: Daemon, *, spares: int, done_in_advance: int) -> ColdSta
         imported=imported - began,
         called=called - began,
         answered=answered - began,
-        steps=row.steps[done_in_advance:],
+        steps=() if done_in_advance is None else row.steps[done_in_advance:],
     )
 
 

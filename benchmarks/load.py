@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from benchmarks.processes import ROOT, BenchmarkError, Endpoint
 _SCRIPT = Path(__file__).resolve().parent / "load.lua"
 _GRACE_SECONDS = 30
 TOKEN = "BENCHMARK_TOKEN"
+BODY = "BENCHMARK_BODY"
+"""names the file with a request's body"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,36 +46,48 @@ def generator() -> str:
 
 
 def run(endpoint: Endpoint, *, connections: int, seconds: int) -> Load:
-    """One round; BenchmarkError where a single request failed: an error is answered faster than a call."""
+    """One round; BenchmarkError where one answer was not what it should be: an error is answered faster than a call."""
     command = _wrk(connections, seconds) if generator() == "wrk" else _own(connections, seconds)
-    done = subprocess.run(
-        [*command, endpoint.url],
-        cwd=ROOT,
-        env={**os.environ, TOKEN: endpoint.token},
-        capture_output=True,
-        text=True,
-        timeout=seconds + _GRACE_SECONDS,
-        check=False,
-    )
+    said = run_generator(endpoint, command, seconds=seconds)
+    return parse(said, endpoint.name, refused=endpoint.status >= 400)
+
+
+def run_generator(endpoint: Endpoint, command: Sequence[str], *, seconds: float) -> str:
+    """What a load generator prints, which finds token and body of its request in its environment."""
+    with tempfile.NamedTemporaryFile(prefix="runagentd-bench-", suffix=".body") as body:
+        body.write(endpoint.body)
+        body.flush()
+        done = subprocess.run(
+            [*command, endpoint.url],
+            cwd=ROOT,
+            env={**os.environ, TOKEN: endpoint.token, BODY: body.name},
+            capture_output=True,
+            text=True,
+            timeout=seconds + _GRACE_SECONDS,
+            check=False,
+        )
     if done.returncode != 0:
         raise BenchmarkError(f"{command[0]} failed on {endpoint.name}: {(done.stderr or done.stdout)[-500:]}")
-    return parse(done.stdout, endpoint.name)
+    return done.stdout
 
 
 def _wrk(connections: int, seconds: int) -> Sequence[str]:
-    return ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "-s", str(_SCRIPT)]
+    return ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "30s", "-s", str(_SCRIPT)]
 
 
 def _own(connections: int, seconds: int) -> Sequence[str]:
     return [sys.executable, "-m", "benchmarks.client", "--connections", str(connections), "--seconds", str(seconds)]
 
 
-def parse(said: str, name: str) -> Load:
-    """The generator's last line; BenchmarkError where it says that anything failed, or that nothing was answered."""
+def parse(said: str, name: str, *, refused: bool = False) -> Load:
+    """The generator's last line; BenchmarkError where it says that anything failed, or that nothing was answered.
+
+    `refused`: every answer is to be a refusal; else none may be.
+    """
     lines = said.strip().splitlines()
     try:
         found = json.loads(lines[-1])
-        requests, failures = int(found["requests"]), int(found["failures"])
+        requests, refusals, failures = int(found["requests"]), int(found["refused"]), int(found["failures"])
         load = Load(
             requests=requests,
             seconds=found["microseconds"] / 1e6,
@@ -81,6 +96,12 @@ def parse(said: str, name: str) -> Load:
         )
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise BenchmarkError(f"the load generator's last line cannot be read: {said[-300:]!r}") from error
-    if failures or not requests:
+    if refused:
+        failures += requests - refusals
+    else:
+        failures += refusals
+    if not requests:
+        raise BenchmarkError(f"{name}: not one request was answered under load")
+    if failures:
         raise BenchmarkError(f"{name}: {failures} of {requests} requests failed under load")
     return load

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "aiohttp")
+_PACKAGES = ("aiohttp", "uvloop")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +56,13 @@ def look() -> Machine:
             *(_version_of(command) for command in (("bwrap", "--version"), ("wrk", "--version"))),
             *(_package(name) for name in _PACKAGES),
         ),
-        load=os.getloadavg()[0],
+        load=load_average(),
     )
+
+
+def load_average() -> float:
+    """Of the last minute."""
+    return os.getloadavg()[0]
 
 
 def cpu_model(cpuinfo: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import os
 import shutil
@@ -19,8 +18,8 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runagentd.foreman import admin_client
@@ -37,15 +36,34 @@ class BenchmarkError(Exception):
     """Something cannot be measured here: one clear text."""
 
 
+def arguments(text: str) -> bytes:
+    """The body of a request in the form that most of the servers take."""
+    return json.dumps({"text": text}, separators=(",", ":")).encode()
+
+
+HELLO = arguments("hello")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Something that echoes `{"text": …}` when it is sent by POST."""
+    """Something that echoes a text when it is sent `body` by POST."""
 
     name: str
     url: str
     token: str
     processes: tuple[tuple[str, int], ...]
     """who works for an answer: names and pids"""
+    wrap: Callable[[str], bytes] = arguments
+    """a text as this server wants it"""
+    body: bytes = HELLO
+    status: int = 200
+    """what an answer must have"""
+    slow: bool = False
+    """whether it needs longer rounds to answer some requests in each"""
+
+    def sending(self, text: str) -> Endpoint:
+        """The same, with another text."""
+        return replace(self, body=self.wrap(text))
 
     def cpu_ns(self) -> dict[str, int]:
         """What each of them has spent on a processor, in nanoseconds (proc_pid_schedstat(5))."""
@@ -66,33 +84,36 @@ class Daemon:
         self.agent = agent
         self._admin_socket = admin_socket
         self.state_dir = admin_socket.parent
-        self._foreman = foreman
+        self.foreman = foreman
 
-    def path(self, tag: str) -> str:
-        return f"/v1/agents/{self.agent}/entrypoints/{tag}:invoke"
+    def path(self, tag: str, *, agent: str = "") -> str:
+        """Of an entrypoint at the native door; of the echo where no other agent is named."""
+        return f"/v1/agents/{agent or self.agent}/entrypoints/{tag}:invoke"
 
     def endpoint(self) -> Endpoint:
         listing = self.listing()
+        runner = next(row.pid for row in listing.instances if row.agent == self.agent)
         supervisor = next(row.pid for row in listing.daemons if row.name == "supervisor")
-        children = Path(f"/proc/{self._foreman}/task/{self._foreman}/children").read_text(encoding="ascii").split()
+        children = Path(f"/proc/{self.foreman}/task/{self.foreman}/children").read_text(encoding="ascii").split()
         gateway = next(int(pid) for pid in children if int(pid) != supervisor)
         return Endpoint(
             name="runagentd",
             url=self.url + self.path("echo"),
             token=self.token,
-            processes=(("gateway", gateway), ("runner", listing.instances[0].pid)),
+            processes=(("gateway", gateway), ("runner", runner)),
         )
 
     def listing(self) -> admin.Instances:
         return admin_client.instances(self._admin_socket)
 
-    def settle(self, *, spares: int, other_than: str = "") -> admin.InstanceRow:
+    def settle(self, *, spares: int, standbys: int = 0, other_than: str = "") -> admin.InstanceRow:
         """Wait until an instance that is not `other_than` is ready and all spares are; its row."""
         deadline = time.monotonic() + _UP_SECONDS
         while True:
             listing = self.listing()
-            row = listing.instances[0]
-            if row.state == "ready" and row.instance != other_than and listing.spares >= spares:
+            row = next(row for row in listing.instances if row.agent == self.agent)
+            there = listing.spares >= spares and listing.standbys >= standbys
+            if row.state == "ready" and row.instance != other_than and there:
                 return row
             if time.monotonic() > deadline:
                 raise BenchmarkError(f"the agent's instance is {row.state}, last cause {row.last_cause!r}")
@@ -106,7 +127,9 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(*, spares: int, others: Sequence[Path] = (), config: str = "", policy: str = "") -> Iterator[Daemon]:
+def daemon(
+    *, spares: int, standbys: int = 0, others: Sequence[Path] = (), config: str = "", policy: str = ""
+) -> Iterator[Daemon]:
     """`runagentd serve` under the policy `base`, in a state directory of its own.
 
     `others` are agents beside the echo; `config` is the text of a runagentd.toml, `policy` that of a policy for all.
@@ -119,7 +142,7 @@ def daemon(*, spares: int, others: Sequence[Path] = (), config: str = "", policy
     command = [
         sys.executable, "-m", "runagentd.cli.runagentd", "serve", str(AGENT), *map(str, others),
         "--config", str(settings), "--policy", str(rules),
-        "--port", "0", "--spares", str(spares), "--state-dir", str(place / "state"), "--ready-file", str(ready),
+        "--port", "0", "--spares", str(spares), "--standbys", str(standbys), "--state-dir", str(place / "state"), "--ready-file", str(ready),
     ]  # fmt: skip
     try:
         with _running(command, log) as process:
@@ -134,39 +157,41 @@ def daemon(*, spares: int, others: Sequence[Path] = (), config: str = "", policy
 
 
 @contextlib.contextmanager
-def fastapi() -> Iterator[Endpoint]:
-    """FastAPI on uvicorn as its documentation deploys it on one processor: uvloop, httptools, one worker, no log."""
-    for name in ("fastapi", "uvicorn", "httptools"):
-        if importlib.util.find_spec(name) is None:
-            raise BenchmarkError(f"{name} is missing; 'make bench' installs it from requirements-bench.lock")
-    options = ("--loop", "uvloop", "--http", "httptools", "--workers", "1", "--no-access-log", "--log-level", "warning")
-    with _server("FastAPI on uvicorn", ["-m", "uvicorn", "benchmarks.servers.fastapi_echo:app", *options]) as endpoint:
-        yield endpoint
-
-
-@contextlib.contextmanager
 def bare_aiohttp() -> Iterator[Endpoint]:
     """An aiohttp handler on uvloop, with nothing around it: what the gateway's HTTP server costs by itself."""
-    with _server("aiohttp, bare", ["-m", "benchmarks.servers.aiohttp_echo"]) as endpoint:
+    command = [sys.executable, "-m", "benchmarks.servers.aiohttp_echo", "--host", "127.0.0.1", "--port", "{port}"]
+    with server("aiohttp, bare", command) as endpoint:
         yield endpoint
 
 
 @contextlib.contextmanager
-def _server(name: str, arguments: Sequence[str]) -> Iterator[Endpoint]:
-    port = _free_port()
+def server(
+    name: str, command: Sequence[str], *, path: str = "/echo", wrap: Callable[[str], bytes] = arguments,
+    environment: Mapping[str, str] | None = None, folder: Path = ROOT, slow: bool = False,
+) -> Iterator[Endpoint]:  # fmt: skip
+    """A program that listens on 127.0.0.1, at the port that "{port}" in its command becomes."""
+    port = free_port()
     with tempfile.NamedTemporaryFile(prefix="runagentd-bench-", suffix=".log") as file:
         log = Path(file.name)
-        with _running([sys.executable, *arguments, "--host", "127.0.0.1", "--port", str(port)], log) as process:
+        filled = [word.replace("{port}", str(port)) for word in command]
+        with _running(filled, log, environment=environment, folder=folder) as process:
             _wait_for(lambda: _listens(port), process, log)
             yield Endpoint(
-                name=name, url=f"http://127.0.0.1:{port}/echo", token="", processes=(("server", process.pid),)
-            )
+                name=name, url=f"http://127.0.0.1:{port}{path}", token="", processes=(("server", process.pid),),
+                wrap=wrap, body=wrap("hello"), slow=slow,
+            )  # fmt: skip
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None, folder: Path = ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        # A session of its own: some servers leave workers behind, and all of it is ended by its group.
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
     try:
         yield process
     finally:
@@ -174,8 +199,11 @@ def _running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byt
         try:
             process.wait(_DOWN_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            pass
+        # The leader is not reaped yet, or has just been: in either case no other session has its number so soon.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
@@ -187,7 +215,7 @@ def _wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes], lo
         time.sleep(_POLL_SECONDS)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -206,16 +234,25 @@ def check_echo(endpoint: Endpoint) -> None:
     headers = {"Content-Type": "application/json"}
     if endpoint.token:
         headers["Authorization"] = f"Bearer {endpoint.token}"
+    text = "is this an echo?"
     try:
-        connection.request("POST", parts.path, b'{"text":"hello"}', headers)
+        connection.request("POST", parts.path, endpoint.wrap(text), headers)
         answer = connection.getresponse()
         body = answer.read()
     finally:
         connection.close()
-    if answer.status != 200 or json.loads(body) != "hello":
+    # Servers put an answer into envelopes of their own; the text stands in each of them.
+    if answer.status != endpoint.status or (answer.status == 200 and text.encode() not in body):
         raise BenchmarkError(f"{endpoint.name} answers {answer.status} {body[:200]!r} where an echo was expected")
 
 
 def require_root() -> None:
+    """BenchmarkError for anybody else. From here on SIGTERM ends what was started, as Ctrl-C does."""
     if os.geteuid() != 0:
         raise BenchmarkError("benchmarks must be run as root: they make real sandboxes")
+    # By default it would end this process alone, and the servers live in sessions of their own.
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)

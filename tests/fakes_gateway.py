@@ -312,6 +312,8 @@ class Gateway:
     settings: Settings = field(default_factory=Settings)
     connections_max: int = CONNECTIONS_MAX
     tls: ssl.SSLContext | None = None
+    level: Level = Level.DEBUG
+    """of what it logs"""
 
     def __enter__(self) -> Gateway:
         self.key = signing.create_or_open(str(self.folder / "keys"))
@@ -352,7 +354,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         audience = signing.audience(STATE_ID)
-        log = Log(_Lines(self.log_lines), source="gateway", form=Form.JSON, level=Level.DEBUG)  # type: ignore[arg-type] # write and flush are all that Log uses
+        log = Log(_Lines(self.log_lines), source="gateway", form=Form.JSON, level=self.level)  # type: ignore[arg-type] # write and flush are all that Log uses
         configuration = Configuration(self.settings, {})
         self.application = Application(
             configuration=configuration,

@@ -30,6 +30,7 @@ GENERATED = {
     ".venv-browser",
     ".venv-compat",
     ".venv-fuzz",
+    ".venv-peers",
     "__pycache__",
     ".mypy_cache",
     ".ruff_cache",

@@ -11,9 +11,9 @@ import contextlib
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.crowd import client
+from benchmarks.memory import pss
 from benchmarks.processes import ROOT, BenchmarkError, Daemon, daemon
 from runagentd.foreman import admin_client
 from runagentd.wire import admin
@@ -59,7 +59,7 @@ async def _measure(served: Daemon, instances: int) -> Thousand:
     up = time.monotonic() - began
     rows = sorted(_ready(served), key=lambda row: row.spawn_started_ns)
     spawns = [(row.ready_ns - row.spawn_started_ns) / 1e9 for row in rows]
-    pss = sum(_pss(pid) for row in rows for pid in (row.pid, row.reaper_pid))
+    held = sum(pss(pid) for row in rows for pid in (row.pid, row.reaper_pid))
     listing = served.listing()
     supervisor = next(row.pid for row in listing.daemons if row.name == "supervisor")
     gateway = dict(served.endpoint().processes)["gateway"]
@@ -70,9 +70,9 @@ async def _measure(served: Daemon, instances: int) -> Thousand:
         up_seconds=up,
         first_spawns=statistics.median(spawns[1 : EDGE + 1]),
         last_spawns=statistics.median(spawns[-EDGE:]),
-        pss_each=pss / len(rows),
-        supervisor=_pss(supervisor),
-        gateway=_pss(gateway),
+        pss_each=held / len(rows),
+        supervisor=pss(supervisor),
+        gateway=pss(gateway),
         answered=sum(answers),
         answer_seconds=time.monotonic() - asked,
     )
@@ -102,8 +102,3 @@ async def _one(served: Daemon, number: int) -> bool:
         status, _ = await client.call(served, "chat", "chat", {"message": f"hello {number}"})
         return status == 200
     return False
-
-
-def _pss(pid: int) -> int:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))

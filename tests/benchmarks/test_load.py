@@ -12,7 +12,7 @@ from benchmarks.processes import BenchmarkError
 
 SAID = (
     "Running 4s test @ http://127.0.0.1:1/echo\n  1 threads and 16 connections\n\n"
-    '{"requests":4000,"microseconds":2000000,"p50_microseconds":110,"p99_microseconds":950,"failures":0}\n'
+    '{"requests":4000,"microseconds":2000000,"p50_microseconds":110,"p99_microseconds":950,"refused":0,"failures":0}\n'
 )
 
 
@@ -29,7 +29,7 @@ def test_the_last_line_of_a_generator_is_its_figures() -> None:
         ("", "the load generator's last line cannot be read: ''"),
         ("unable to connect", "the load generator's last line cannot be read: 'unable to connect'"),
         (SAID.replace('"failures":0', '"failures":7'), "echo: 7 of 4000 requests failed under load"),
-        (SAID.replace('"requests":4000', '"requests":0'), "echo: 0 of 0 requests failed under load"),
+        (SAID.replace('"requests":4000', '"requests":0'), "echo: not one request was answered under load"),
     ],
 )
 def test_a_round_in_which_anything_failed_is_no_figure(said: str, message: str) -> None:
@@ -37,6 +37,16 @@ def test_a_round_in_which_anything_failed_is_no_figure(said: str, message: str) 
     with pytest.raises(BenchmarkError) as caught:
         load.parse(said, "echo")
     assert str(caught.value) == message
+
+
+def test_where_refusals_are_measured_every_answer_has_to_be_one() -> None:
+    """A server that lets a call through is not measured as one that refuses it; and the other way round."""
+    refusals = SAID.replace('"refused":0', '"refused":4000')
+    assert load.parse(refusals, "x", refused=True).requests == 4000
+    with pytest.raises(BenchmarkError, match="x: 4000 of 4000 requests failed under load"):
+        load.parse(refusals, "x")
+    with pytest.raises(BenchmarkError, match="x: 1 of 4000 requests failed under load"):
+        load.parse(SAID.replace('"refused":0', '"refused":3999'), "x", refused=True)
 
 
 def test_the_request_carries_the_token_only_where_there_is_one() -> None:
@@ -81,7 +91,7 @@ class Server(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nok")
 
 
-def test_our_own_generator_counts_answers_and_failures() -> None:
+def test_our_own_generator_counts_answers_and_refusals() -> None:
     """On two connections, each in a closed loop."""
 
     async def measured() -> dict[str, int]:
@@ -94,6 +104,7 @@ def test_our_own_generator_counts_answers_and_failures() -> None:
 
     found = asyncio.run(measured())
     assert found["requests"] > 10
-    assert abs(found["failures"] - found["requests"] / 3) <= 2
+    assert abs(found["refused"] - found["requests"] / 3) <= 2
+    assert found["failures"] == 0
     assert found["microseconds"] >= 50_000
     assert 0 < found["p50_microseconds"] <= found["p99_microseconds"]

@@ -1,11 +1,10 @@
-"""The table and the JSON, from figures given literally."""
+"""What is said of a machine and of starts, and the rows of both, from figures given literally."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 
-from benchmarks import machine, report
+from benchmarks import cold_start, machine, peers, report, warm_call
 from benchmarks.cold_start import ColdStart, Runs, launch_steps
 from benchmarks.load import Load
 from benchmarks.machine import Machine
@@ -41,9 +40,11 @@ def start(answered_ms: int, *, from_spare: bool) -> ColdStart:
 
 
 RUNS = Runs(
-    bubblewrap_ns=(5 * MS, 5 * MS, 6 * MS),
+    at_gate=(start(2, from_spare=True), start(3, from_spare=True), start(3, from_spare=True)),
     from_spare=(start(4, from_spare=True), start(5, from_spare=True), start(6, from_spare=True)),
     on_demand=(start(9, from_spare=False), start(11, from_spare=False), start(30, from_spare=False)),
+    peers={peers.BWRAP: (5 * MS, 5 * MS, 6 * MS), peers.FLOOR: (MS, MS, 2 * MS)},
+    missing={peers.RUNC: "not installed; apt-get install runc"},
 )
 
 
@@ -53,10 +54,12 @@ def rounds(per_second: int, cpu: dict[str, float]) -> tuple[Round, ...]:
 
 
 SIXTEEN = Rounds(
-    connections=16,
-    ours=rounds(18_000, {"gateway": 44_000.0, "runner": 15_000.0}),
-    fastapi=rounds(10_000, {"server": 100_000.0}),
-    aiohttp=rounds(25_000, {"server": 38_000.0}),
+    case="16",
+    by={
+        warm_call.OURS: rounds(18_000, {"gateway": 44_000.0, "runner": 15_000.0}),
+        peers.FASTAPI: rounds(10_000, {"server": 100_000.0}),
+        peers.AIOHTTP: rounds(25_000, {"server": 38_000.0}),
+    },
 )
 
 
@@ -65,12 +68,19 @@ def test_steps_of_a_kind_are_added_up() -> None:
     assert launch_steps(start(5, from_spare=True)) == {"mount": 500_000, "seccomp": 400_000}
 
 
-def test_the_cold_start_table_shows_ratios_and_whether_they_meet_their_targets() -> None:
-    """Each against bubblewrap's median."""
-    lines = list(report.cold_start_lines(RUNS))
-    assert lines[2] == "    bubblewrap, /usr/bin/true          5.00 ms   6.00 ms"
-    assert lines[3] == "    runagentd, from a spare            5.00 ms   6.00 ms    1.00  (0.80 to 1.00)   ≤ 1 × met"
-    assert lines[4] == "    runagentd, on demand              11.00 ms  30.00 ms    2.20  (1.80 to 5.00)   ≤ 2 × missed"
+def test_each_kind_of_cold_start_has_a_row_beside_each_peer() -> None:
+    """With its target where there is one; a peer that was not there is named with the reason, and nothing is met."""
+    found = {(row.name, row.peer_name): row for row in cold_start.measured(RUNS).rows}
+    assert len(found) == 12
+    spare = found["cold start, from a spare", "bubblewrap, true"]
+    assert (spare.ours, spare.peer, spare.ratio, spare.low, spare.high) == (5.0, 5.0, 1.0, 0.8, 1.0)
+    assert (spare.target, spare.met) == ("<= 0.5", False)
+    demand = found["cold start, on demand", "bubblewrap, true"]
+    assert (demand.ratio, demand.target, demand.met) == (2.2, "<= 1.0", False)
+    runc = found["cold start, from a spare", "runc, python3"]
+    assert (runc.ours, runc.peer, runc.ratio, runc.target, runc.met) == (5.0, None, None, "<= 0.1", None)
+    assert runc.note == "runc, python3: not installed; apt-get install runc"
+    assert found["cold start, from a spare", "sandlock, true"].note == "sandlock, true: not measured"
 
 
 def test_the_stages_of_a_cold_start_follow_each_other() -> None:
@@ -84,18 +94,37 @@ def test_the_stages_of_a_cold_start_follow_each_other() -> None:
     assert report.longest_steps(RUNS.from_spare) == [("mount", 500_000.0), ("seccomp", 400_000.0)]
 
 
-def test_the_warm_call_table_shows_ratios_and_processor_time() -> None:
-    """At 16 connections with the required target and the wanted one."""
-    lines = list(report.warm_call_lines([SIXTEEN], "wrk"))
-    assert lines[0] == "warm call: echo(text: str) -> str; 1 rounds each, in turns; load by wrk"
-    assert lines[2] == "    FastAPI on uvicorn, in-process      10,000   1.00 ms   2.50 ms"
-    assert lines[3] == (
-        "    runagentd, sandboxed                18,000   1.00 ms   2.50 ms"
-        "    1.80  (1.80 to 1.80)   ≥ 1.5 × met   ≥ 2 × missed"
-    )
-    assert lines[5] == (
-        "      processor time a call, µs: FastAPI: server 100; runagentd: gateway 44, runner 15; aiohttp: server 38"
-    )
+def test_a_warm_call_has_a_row_beside_each_server() -> None:
+    """Calls a second with the target at 16 connections; the ones that did not start are named."""
+    found = {
+        (row.name, row.peer_name): row
+        for row in warm_call.measured([SIXTEEN], {peers.LITSERVE: "not installed: no wheel"}).rows
+    }
+    fastapi = found["warm call, 16 connections", "FastAPI on uvicorn"]
+    assert (fastapi.ours, fastapi.peer, fastapi.ratio, fastapi.target, fastapi.met) == (
+        18_000.0, 10_000.0, 1.8, ">= 2.5", False,
+    )  # fmt: skip
+    assert found["warm call, 16 connections", "aiohttp, bare"].ratio == 0.72
+    assert found["warm call, 16 connections", "LitServe"].note == "LitServe: not installed: no wheel"
+    assert found["warm call, 16 connections", "BentoML"].note == "BentoML: not measured"
+    assert found["warm call, 16 connections", "RunAgent's own server"].target == ">= 100"
+
+
+def test_a_server_that_does_not_stand_the_load_is_named_in_that_row_alone() -> None:
+    """The rest of the part goes on."""
+    fallen = dataclasses.replace(SIXTEEN, failed={peers.BENTOML: "3 of 9 requests failed under load"})
+    rows = warm_call.measured([fallen], {peers.BENTOML: "never"}).rows
+    [row] = [row for row in rows if row.peer_name == "BentoML"]
+    assert (row.ours, row.ratio, row.note) == (18_000.0, None, "BentoML: 3 of 9 requests failed under load")
+
+
+def test_processor_time_is_told_by_process_and_beside_fastapi() -> None:
+    """Microseconds a call."""
+    found = {row.name: row for row in warm_call.measured([SIXTEEN], {}).rows}
+    assert found["processor time a call, gateway"].ours == 44.0
+    assert found["processor time a call, runner"].ours == 15.0
+    every = found["processor time a call, all processes"]
+    assert (every.ours, every.peer, every.peer_name, every.ratio) == (59.0, 100.0, "FastAPI on uvicorn", 0.59)
 
 
 def test_the_machine_is_named_and_a_busy_one_says_so() -> None:
@@ -109,17 +138,6 @@ def test_the_machine_is_named_and_a_busy_one_says_so() -> None:
     assert list(report.machine_lines(busy))[3] == (
         "note: the load average was 1.50 before the first run, so others were at work here"
     )
-
-
-def test_the_json_holds_every_value_that_was_measured() -> None:
-    """So that a later run can be compared with this one."""
-    found = json.loads(json.dumps(report.as_json(MACHINE, RUNS, [SIXTEEN], "wrk")))
-    assert found["machine"]["cpu"] == "Some CPU"
-    assert found["cold_start"]["bubblewrap"] == [5 * MS, 5 * MS, 6 * MS]
-    assert found["cold_start"]["on_demand"]["runs"][0] == [6 * MS, 8 * MS, 9 * MS]
-    assert found["cold_start"]["from_spare"]["ratio"] == {"of_medians": 1.0, "low": 0.8, "high": 1.0}
-    assert found["warm_call"][0]["runagentd"][0]["load"]["requests"] == 18_000
-    assert "cold_start" not in report.as_json(MACHINE, None, [SIXTEEN], "wrk")
 
 
 def test_the_processor_is_read_from_cpuinfo() -> None:
