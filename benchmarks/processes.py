@@ -142,7 +142,8 @@ def daemon(
     command = [
         sys.executable, "-m", "runagentd.cli.runagentd", "serve", str(AGENT), *map(str, others),
         "--config", str(settings), "--policy", str(rules),
-        "--port", "0", "--spares", str(spares), "--standbys", str(standbys), "--state-dir", str(place / "state"), "--ready-file", str(ready),
+        "--port", "0", "--spares", str(spares), "--standbys", str(standbys),
+        "--state-dir", str(place / "state"), "--ready-file", str(ready),
     ]  # fmt: skip
     try:
         with _running(command, log) as process:
