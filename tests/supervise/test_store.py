@@ -178,7 +178,7 @@ def test_a_file_of_another_format_is_refused(store: Store, tmp_path: Path, pragm
     with sqlite3.connect(tmp_path / NAME) as database:
         database.execute(f"PRAGMA {pragma}")
     database.close()
-    with pytest.raises(HostError, match="this version knows 2"):
+    with pytest.raises(HostError, match="this version knows 3"):
         Store(tmp_path)
 
 
