@@ -36,6 +36,7 @@ from runagentd.wire import control, record
 from runagentd.wire import launch as wire
 from runagentd.wire.runtime import PythonRuntime
 
+_CLEAN_UP_AFTER_SECONDS = 0.005
 _OOM_LOOKS_SECONDS = (0.001, 0.004, 0.02, 0.1, 0.5)
 
 
@@ -111,8 +112,8 @@ class Instance:
         self.from_spare = False
         self.stood_by = False
         """whether it stood at its gate when it was needed"""
-        self.at_gate = False
-        """whether it stands there now"""
+        self._at_gate: spawn.Launched | None = None
+        """what waits there to be let in"""
         self.spawn_started_ns = 0
         self.started_unix_ms = 0
         self.ready_ns = 0
@@ -150,12 +151,17 @@ class Instance:
         try:
             try:
                 launched, pool = await self._make()
-                if self._entrance is not None and not await self._stand_by(launched, self._entrance):
-                    spawn.kill(launched.spare)
-                    launched.close()
+                try:
+                    if self._entrance is not None and not await self._stand_by(launched, self._entrance):
+                        spawn.kill(launched.spare)
+                        launched.close()
+                        await pool.discard(launched.spare)
+                        return
+                    if self.launched is None:
+                        self._enter(launched)
+                except spawn.LaunchRefused:
                     await pool.discard(launched.spare)
-                    return
-                await self._enter(launched, pool)
+                    raise
             except (spawn.LaunchRefused, ZygoteGone, OSError, HostError, ConfigurationError) as error:
                 if self.stands_by:
                     self._owner.around.log.warning("no sandbox stands by", agent=self.agent_id, reason=error)
@@ -172,11 +178,25 @@ class Instance:
         """Whether nobody has needed it yet, nor given it up."""
         return self._entrance is not None and not self._entrance.done()
 
+    @property
+    def at_gate(self) -> bool:
+        """Whether it stands there now, and not only on its way there."""
+        return self._at_gate is not None and self.stands_by
+
     def let_in(self) -> None:
         """It is needed now. Only of one that stands by; it may still be on its way to its gate."""
-        if self._entrance is not None:
-            self.spawn_started_ns = time.monotonic_ns()
-            self._entrance.set_result(True)
+        entrance = self._entrance
+        if entrance is None:
+            return
+        self.spawn_started_ns = time.monotonic_ns()
+        if self._at_gate is not None:
+            # Now, and not when its task has its turn: whoever needs it may go on with milliseconds of work.
+            try:
+                self._enter(self._at_gate)
+            except spawn.LaunchRefused as error:
+                entrance.set_exception(error)
+                return
+        entrance.set_result(True)
 
     def give_up(self) -> None:
         """It will not be needed. Only of one that stands by."""
@@ -185,7 +205,9 @@ class Instance:
 
     async def _stand_by(self, launched: spawn.Launched, entrance: asyncio.Future[bool]) -> bool:
         """Whether it was let in; it was not where its reaper has ended, too."""
-        self.stood_by = self.at_gate = not entrance.done()
+        if not entrance.done():
+            self.stood_by = True
+            self._at_gate = launched
         reaper, loop = launched.spare.reaper_pidfd, asyncio.get_running_loop()
 
         def over() -> None:
@@ -196,7 +218,7 @@ class Instance:
         try:
             return await entrance
         finally:
-            self.at_gate = False
+            self._at_gate = None
             loop.remove_reader(reaper)
 
     def kill(self, cause: control.Cause) -> None:
@@ -324,15 +346,11 @@ class Instance:
         self.from_spare = taken.in_advance
         return launched, pool
 
-    async def _enter(self, launched: spawn.Launched, pool: SparePool) -> None:
+    def _enter(self, launched: spawn.Launched) -> None:
         """Through the gate, unless it is to end by now, and on to the gateway."""
         spare = launched.spare
         if self._killed_for is None:
-            try:
-                spawn.open_gate(launched)
-            except spawn.LaunchRefused:
-                await pool.discard(spare)
-                raise
+            spawn.open_gate(launched)
         self.launched = launched
         self.uid = spare.uid
         self.started_unix_ms = time.time_ns() // 1_000_000
@@ -381,6 +399,8 @@ class Instance:
         self.cpu_seconds = spare.group.cpu_seconds()
         self.pressure = spare.group.pressure()
         owner.ended(self, cause, detail)
+        # What takes its place comes first. Nothing runs any more: the kernel ends a pid namespace with its pid 1.
+        await asyncio.sleep(_CLEAN_UP_AFTER_SECONDS)
         spawn.kill(spare)
         launched.close()
         await pool.discard(spare)
