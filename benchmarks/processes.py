@@ -119,11 +119,17 @@ class Daemon:
                 raise BenchmarkError(f"the agent's instance is {row.state}, last cause {row.last_cause!r}")
             time.sleep(_POLL_SECONDS)
 
-    def restart(self) -> None:
-        """End the instance; the supervisor starts the next one as soon as this one is cleaned up."""
-        reply = admin_client.ask(self._admin_socket, admin.Restart(agent=self.agent))
-        if not isinstance(reply, admin.Done):
-            raise BenchmarkError(f"the supervisor answered {reply}")
+    def asleep(self, *, spares: int, standbys: int) -> None:
+        """Wait until nothing of the agent runs, and what is made in advance is there."""
+        deadline = time.monotonic() + _UP_SECONDS
+        while True:
+            listing = self.listing()
+            state = next(row.state for row in listing.instances if row.agent == self.agent)
+            if state == "asleep" and listing.spares >= spares and listing.standbys >= standbys:
+                return
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"the agent is {state}, and does not go to sleep")
+            time.sleep(0.01)
 
 
 @contextlib.contextmanager

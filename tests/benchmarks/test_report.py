@@ -28,6 +28,7 @@ MACHINE = Machine(
 
 def start(answered_ms: int, *, from_spare: bool) -> ColdStart:
     return ColdStart(
+        asked=1_000_000,
         from_spare=from_spare,
         imported=(answered_ms - 3) * MS,
         called=(answered_ms - 1) * MS,
@@ -71,7 +72,7 @@ def test_steps_of_a_kind_are_added_up() -> None:
 def test_each_kind_of_cold_start_has_a_row_beside_each_peer() -> None:
     """With its target where there is one; a peer that was not there is named with the reason, and nothing is met."""
     found = {(row.name, row.peer_name): row for row in cold_start.measured(RUNS).rows}
-    assert len(found) == 12
+    assert len(found) == 15
     spare = found["cold start, from a spare", "bubblewrap, true"]
     assert (spare.ours, spare.peer, spare.ratio, spare.low, spare.high) == (5.0, 5.0, 1.0, 0.8, 1.0)
     assert (spare.target, spare.met) == ("<= 0.5", False)
