@@ -53,7 +53,7 @@ demo: root $(VENV)/.runtime
 	@$(BIN)/python examples/demo.py
 
 test: root $(VENV)/.dev $(COMPAT)/.runagent
-	@RUNAGENTD_MUST_RUN=1 .ci/own-cgroup $(BIN)/python -m pytest --quiet --durations=10
+	@RUNAGENTD_MUST_RUN=1 .ci/own-cgroup $(BIN)/python -m tests --quiet --durations=15
 
 compat: root $(VENV)/.dev $(COMPAT)/.runagent
 	@RUNAGENTD_MUST_RUN=1 $(BIN)/python -m pytest --quiet tests/compat
