@@ -79,13 +79,26 @@ def _plan(path: Path, file: AgentFile) -> Step:
         return Step(path=file.path, file=file, problems=(error.problem,))
     match reply:
         case admin.Planned():
-            return Step(path=file.path, file=file, planned=reply)
+            return Step(path=file.path, file=file, planned=reply, problems=_of_another(file, reply))
         case admin.Deployed():
             return Step(path=file.path, file=file, problems=reply.problems)
         case admin.Failed():
             return Step(path=file.path, file=file, problems=(Problem(str(file.path), reply.message),))
         case _:
             raise HostError("the supervisor answered something else than was asked")
+
+
+def _of_another(file: AgentFile, planned: admin.Planned) -> tuple[Problem, ...]:
+    """What speaks against it where only the folder says that it is an agent which another file manages.
+
+    Who writes a folder's code would else have it serve in the place of whichever agent he names, and --yes asks nobody.
+    """
+    manager = planned.managed_by
+    if file.name or manager in ("", str(file.path)) or not os.path.lexists(manager):
+        return ()
+    what = f"the folder calls itself {planned.agent_name!r}, an agent that another file manages: {manager}"
+    hints = ("where this is meant to be that agent, remove the other file, or write its name in this one",)
+    return (Problem(f"{file.path}: folder", what, hints),)
 
 
 class _NoFolder(Exception):

@@ -104,7 +104,7 @@ def _checked(step: Step, files: dict[str, list[Path]]) -> Step:
     planned, file = step.planned, step.file
     if planned is None or file is None:
         return step
-    problems = []
+    problems: list[Problem | LoadProblem] = [*step.problems]
     others = [str(path) for path in files[planned.agent] if path != step.path]
     if others:
         what = f"is the same agent as in {', '.join(others)}: {planned.agent!r}"

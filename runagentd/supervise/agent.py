@@ -255,6 +255,13 @@ class Agent:
         self._standby = Instance(self, self.version, stands_by=True)
         self._begin(self._standby)
 
+    def give_up_outdated_standby(self) -> None:
+        """End what stands by on a Python that its version has no more: nothing would let it in, or make another."""
+        waiting = self._standby
+        if waiting is not None and waiting.runtime != waiting.version.runtime:
+            self.give_up_standby()
+            self._prepare_standby_soon()
+
     def give_up_standby(self) -> None:
         """End what stands by; harmless where nothing does."""
         if self._next_standby is not None:

@@ -163,7 +163,7 @@ class Instance:
                     await pool.discard(launched.spare)
                     raise
             except (spawn.LaunchRefused, ZygoteGone, OSError, HostError, ConfigurationError) as error:
-                if self.stands_by:
+                if self._unneeded:
                     self._owner.around.log.warning("no sandbox stands by", agent=self.agent_id, reason=error)
                     return
                 self._move(Event.LAUNCH_REFUSED)
@@ -177,6 +177,12 @@ class Instance:
     def stands_by(self) -> bool:
         """Whether nobody has needed it yet, nor given it up."""
         return self._entrance is not None and not self._entrance.done()
+
+    @property
+    def _unneeded(self) -> bool:
+        """Whether nobody has needed it yet, or it was given up: that it cannot be made is then no failure."""
+        entrance = self._entrance
+        return self.stands_by or (entrance is not None and entrance.exception() is None and not entrance.result())
 
     @property
     def at_gate(self) -> bool:

@@ -267,6 +267,7 @@ class Supervisor:
         for agent in self._all():
             for each in agent.versions():
                 each.runtime = self._runtimes.renewed(each.runtime)
+            agent.give_up_outdated_standby()
         self._collector.look()
 
     def stop(self) -> None:

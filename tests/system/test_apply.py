@@ -433,3 +433,24 @@ def test_packages_are_not_installed_to_see_what_would_change(tmp_path: Path, fil
         assert everything(served.state_dir) == before
         assert apply(served, files, "--yes")[0] == 0
         assert apply(served, files, "--yes")[1].endswith("nothing to do\n")
+
+
+def test_a_folder_does_not_become_the_agent_of_another_file_by_saying_so(daemon: Daemon, files: Path) -> None:
+    """Its author decides what it calls itself, but not whose calls it gets; the operator's own word in the file does."""
+    elsewhere = files.parent / "elsewhere"
+    elsewhere.mkdir()
+    add(files, "bank")
+    folder = add(elsewhere, "weather")
+    for place in (files, elsewhere):
+        assert apply(daemon, place, "--yes")[0] == 0
+    change(folder, "stolen")
+    configuration = json.loads((folder / "runagent.config.json").read_text())
+    (folder / "runagent.config.json").write_text(json.dumps({**configuration, "agent_name": "bank"}))
+    status, out, _ = apply(daemon, elsewhere, "--yes", "--prune")
+    assert status == 1
+    assert f"an agent that another file manages: {files}/bank.toml" in out
+    assert (daemon.call("bank", "say"), daemon.call("weather", "say")) == ((200, "one"), (200, "one"))
+    with (elsewhere / "weather.toml").open("a") as file:
+        file.write('name = "bank"\n')
+    assert apply(daemon, elsewhere, "--yes")[0] == 0
+    assert daemon.call("bank", "say") == (200, "stolen")

@@ -23,6 +23,7 @@ from tests.packages import made
 from tests.second_python import VERSION
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent, policy
+from tests.system.test_scaling import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.slow]
 
@@ -279,6 +280,7 @@ def test_after_an_update_in_its_place_new_instances_are_of_the_new_one(second: P
     with serve([], state_dir=tmp_path / "state", options=options) as daemon:
         assert run("deploy", folder, state=daemon.state_dir)[0] == 0
         before = daemon.wait_until_ready("other")
+        wait_until(lambda: daemon.listing().standbys == 1)
         module = prefix / f"lib/python{VERSION}/platform.py"
         source = module.read_text()
         module.unlink()  # the file is that of all copies
@@ -288,6 +290,11 @@ def test_after_an_update_in_its_place_new_instances_are_of_the_new_one(second: P
         daemon.restart("other")
         after = daemon.wait_until_ready("other", other_than=before.instance)
         assert (before.python, after.python, after.number) == (RELEASE, "3.99.1", 1)
+        # What stood by on the old one has ended, and stands in the way of no other.
+        wait_until(lambda: daemon.listing().standbys == 1)
+        daemon.restart("other")
+        third = daemon.wait_until_ready("other", other_than=after.instance)
+        assert (third.python, third.stood_by) == ("3.99.1", True)
         assert set(zygotes(daemon)) >= {"zygote", "zygote 3.99.1"}
         status, out, _ = run("deploy", folder, state=daemon.state_dir)
         rows = json.loads(run("versions", "other", "--json", state=daemon.state_dir)[1])["rows"]
