@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings_link.setblocking(False)
         tls_context = tls.context(configuration.files, client_certificates=configuration.settings.client_certificates)
         folder = own_folder(passed["data"])
+        statm = collector.open_statm()
         confine(options.uid, options.gid)
         logs = output.open_directory(passed["data"])
         os.close(passed["data"])
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             audience=options.audience,
             journal=journal,
             version=version,
+            statm=statm,
         )
     )
     return 0
@@ -138,6 +140,7 @@ async def _serve(
     audience: str,
     journal: log.Log,
     version: str,
+    statm: int,
 ) -> None:
     loop = asyncio.get_running_loop()
     application = Application(
@@ -196,7 +199,7 @@ async def _serve(
     link = loop.create_task(application.link.run())
     drained = loop.create_task(application.announcements.drained.wait())
     ended = loop.create_task(over.wait())
-    collecting = loop.create_task(collector.pace())
+    collecting = loop.create_task(collector.pace(statm))
     journal.info("serving", address=_address(http))
     try:
         await asyncio.wait({drained, ended, link}, return_when=asyncio.FIRST_COMPLETED)

@@ -187,6 +187,12 @@ class HttpExchange:
         await ws.prepare(self._request)
         return _AiohttpWebSocket(ws, self._request)
 
+    def let_go(self) -> None:
+        """It is over: what a client had sent of a message must not stay until its timer or a full collection is due."""
+        if isinstance(self.response, web.WebSocketResponse):
+            self.response._cancel_heartbeat()
+            self.response._parser = self.response._reader = None
+
     def wants_websocket(self) -> bool:
         return strict.opens_websocket(self.method, self._request.version, self.header)
 

@@ -79,6 +79,8 @@ class _Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        # A WebSocket's, which leads back to this connection: a circle with all that the client had sent of a message.
+        self._data_received_cb = None
         self._lost()
         if self._idle is not None:
             self._idle.cancel()
@@ -239,7 +241,10 @@ class Server(web.Server):
             return _WholeReply(_fault(errors.MALFORMED, number), number, {}, last=True)
         last = strict.is_last(request.method, request.headers)
         exchange = HttpExchange(request, front, last=last)
-        reply = await self.answer(exchange)
+        try:
+            reply = await self.answer(exchange)
+        finally:
+            exchange.let_go()
         if reply is not None:
             return _WholeReply(reply, exchange.id, front.fields(request.headers.get("Origin")), last=last)
         if exchange.response is None:

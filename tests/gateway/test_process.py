@@ -145,12 +145,12 @@ def test_it_can_start_no_process(started: Started) -> None:
 
 
 def test_it_holds_no_descriptor_that_it_does_not_need(started: Started) -> None:
-    """Sockets, pipes, its event loop, its folder; no file of the state directory's but what is its own."""
+    """Sockets, pipes, its event loop, its folder, its size; no file of the state directory's but what is its own."""
     links = [os.readlink(f"/proc/{started.pid}/fd/{name}") for name in os.listdir(f"/proc/{started.pid}/fd")]
     files = sorted(Path(link).name for link in links if link.startswith("/") and not link.startswith("/dev/"))
     files = [name for name in files if not name.endswith(" (deleted)")]  # where pytest keeps what tests print
     databases = [f"{name}.db{end}" for name in ("history", "idempotency", "quota") for end in ("", "-shm", "-wal")]
-    assert files == sorted([*databases, "log", "logs"])
+    assert files == sorted([*databases, "log", "logs", "statm"])
 
 
 def test_it_ends_with_the_foreman(started: Started) -> None:

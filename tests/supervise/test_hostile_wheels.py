@@ -26,6 +26,8 @@ INFO = "one-1.0.dist-info"
 ONE = Entry(name=b"one.py", content=b"X = 1\n")
 MADE = [f"{INFO}/METADATA", f"{INFO}/RECORD", f"{INFO}/WHEEL"]
 EXTRACT = "Failed to extract archive: /wheels/one-1.0-py3-none-any.whl\n  cause: "
+COLLISION = "I/O operation failed during extraction\n  cause: failed to create"
+"""What it fails at depends on which of two entries comes first: it unpacks with several threads."""
 STRUCTURE = "hint: The structure of `one` (v1.0) was invalid:\n  "
 OUTSIDE = [Path(place) / "outside.py" for place in ("/", "/tmp", "/usr", "/etc", "/stage")]
 
@@ -150,8 +152,11 @@ def test_requirements_that_include_themselves_are_read_once(workshop: Workshop) 
         ([entry("one/\x1b[2J.py")], f"{EXTRACT}Archive contains unacceptable filename: one/\ufffd[2J.py"),
         ([entry(b"one/\xff\xfe.py")], "filename at index 4 does not use UTF-8 encoding"),
         ([entry("one/a\0b.py")], f"{STRUCTURE}Failed to read from zip file"),
-        ([entry("d", b"/etc", 0o120777), entry("d/x.py")], "/d`: File exists (os error 17)"),
-        ([entry("a"), entry("a/b.py")], "I/O operation failed during extraction\n  cause: failed to create"),
+        (
+            [entry("d", b"/etc", 0o120777), entry("d/x.py")],
+            "I/O operation failed during extraction\n  cause: failed to create",
+        ),
+        ([entry("a"), entry("a/b.py")], COLLISION),
         (
             [Entry(name=b"two.py", again=True)],
             "the local file header name did not match the central directory name",

@@ -35,9 +35,7 @@ class Maker:
         self.ends.append(detail)
 
 
-@pytest.mark.parametrize(
-    ("entrance", "ends"), [("let in", ["no memory"]), ("given up", []), ("not needed yet", [])]
-)
+@pytest.mark.parametrize(("entrance", "ends"), [("let in", ["no memory"]), ("given up", []), ("not needed yet", [])])
 def test_a_start_counts_as_failed_only_where_somebody_needed_it(entrance: str, ends: list[str]) -> None:
     """Else the next start of an agent that is well would wait, and callers would hear of an instance they never had."""
 

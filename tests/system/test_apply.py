@@ -436,7 +436,7 @@ def test_packages_are_not_installed_to_see_what_would_change(tmp_path: Path, fil
 
 
 def test_a_folder_does_not_become_the_agent_of_another_file_by_saying_so(daemon: Daemon, files: Path) -> None:
-    """Its author decides what it calls itself, but not whose calls it gets; the operator's own word in the file does."""
+    """Its author decides what it calls itself, but not whose calls it gets; the operator's word in the file does."""
     elsewhere = files.parent / "elsewhere"
     elsewhere.mkdir()
     add(files, "bank")
