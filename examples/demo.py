@@ -318,7 +318,7 @@ def _show_cold_start(paper: Paper, row: dict[str, Any]) -> None:
     spawned = (row["ready_ns"] - row["spawn_started_ns"]) / 1e9
     longest = sorted(row["steps"], key=lambda step: -step["microseconds"])[:3]
     steps = ", ".join(f"{step['step']} {step['microseconds'] / 1000:.1f}" for step in longest)
-    origin = "from a spare" if row["from_spare"] else "on demand"
+    origin = "at its gate" if row["stood_by"] else "from a spare" if row["from_spare"] else "on demand"
     paper.say(f"   {row['agent_name']:9} {_seconds(spawned):11}  {origin:12}  {steps}")
     expect(row["state"] == "ready" and 0 < spawned < 5, f"{row['agent_name']} to be ready within 5 s")
 
