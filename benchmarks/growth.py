@@ -27,7 +27,6 @@ from benchmarks.figures import quantile
 from benchmarks.memory import pss
 from benchmarks.processes import AGENT, ROOT, BenchmarkError, Daemon, daemon, require_root
 from runagentd import signing, state
-from runagentd.foreman import admin_client
 from runagentd.wire import admin
 
 STEPS = (1, 10, 100, 1000)
@@ -184,8 +183,7 @@ def _copy(place: Path, index: int) -> Path:
 
 
 def _rows(served: Daemon) -> list[admin.InstanceRow]:
-    """All that are ready; an answer holds ROWS_MAX of them."""
-    return [row for row in admin_client.instances(served.state_dir / "admin.sock").instances if row.state == "ready"]
+    return [row for row in served.listing().instances if row.state == "ready"]
 
 
 def _wait(served: Daemon, number: int) -> float:

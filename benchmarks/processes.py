@@ -106,14 +106,13 @@ class Daemon:
     def listing(self) -> admin.Instances:
         return admin_client.instances(self._admin_socket)
 
-    def settle(self, *, spares: int, standbys: int = 0, other_than: str = "") -> admin.InstanceRow:
-        """Wait until an instance that is not `other_than` is ready and all spares are; its row."""
+    def settle(self, *, spares: int) -> admin.InstanceRow:
+        """Wait until its instance is ready and all spares are; the instance's row."""
         deadline = time.monotonic() + _UP_SECONDS
         while True:
             listing = self.listing()
             row = next(row for row in listing.instances if row.agent == self.agent)
-            there = listing.spares >= spares and listing.standbys >= standbys
-            if row.state == "ready" and row.instance != other_than and there:
+            if row.state == "ready" and listing.spares >= spares:
                 return row
             if time.monotonic() > deadline:
                 raise BenchmarkError(f"the agent's instance is {row.state}, last cause {row.last_cause!r}")

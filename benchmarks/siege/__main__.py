@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks import load, machine
+from benchmarks.memory import pss
 from benchmarks.processes import ROOT, BenchmarkError, Daemon, Endpoint, bare_aiohttp, check_echo, daemon, require_root
 from benchmarks.siege import report
 from benchmarks.siege.cage import Cage, cage
@@ -174,7 +175,7 @@ def _memory_of(pid: int) -> Iterator[list[tuple[float, int]]]:
 
     def sample() -> None:
         while True:
-            samples.append((time.monotonic() - began, _pss(pid)))
+            samples.append((time.monotonic() - began, pss(pid)))
             if stop.wait(1.0):
                 return
 
@@ -185,14 +186,6 @@ def _memory_of(pid: int) -> Iterator[list[tuple[float, int]]]:
     finally:
         stop.set()
         thread.join()
-
-
-def _pss(pid: int) -> int:
-    """proc_pid_smaps(5): what is shared counts in parts."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise BenchmarkError("/proc/PID/smaps_rollup has no Pss")
 
 
 def _machine_seconds() -> float:
