@@ -18,12 +18,11 @@ What a file does not say has its default, whatever serves: the files alone say w
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from runagentd import schema
-from runagentd.config.table import Table
+from runagentd.config.table import Table, toml
 from runagentd.errors import ConfigurationError, Problem
 from runagentd.names import NAME_MAX
 from runagentd.policy.document import DOTS_MAX
@@ -130,11 +129,7 @@ def _toml(data: bytes, where: str) -> dict[str, object]:
         raise ConfigurationError(Problem(where, f"is larger than {FILE_BYTES_MAX // 1024} KiB, the most here"))
     if any(row.count(b".") > DOTS_MAX for row in data.split(b"\n")):
         raise ConfigurationError(Problem(where, f"a line has more than {DOTS_MAX} dots"))
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        # ValueError: not TOML, not UTF-8, or a number of thousands of digits, which tomllib lets through.
-        raise ConfigurationError(Problem(where, f"this is not TOML: {error}")) from error
+    return toml(data, where)
 
 
 def _path(text: str) -> str:

@@ -7,14 +7,13 @@ Reads from strangers: nothing; the file is the operator's.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runagentd.config import cache, history, http, issuers, limits, packages, roles, runtimes, telemetry, tls
 from runagentd.config.runtimes import NamedInterpreter
-from runagentd.config.table import Table
+from runagentd.config.table import Table, toml
 from runagentd.config.tls import Tls
 from runagentd.errors import ConfigurationError, Problem
 from runagentd.wire.settings import EgressSettings, PackageSettings, Settings
@@ -66,12 +65,8 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
     """What the text of a file says; the file is called `name` in problems, relative paths in it start at `folder`."""
     if len(data) > FILE_BYTES_MAX:
         raise ConfigurationError(Problem(name, f"is larger than {FILE_BYTES_MAX} bytes"))
-    try:
-        values = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(Problem(name, f"this is not TOML: {error}")) from error
     problems: list[Problem] = []
-    document = Table(values, name, problems)
+    document = Table(toml(data, name), name, problems)
     certificates = tls.read(document.table("tls"), folder)
     mutual = certificates is not None and bool(certificates.client_ca)
     believed, sources = issuers.read(document.table("issuers"), folder)

@@ -7,12 +7,22 @@ Reads from strangers: nothing; the file is the operator's.
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from runagentd.errors import Problem
+from runagentd.errors import ConfigurationError, Problem
 
 T = TypeVar("T")
+
+
+def toml(data: bytes, where: str) -> dict[str, object]:
+    """The values of a file's text; ConfigurationError where it is not TOML in UTF-8."""
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        # ValueError: not TOML, not UTF-8, or a number of thousands of digits, which tomllib lets through.
+        raise ConfigurationError(Problem(where, f"this is not TOML: {error}")) from error
 
 
 class Table:

@@ -62,6 +62,8 @@ def test_every_problem_is_told_with_its_place() -> None:
 def test_what_is_no_toml_is_told_with_its_line() -> None:
     """In one sentence."""
     assert problems("a = [")[0].startswith("runagentd.toml: this is not TOML: ")
+    # Which tomllib does not refuse in its own words.
+    assert problems(f"a = {'1' * 5000}")[0].startswith("runagentd.toml: this is not TOML: ")
     assert problems("a = 1\nb\nc = 2")[0].endswith("(at line 2, column 2)")
 
 
