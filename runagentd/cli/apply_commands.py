@@ -75,8 +75,8 @@ def _plan(path: Path, file: AgentFile) -> Step:
     """What it would change, as the supervisor says; HostError where it does not."""
     try:
         reply = _deploy(path, file, dry_run=True)
-    except _NoFolder as error:
-        return Step(path=file.path, file=file, problems=(error.problem,))
+    except ConfigurationError as error:
+        return Step(path=file.path, file=file, problems=error.problems)
     match reply:
         case admin.Planned():
             return Step(path=file.path, file=file, planned=reply, problems=_of_another(file, reply))
@@ -101,15 +101,8 @@ def _of_another(file: AgentFile, planned: admin.Planned) -> tuple[Problem, ...]:
     return (Problem(f"{file.path}: folder", what, hints),)
 
 
-class _NoFolder(Exception):
-    """The folder that a file names cannot be opened."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
-
-
 def _deploy(path: Path, file: AgentFile, *, dry_run: bool, shown: str = "") -> admin.Reply:
+    """The supervisor's answer; ConfigurationError where the folder cannot be opened."""
     request = admin.Deploy(
         folder=str(file.folder),
         policies=(admin.PolicyChoice(agent="", policy=file.policy),),
@@ -127,7 +120,8 @@ def _deploy(path: Path, file: AgentFile, *, dry_run: bool, shown: str = "") -> a
         descriptor = os.open(file.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         words = f"{file.folder}: {(error.strerror or 'cannot be opened').lower()}"
-        raise _NoFolder(Problem(f"{file.path}: folder", words, ("name the folder of an agent",))) from error
+        problem = Problem(f"{file.path}: folder", words, ("name the folder of an agent",))
+        raise ConfigurationError(problem) from error
     try:
         return deploy_commands.ask(path, request, descriptor)
     finally:
@@ -200,8 +194,8 @@ def _applied(path: Path, step: Step) -> admin.Deployed:
         if isinstance(reply, admin.Deployed):
             return reply
         problem = Problem(str(step.path), reply.message if isinstance(reply, admin.Failed) else "an unknown answer")
-    except _NoFolder as error:
-        problem = error.problem
+    except ConfigurationError as error:
+        (problem,) = error.problems
     except (HostError, OSError) as error:
         hint = "to apply again does no harm"
         problem = Problem(str(step.path), str(error), (hint,))
