@@ -1,4 +1,4 @@
-"""What runagentd does, in half a minute: serve four agents, call them, let one try to get out, leave nothing behind.
+"""What runagentd does, in a few seconds: serve four agents, call them, let one try to get out, leave nothing behind.
 
 Runs as: root, by `make demo`. Everything goes through what users have: two commands, HTTP and WebSocket.
 Reads from strangers: what agents answer, one of them hostile; no control character of theirs reaches the terminal.
