@@ -110,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--allow-widening", action="store_true", help="although its policy grants more than the one that serves"
     )
+    command.add_argument(
+        "--take-over", action="store_true", help="although another folder has served as this agent so far"
+    )
     command.set_defaults(run=_deploy)
 
     command = commands.add_parser(
@@ -129,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--yes", action="store_true", help="do not ask")
     command.add_argument(
         "--prune", action="store_true", help="remove agents that a file here has made and none names any more"
+    )
+    command.add_argument(
+        "--take-over", action="store_true", help="also agents that were deployed by hand, or from elsewhere"
     )
     command.set_defaults(run=_apply)
 
@@ -408,6 +414,7 @@ def _deploy(arguments: argparse.Namespace) -> int:
         instances=arguments.instances,
         alias=arguments.alias or "",
         allow_widening=arguments.allow_widening,
+        take_over=arguments.take_over,
         as_json=arguments.json,
     )
 
@@ -424,6 +431,7 @@ def _apply(arguments: argparse.Namespace) -> int:
         dry_run=arguments.dry_run,
         yes=arguments.yes,
         prune=arguments.prune,
+        take_over=arguments.take_over,
         as_json=arguments.json,
     )
 

@@ -258,9 +258,12 @@ class Deployer:
             runtime=made.runtime,
         )  # fmt: skip
         if agent is not None and agent.deployment.version == deployment.version:
-            if request.aliases or request.managed_by:
-                number = agent.version.number
-                self._store.lead(agent.id, number, aliases=request.aliases, managed_by=request.managed_by)
+            if request.aliases or request.managed_by or request.take_over:
+                number, origin = agent.version.number, loaded.origin
+                self._store.lead(
+                    agent.id, number, origin=origin, aliases=request.aliases, managed_by=request.managed_by
+                )
+                self._homes.own(agent.id, origin)
                 self._announce(agent)
             return _reply(agent.version, hints, ok=True, unchanged=True)
         if request.keep and known is not None and not known.stays:
@@ -268,6 +271,8 @@ class Deployer:
         if known is not None and known.managed_by and not request.managed_by:
             words = f"{known.managed_by} manages this agent: the next 'runagentctl apply' has serve what that says"
             hints = (*hints, words)
+        if known is not None and known.origin and not known.came_from(loaded.origin):
+            hints = (*hints, f"before it was served from {known.origin!r}")
         self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
         version = self._version(deployment, chosen.policy, runtime, environment)
         held.pop_all()  # the lease is the version's
@@ -295,6 +300,7 @@ class Deployer:
                 self._switch(agent, version, admin.EventKind.DEPLOYED, keep_warm=request.keep)
             elif request.aliases:
                 self._announce(self._served[manifest.agent_id])
+            self._homes.own(manifest.agent_id, loaded.origin)
         finally:
             # Whatever the way out is: what was tried and does not serve holds its folder, its packages and an instance.
             if not serves:
@@ -362,6 +368,7 @@ class Deployer:
             ),
             policy=chosen.policy,
             policy_name=chosen.spec,
+            origin=loaded.origin,
             install=bool(manifest.requirements) and environment is None,
             before=self._before(manifest.agent_id),
             known=self._store.find(manifest.agent_id),

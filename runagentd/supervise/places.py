@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from runagentd.errors import ConfigurationError, Problem
 from runagentd.supervise.agent import Agent
 from runagentd.supervise.homes import Homes
-from runagentd.supervise.store import Store
+from runagentd.supervise.store import Deployed, Store
 from runagentd.wire import admin
 from runagentd.wire.manifest import Manifest
 from runagentd.wire.versions import ALIASES_MAX
@@ -59,14 +59,58 @@ class Places:
         if len({*request.aliases, *(kept.aliases if kept is not None else ())}) > ALIASES_MAX and request.aliases:
             raise ConfigurationError(Problem("--alias", f"an agent has at most {ALIASES_MAX} aliases"))
         self.check_name(request, manifest)
+        if request.keep and request.take_over:
+            return
+        if request.keep and kept is not None and _is_taken(kept, origin, managed_by=request.managed_by):
+            what = f"{manifest.agent_name!r} is taken: {_came_from(kept)}"
+            raise ConfigurationError(Problem(where, what, _TAKE_OVER[bool(request.managed_by)]))
         if reason := self._homes.kept_by_another(manifest.agent_id, origin):
-            raise ConfigurationError(Problem(where, reason))
+            hints = (_GIVE[bool(request.managed_by)],) if request.keep else ()
+            raise ConfigurationError(Problem(where, reason, hints))
 
     def check_name(self, request: admin.Deploy, manifest: Manifest) -> None:
         """ConfigurationError where another agent that is served stands in the way of this one's id or name."""
         for other in self._served.values():
             if reason := _taken(manifest, other.deployment.manifest, {choice.agent for choice in request.policies}):
                 raise ConfigurationError(Problem(f"{request.folder}: agent_id", reason))
+
+
+_TAKE_OVER = {
+    False: (
+        "--take-over has this folder serve in its place: its calls go there, and what it has kept",
+        "or call this one otherwise: --name NAME",
+    ),
+    True: (
+        "'runagentctl apply --take-over' has this file manage it: its calls go to this folder, and what it has kept",
+        "or write another name into the file",
+    ),
+}
+_GIVE = {
+    False: "or --take-over gives it to this folder",
+    True: "or 'runagentctl apply --take-over' gives it to this folder",
+}
+"""By whether it is an agent file that asks."""
+
+
+def _is_taken(kept: Deployed, origin: str, *, managed_by: str) -> bool:
+    """Whether somebody else has this agent serve than who asks now.
+
+    What a folder calls itself is its author's choice, so that alone moves no calls from one folder to another. An agent
+    file is the operator's own word for a folder: it may change that for its own agent, and be moved. What was deployed
+    by hand, or brought by `serve`, does not become a file's by itself, not even from the same folder: the next prune
+    would remove it.
+    """
+    if not managed_by:
+        return not kept.came_from(origin)
+    return not kept.managed_by or (kept.managed_by != managed_by and not kept.came_from(origin))
+
+
+def _came_from(kept: Deployed) -> str:
+    if kept.managed_by:
+        return f"{kept.managed_by} has it serve from {kept.origin!r}"
+    if not kept.stays:
+        return f"'runagentd serve' has brought it from {kept.origin!r}"
+    return f"it was deployed by hand from {kept.origin!r}"
 
 
 def _taken(one: Manifest, other: Manifest, chosen: set[str]) -> str:

@@ -54,13 +54,17 @@ def planned(
     made: Identity,
     policy: Policy,
     policy_name: str,
+    origin: str,
     install: bool,
     before: Before | None,
     known: Deployed | None,
     served: bool,
     hints: tuple[str, ...],
 ) -> admin.Planned:
-    """`made` and `policy` are those of the version that would serve; with `install` its environment is not known."""
+    """`made` and `policy` are those of the version that would serve; with `install` its environment is not known.
+
+    `origin` is the path of its folder.
+    """
     kept = known.releases.items() if known is not None and not install else ()
     number = next((number for number, release in kept if release.deployment.version == made.digest), 0)
     leads = known.aliases if known is not None else {}
@@ -88,5 +92,6 @@ def planned(
             if leads.get(alias, 0) != number or not number
         ),
         managed_by=known.managed_by if known is not None else "",
+        origin=known.origin if known is not None and not known.came_from(origin) else "",
         hints=hints,
     )

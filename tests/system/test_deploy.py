@@ -205,6 +205,24 @@ def test_what_serve_brought_goes_with_it_and_what_was_deployed_stays(tmp_path: P
     assert "runagentctl deploy DIR" in str(refused.value)
 
 
+def test_another_folder_is_no_version_of_an_agent_without_the_word(daemon: Daemon, tmp_path: Path, place: Path) -> None:
+    """It calls itself so, and its author does not decide whose calls it gets."""
+    ctl(daemon, "deploy", place)
+    other = agent(tmp_path / "other", "chat", ONE.replace("one", "two"), "say", "nap")
+    status, out, err = run("deploy", other, state=daemon.state_dir)
+    assert (status, out) == (1, "")
+    assert err == (
+        f"{other}: agent_id: 'chat' is taken: it was deployed by hand from '{place}'\n"
+        "hint: --take-over has this folder serve in its place: its calls go there, and what it has kept\n"
+        "hint: or call this one otherwise: --name NAME\n"
+    )
+    assert daemon.call("chat", "say") == (200, "one")
+    assert f"hint: before it was served from '{place}'" in ctl(daemon, "deploy", other, "--take-over")
+    assert daemon.call("chat", "say") == (200, "two")
+    assert run("deploy", place, state=daemon.state_dir)[0] == 1
+    ctl(daemon, "deploy", place, "--name", "chat eu")
+
+
 def test_a_wider_policy_needs_its_word(daemon: Daemon, tmp_path: Path, place: Path) -> None:
     """Each key is named, with what it was; a narrower one is taken without."""
     ctl(daemon, "deploy", place)
@@ -349,7 +367,7 @@ def test_commands_that_come_at_the_same_time_take_turns(daemon: Daemon, tmp_path
         change(folder, f"number{number}")
     ctl(daemon, "deploy", folders[0])
     said: list[tuple[int, str, str]] = []
-    commands = [("deploy", str(folder)) for folder in folders[1:]] + [("rollback", "chat")] * 2
+    commands = [("deploy", str(folder), "--take-over") for folder in folders[1:]] + [("rollback", "chat")] * 2
     threads = [
         threading.Thread(target=lambda words=words: said.append(run(*words, state=daemon.state_dir)))
         for words in commands
