@@ -251,7 +251,7 @@ class Deployer:
         agent, known = self._served.get(manifest.agent_id), self._store.find(manifest.agent_id)
         digest = environment.digest if environment is not None else ""
         made = identity(code=loaded.code, environment=digest, manifest=manifest, policy=chosen.policy, runtime=runtime)
-        if request.shown and request.shown != agreed(made, self._before(manifest.agent_id)):
+        if request.shown and request.shown != agreed(request, made, self._before(manifest.agent_id), known):
             raise ConfigurationError(_changed_meanwhile(request))
         deployment = Deployment(
             manifest=manifest, version=made.digest, code=loaded.code, policy=chosen.spec, environment=digest,
@@ -691,7 +691,7 @@ _KEYS = {"--name": "name", "--instances": "scaling", "--alias": "aliases", "alia
 
 
 def _changed_meanwhile(request: admin.Deploy) -> Problem:
-    what = "is not what it was when the difference was shown, or another version serves meanwhile"
+    what = "is not what it was when the difference was shown, or what is deployed has changed meanwhile"
     return Problem(request.folder, what, ("nothing was deployed: look at the difference again",))
 
 

@@ -6,6 +6,7 @@ The store, the folders and the loader are real; an agent here only says whether 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -182,6 +183,9 @@ class Bench:
         widening: bool = False,
         take_over: bool = True,
         managed_by: str = "",
+        aliases: tuple[str, ...] = (),
+        dry_run: bool = False,
+        shown: str = "",
     ) -> admin.Reply:
         """Each version has a folder of its own here, so what serves is taken over."""
         policies = (admin.PolicyChoice(agent="", policy=policy),) if policy else ()
@@ -193,6 +197,9 @@ class Bench:
             progress=True,
             take_over=take_over,
             managed_by=managed_by,
+            aliases=aliases,
+            dry_run=dry_run,
+            shown=shown,
         )
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -423,6 +430,40 @@ def test_an_agent_is_not_taken_over_from_elsewhere_without_the_word(
     run(test)
 
 
+def test_what_was_agreed_to_is_also_whose_the_agent_is_and_where_its_aliases_lead(run: Run) -> None:
+    """Each of them changes between the showing and the doing; nothing is done then, and nothing of it stays."""
+
+    async def test(bench: Bench) -> None:
+        folder, mine = bench.folder("chat"), "/etc/mine.toml"
+        await bench.deploy(folder, managed_by=mine)
+        agent_id = next(iter(bench.served))
+        other = bench.folder("chat", "two")
+
+        async def shown() -> str:
+            reply = await bench.deploy(other, managed_by=mine, dry_run=True, aliases=("stable",))
+            assert isinstance(reply, admin.Planned)
+            return reply.digest
+
+        def moved(managed_by: str, origin: Path) -> None:
+            bench.store.lead(agent_id, 1, origin=str(origin), aliases=(), managed_by=managed_by)
+
+        agreed = await shown()
+        for change in (
+            functools.partial(moved, "/etc/other.toml", folder),
+            functools.partial(moved, mine, other),
+            functools.partial(bench.store.alias, agent_id, "stable", 1),
+        ):
+            change()
+            said = refusal(await bench.deploy(other, managed_by=mine, shown=agreed, aliases=("stable",)))
+            assert said.endswith("or what is deployed has changed meanwhile"), change
+            assert bench.serving(agent_id) == 1
+            moved(mine, folder)
+            agreed = await shown()
+        assert number(await bench.deploy(other, managed_by=mine, shown=agreed, aliases=("stable",))) == 2
+
+    run(test)
+
+
 def test_the_same_code_in_another_folder_is_taken_over_too(run: Run) -> None:
     """Where nothing changes but the folder, the next version is expected from there."""
 
@@ -438,7 +479,9 @@ def test_the_same_code_in_another_folder_is_taken_over_too(run: Run) -> None:
     run(test)
 
 
-def test_what_an_agent_keeps_stays_its_own_where_another_folder_does_not_start(run: Run) -> None:
+def test_what_an_agent_keeps_stays_its_own_where_another_folder_does_not_start(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even with the word: whose data that is changes with what serves."""
 
     async def test(bench: Bench) -> None:
@@ -450,9 +493,9 @@ def test_what_an_agent_keeps_stays_its_own_where_another_folder_does_not_start(r
         agent_id = next(iter(bench.served))
         [data] = bench.place.glob("agents/*/data")
         (data / "kept").write_text("")
-        bench.deployer.unwell = unwell  # type: ignore[assignment, method-assign]  # it is not
-        assert "it is not well" in refusal(await bench.deploy(other))
-        del bench.deployer.unwell
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.deployer, "unwell", unwell)
+            assert "it is not well" in refusal(await bench.deploy(other))
         (first / "agent.py").write_text("def say() -> str:\n    return 'three'\n")
         assert number(await bench.deploy(first, take_over=False)) == 2
         assert bench.serving(agent_id) == 2

@@ -325,7 +325,7 @@ def test_what_is_not_what_was_shown_is_not_applied(daemon: Daemon, files: Path) 
     change(folder, "two")
     done = asked(lambda: change(folder, "three"))
     assert done.returncode == 1
-    assert "is not what it was when the difference was shown, or another version serves meanwhile" in done.stderr
+    assert "is not what it was when the difference was shown, or what is deployed has changed meanwhile" in done.stderr
     assert daemon.call("chat", "say") == (200, "one")
     done = asked(lambda: ctl(daemon, "deploy", folder, "--policy", "compute", "--allow-widening"))
     assert done.returncode == 1
