@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runagentd import state
 from runagentd.errors import ConfigurationError, HostError
-from runagentd.log import complain
+from runagentd.log import complain, printing
 
 AGENTS = "/etc/runagentd/agents"
 """Where 'apply' looks for agent files."""
@@ -21,6 +21,10 @@ AGENTS = "/etc/runagentd/agents"
 
 def main() -> int:
     """The exit status: 0 done, 1 the answer is no, 2 wrong use."""
+    return printing(_main, name="runagentctl")
+
+
+def _main() -> int:
     arguments = _parser().parse_args()
     try:
         status: int = arguments.run(arguments)
