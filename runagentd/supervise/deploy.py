@@ -19,7 +19,7 @@ from pathlib import Path
 
 from runagentd import kernel
 from runagentd.errors import ConfigurationError, HostError, Problem
-from runagentd.names import NAME_MAX, agent_id
+from runagentd.names import NAME_RULE, agent_id, is_name
 from runagentd.policy import stored
 from runagentd.policy.compare import widening
 from runagentd.policy.files import find
@@ -622,8 +622,8 @@ def _called(name: str, manifest: Manifest) -> Manifest:
     """What the operator calls it, where that is something else than its folder does."""
     if not name:
         return manifest
-    if len(name) > NAME_MAX or not name.isprintable():
-        raise ConfigurationError(Problem("--name", f"a name has 1 to {NAME_MAX} printable characters"))
+    if not is_name(name):
+        raise ConfigurationError(Problem("--name", f"a name has {NAME_RULE}"))
     return dataclasses.replace(manifest, agent_name=name, agent_id=agent_id(None, name))
 
 
