@@ -20,6 +20,7 @@ import pytest
 
 from runagentd import interpreters
 from runagentd.cli import doctor_commands
+from tests.system.ctl import run
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent
 
@@ -44,17 +45,6 @@ TALKER = """
         Path("kept/crash").touch()
         os._exit(1)
 """
-
-
-def run(*words: str | Path, state: Path | None = None) -> tuple[int, str, str]:
-    """`runagentctl WORDS`: exit status, stdout, stderr; never a traceback."""
-    state_words = [] if state is None else ["--state-dir", str(state)]
-    command = [sys.executable, "-m", "runagentd.cli.runagentctl", *map(str, words), *state_words]
-    done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "Traceback (most recent call last):\n  File" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ import pytest
 
 from runagentd.foreman import admin_client
 from runagentd.wire import admin
-from tests.cli.test_runagentctl import run
 from tests.packages import made
+from tests.system.ctl import change, ctl, kill_supervisor, run, states, versions
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent, policy
-from tests.system.test_deploy import change, ctl, forget_all, kill_supervisor, states, versions, with_token
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -32,19 +30,6 @@ SAY = """
         return "one"
 """
 WIDE = 'extends = "base"\n[resources]\nmemory_max = "512MiB"\npids_max = 32\n'
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Daemon]:
-    with serve([]) as served:
-        yield with_token(served)
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    """A daemon with nothing deployed at the begin and at the end of a test."""
-    yield running
-    forget_all(running)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_runagentctl import run
 from tests.system import traces
+from tests.system.ctl import run
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
 from tests.system.test_scaling import wait_until
