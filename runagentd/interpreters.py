@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import struct
 import subprocess
 import sys
 from typing import Any
 
+from runagentd import changeable
 from runagentd.errors import HostError
 from runagentd.wire.runtime import OLDEST, PythonRuntime, RuntimeLink
 
@@ -196,15 +196,10 @@ def _foreign(path: str) -> Unfit:
 
 
 def _changeable(path: str) -> str:
-    """The file or the first folder on the way to it that others than root can change; "" where nobody else can."""
-    while True:
-        status = os.stat(path)
-        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-        if status.st_uid != 0 or (status.st_mode & 0o022 and not sticky):
-            return path
-        if path == "/":
-            return ""
-        path = os.path.dirname(path)
+    """The file, or the first folder on the way to it, that others than root can change; "" where nobody else can."""
+    if changeable.by(os.stat(path), (0,), sticky=True):
+        return path
+    return changeable.on_the_way(path, (0,))[0]
 
 
 def _reduced(paths: list[str]) -> tuple[str, ...]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import enum
+import errno
+import io
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 NEVER_PRINTED = frozenset(
     {
@@ -176,6 +178,54 @@ def complain(text: str) -> None:
     """
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+class Unwritten(Exception):
+    """Standard output does not take what was printed; not an OSError, which whoever prints may mean to pass over."""
+
+
+class _StandardOutput(io.FileIO):
+    """Tells what goes wrong with it from whatever else does."""
+
+    # Buffer: as of io.RawIOBase, whose stubs name it by a module that Python 3.11 has not.
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise Unwritten from error
+
+
+def printing(command: Callable[[], int], *, name: str) -> int:
+    """What a command that prints gives, once all of it is written; 1 where nobody reads it, or a disk is full.
+
+    It is written here: what Python says of an error when it flushes at its own end is a piece of a traceback.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    before = sys.stdout
+    if before is None:  # it was closed by whoever started us
+        sys.stdout = io.TextIOWrapper(io.FileIO(nowhere, "w"))
+        return command()
+    file = _StandardOutput(before.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(file),
+        encoding=before.encoding,
+        errors=before.errors,
+        line_buffering=before.isatty(),
+    )
+    try:
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()
+    except Unwritten as error:
+        os.dup2(nowhere, file.fileno())  # where Python's own flush can go
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno != errno.EPIPE:
+            words = (cause.strerror or "it cannot be written").lower()
+            complain(f"{name}: standard output is not complete: {words}")
+        return 1
+    finally:
+        os.close(nowhere)
 
 
 def utc(seconds: float) -> str:

@@ -21,8 +21,14 @@ Tag = NewType("Tag", str)
 """The name of an entrypoint: any text of 1 to 200 characters, unique within its agent."""
 
 NAME_MAX = 200
+NAME_RULE = f"1 to {NAME_MAX} printable characters"
 _NAMESPACE = uuid.UUID("5f0b1f0e-6c0e-5a8e-9d0a-8f6a3d6f7c11")
 _NULL_ID = "00000000-0000-0000-0000-000000000000"
+
+
+def is_name(text: str) -> bool:
+    """Whether an agent may be called so: NAME_RULE says which texts are names."""
+    return 1 <= len(text) <= NAME_MAX and text.isprintable()
 
 
 def agent_id(configured: str | None, agent_name: str) -> AgentId:

@@ -32,11 +32,18 @@ TROUBLE = 2
 
 
 def apply(
-    directory: StateDirectory, places: Sequence[Path], *, dry_run: bool, yes: bool, prune: bool, as_json: bool
+    directory: StateDirectory,
+    places: Sequence[Path],
+    *,
+    dry_run: bool,
+    yes: bool,
+    prune: bool,
+    take_over: bool,
+    as_json: bool,
 ) -> int:
     """0 where all is as the files say when it returns; else 1, and for a dry run DIFFERENT or TROUBLE."""
     try:
-        return _apply(directory, places, dry_run=dry_run, yes=yes, prune=prune, as_json=as_json)
+        return _apply(directory, places, dry_run=dry_run, yes=yes, prune=prune, take_over=take_over, as_json=as_json)
     except (ConfigurationError, HostError) as error:
         if not dry_run:
             raise
@@ -45,10 +52,17 @@ def apply(
 
 
 def _apply(
-    directory: StateDirectory, places: Sequence[Path], *, dry_run: bool, yes: bool, prune: bool, as_json: bool
+    directory: StateDirectory,
+    places: Sequence[Path],
+    *,
+    dry_run: bool,
+    yes: bool,
+    prune: bool,
+    take_over: bool,
+    as_json: bool,
 ) -> int:
     found = agent_files.find(places)
-    steps = [_plan(directory.admin_socket, file) for file in found.files]
+    steps = [_plan(directory.admin_socket, file, take_over=take_over) for file in found.files]
     compared = difference.compare(found, steps, _managed(directory.admin_socket))
     # Which agent a file that cannot be used was about is not known: perhaps the very one that seems to be gone.
     pruned = compared.gone if prune and not compared.refused else ()
@@ -68,18 +82,19 @@ def _apply(
         return TROUBLE if compared.refused else DIFFERENT
     if not yes and not _agreed():
         return 1
-    return _carry_out(directory.admin_socket, compared, pruned, as_json=as_json)
+    return _carry_out(directory.admin_socket, compared, pruned, take_over=take_over, as_json=as_json)
 
 
-def _plan(path: Path, file: AgentFile) -> Step:
+def _plan(path: Path, file: AgentFile, *, take_over: bool) -> Step:
     """What it would change, as the supervisor says; HostError where it does not."""
     try:
-        reply = _deploy(path, file, dry_run=True)
+        reply = _deploy(path, file, dry_run=True, take_over=take_over)
     except ConfigurationError as error:
         return Step(path=file.path, file=file, problems=error.problems)
     match reply:
         case admin.Planned():
-            return Step(path=file.path, file=file, planned=reply, problems=_of_another(file, reply))
+            problems = _of_another(file, reply) if not take_over else ()
+            return Step(path=file.path, file=file, planned=reply, problems=problems)
         case admin.Deployed():
             return Step(path=file.path, file=file, problems=reply.problems)
         case admin.Failed():
@@ -89,19 +104,19 @@ def _plan(path: Path, file: AgentFile) -> Step:
 
 
 def _of_another(file: AgentFile, planned: admin.Planned) -> tuple[Problem, ...]:
-    """What speaks against it where only the folder says that it is an agent which another file manages.
-
-    Who writes a folder's code would else have it serve in the place of whichever agent he names, and --yes asks nobody.
-    """
+    """What speaks against it where another file manages the agent, and was not only moved here."""
     manager = planned.managed_by
-    if file.name or manager in ("", str(file.path)) or not os.path.lexists(manager):
+    if manager in ("", str(file.path)) or not os.path.lexists(manager):
         return ()
-    what = f"the folder calls itself {planned.agent_name!r}, an agent that another file manages: {manager}"
-    hints = ("where this is meant to be that agent, remove the other file, or write its name in this one",)
+    what = f"{planned.agent_name!r} is an agent that another file manages: {manager}"
+    hints = (
+        "where this is meant to be that agent, remove the other file, or apply with --take-over",
+        "or write another name into this one",
+    )
     return (Problem(f"{file.path}: folder", what, hints),)
 
 
-def _deploy(path: Path, file: AgentFile, *, dry_run: bool, shown: str = "") -> admin.Reply:
+def _deploy(path: Path, file: AgentFile, *, take_over: bool, dry_run: bool = False, shown: str = "") -> admin.Reply:
     """The supervisor's answer; ConfigurationError where the folder cannot be opened."""
     request = admin.Deploy(
         folder=str(file.folder),
@@ -115,6 +130,7 @@ def _deploy(path: Path, file: AgentFile, *, dry_run: bool, shown: str = "") -> a
         managed_by=str(file.path),
         dry_run=dry_run,
         shown=shown,
+        take_over=take_over,
     )
     try:
         descriptor = os.open(file.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -157,11 +173,13 @@ def _agreed() -> bool:
     return False
 
 
-def _carry_out(path: Path, compared: Difference, pruned: Sequence[admin.ManagedRow], *, as_json: bool) -> int:
+def _carry_out(
+    path: Path, compared: Difference, pruned: Sequence[admin.ManagedRow], *, take_over: bool, as_json: bool
+) -> int:
     """Apply each, then remove; the exit status."""
     replies: dict[Path, admin.Deployed] = {}
     for step in compared.to_do:
-        replies[step.path] = _applied(path, step)
+        replies[step.path] = _applied(path, step, take_over=take_over)
         if not as_json:
             _show_applied(step, replies[step.path])
     failed = sum(not reply.ok for reply in replies.values())
@@ -184,13 +202,13 @@ def _carry_out(path: Path, compared: Difference, pruned: Sequence[admin.ManagedR
     return 0 if ok else 1
 
 
-def _applied(path: Path, step: Step) -> admin.Deployed:
+def _applied(path: Path, step: Step, *, take_over: bool) -> admin.Deployed:
     """What came of one; where nobody can say, that."""
     if step.file is None or step.planned is None:
         raise ValueError(f"{step.path} is refused")
     problem = Problem("", "")
     try:
-        reply = _deploy(path, step.file, dry_run=False, shown=step.planned.digest)
+        reply = _deploy(path, step.file, take_over=take_over, shown=step.planned.digest)
         if isinstance(reply, admin.Deployed):
             return reply
         problem = Problem(str(step.path), reply.message if isinstance(reply, admin.Failed) else "an unknown answer")

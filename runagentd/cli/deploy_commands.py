@@ -33,6 +33,7 @@ def deploy(
     instances: tuple[int, int] | None,
     alias: str,
     allow_widening: bool,
+    take_over: bool,
     as_json: bool,
 ) -> int:
     """0 where this folder serves now, and also where it did before; 1 where not, with every problem."""
@@ -46,6 +47,7 @@ def deploy(
         aliases=(alias,) if alias else (),
         allow_widening=allow_widening,
         progress=True,
+        take_over=take_over,
     )
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -147,6 +147,8 @@ def _rows(step: Step) -> Iterator[tuple[str, str]]:
             yield "policy", escape(planned.policy)
         else:
             yield "serves", _serves(step, planned)
+        if planned.origin:
+            yield "replaces", f"what was served from {escape(planned.origin)}"
         if planned.changes:
             yield "changed", ", ".join(map(escape, planned.changes))
         if planned.install:
@@ -208,6 +210,7 @@ def facts(step: Step) -> dict[str, object]:
             "keys": [dataclasses.asdict(key) for key in planned.keys],
             "aliases": [dataclasses.asdict(alias) for alias in planned.aliases],
             "managed_by": planned.managed_by or None,
+            "replaces": planned.origin or None,
             "hints": list(planned.hints),
         }
     return told

@@ -91,10 +91,7 @@ def _through_nobody(folder: int, name: str, *, follow: bool, as_json: bool) -> i
             if os.geteuid() == 0:
                 kernel.drop_privileges(_NOBODY, _NOBODY)
             with os.fdopen(reading, "rb") as stream:
-                show(stream, sys.stdout, as_json=as_json)
-            status = 0
-        except BrokenPipeError:
-            pass
+                status = log.printing(lambda: show(stream, sys.stdout, as_json=as_json), name="runagentctl")
         finally:
             os._exit(status)
     os.close(reading)
@@ -106,8 +103,8 @@ def _through_nobody(folder: int, name: str, *, follow: bool, as_json: bool) -> i
         return 130
     finally:
         os.close(writing)
-        os.waitpid(child, 0)
-    return 0
+        _, status = os.waitpid(child, 0)
+    return 1 if status else 0
 
 
 def _copy(folder: int, name: str, writing: int, *, follow: bool) -> None:
@@ -143,8 +140,8 @@ def _copy_rest(file: int, writing: int) -> None:
             view = view[os.write(writing, view) :]
 
 
-def show(stream: IO[bytes], out: IO[str], *, as_json: bool) -> None:
-    """Lines of a log file, for a person or as JSON; what is no such line is passed over."""
+def show(stream: IO[bytes], out: IO[str], *, as_json: bool) -> int:
+    """Lines of a log file, for a person or as JSON; what is no such line is passed over. 0, the exit status."""
     while line := stream.readline(LINE_BYTES_MAX):
         row = _row(line)
         if row is None:
@@ -154,6 +151,7 @@ def show(stream: IO[bytes], out: IO[str], *, as_json: bool) -> None:
         else:
             out.write(f"{row['time']} {row['stream']}| {log.escape(row['text'])}\n")
         out.flush()
+    return 0
 
 
 def _row(line: bytes) -> dict[str, str] | None:

@@ -12,15 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from runagentd import state
+from runagentd.cli import ctl_credentials, ctl_deploying, ctl_watching
+from runagentd.cli.subcommands import policy_name
 from runagentd.errors import ConfigurationError, HostError
-from runagentd.log import complain
-
-AGENTS = "/etc/runagentd/agents"
-"""Where 'apply' looks for agent files."""
+from runagentd.log import complain, printing
 
 
 def main() -> int:
     """The exit status: 0 done, 1 the answer is no, 2 wrong use."""
+    return printing(_main, name="runagentctl")
+
+
+def _main() -> int:
     arguments = _parser().parse_args()
     try:
         status: int = arguments.run(arguments)
@@ -45,184 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"runagentctl {version('runagentd')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    command = commands.add_parser("ps", parents=[common], help="what runs")
-    command.set_defaults(run=_ps)
-
-    command = commands.add_parser("top", parents=[common], help="what is busy, again and again, until Ctrl+C")
-    command.add_argument("--once", action="store_true", help="one look, for scripts")
-    command.set_defaults(run=_top)
-
-    command = commands.add_parser("describe", parents=[common], help="all about an agent")
-    command.add_argument("agent", metavar="AGENT")
-    command.set_defaults(run=_describe)
-
-    command = commands.add_parser("logs", parents=[common], help="what an agent printed")
-    command.add_argument("agent", metavar="AGENT")
-    command.add_argument("-f", "--follow", action="store_true", help="go on with new lines until Ctrl+C")
-    command.set_defaults(run=_logs)
-
-    command = commands.add_parser("calls", parents=[common], help="the last calls, and those that are under way")
-    command.add_argument("agent", nargs="?", default="", metavar="AGENT")
-    command.add_argument("--status", default="", choices=("pending", "completed", "failed"), help="only these")
-    command.add_argument("--since", metavar="30m|1h|7d", help="none that is older")
-    command.add_argument("--limit", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
-    command.set_defaults(run=_calls)
-
-    command = commands.add_parser("events", parents=[common], help="what has happened to agents and their instances")
-    command.add_argument("agent", nargs="?", default="", metavar="AGENT")
-    command.add_argument("-f", "--follow", action="store_true", help="go on with what happens until Ctrl+C")
-    command.add_argument(
-        "--limit", type=int, default=50, metavar="N", help="how many of the past (default: %(default)s)"
-    )
-    command.set_defaults(run=_events)
-
-    command = commands.add_parser("restart", parents=[common], help="end an agent's instances and start others at once")
-    command.add_argument("agent", metavar="AGENT")
-    command.set_defaults(run=_restart)
-
-    command = commands.add_parser("warm", parents=[common], help="have instances ready before they are called")
-    command.add_argument("agent", metavar="AGENT")
-    command.add_argument("instances", type=_count, nargs="?", default=1, metavar="N", help="how many (1)")
-    command.set_defaults(run=_warm)
-
-    command = commands.add_parser("scale", parents=[common], help="change how many instances an agent may have")
-    command.add_argument("agent", metavar="AGENT")
-    command.add_argument("bounds", type=_bounds, metavar="MIN:MAX", help="within its policy; N alone is both")
-    command.set_defaults(run=_scale)
-
-    command = commands.add_parser("check", parents=[common], help="load and check a folder without serving it")
-    command.add_argument("folder", type=Path, metavar="DIR")
-    command.add_argument("--policy", default="base", type=_policy_name, metavar="NAME|FILE")
-    command.add_argument("--config", type=Path, metavar="FILE", help="as for 'runagentd serve'")
-    command.set_defaults(run=_check)
-
-    command = commands.add_parser("deploy", parents=[common], help="serve a folder, or another version of an agent")
-    command.add_argument("folder", type=Path, metavar="DIR")
-    command.add_argument("--name", type=_text, help="call the agent so, whatever its folder says")
-    command.add_argument(
-        "--policy",
-        type=_policy_name,
-        metavar="NAME|FILE",
-        help="default: that of the version that serves, or base",
-    )
-    command.add_argument("--instances", type=_bounds, metavar="MIN:MAX", help="within its policy; N alone is both")
-    command.add_argument("--alias", type=_text, help="that leads to this version from now on")
-    command.add_argument(
-        "--allow-widening", action="store_true", help="although its policy grants more than the one that serves"
-    )
-    command.set_defaults(run=_deploy)
-
-    command = commands.add_parser(
-        "apply",
-        parents=[common],
-        help="have served what agent files say",
-        description="Each file names a folder that is to serve as an agent, its policy and its aliases. Shows what "
-        "would change, asks, and does it, one agent after the other.",
-        epilog="Exit status: 0 if all is as the files say, 1 if not; with --dry-run 1 if there is something to do, 2 "
-        "if a file cannot be used.",
-    )
-    command.add_argument(
-        "places", nargs="*", type=Path, metavar="DIR|FILE", help=f"all *.toml of a folder (default: {AGENTS}), or one"
-    )
-    how = command.add_mutually_exclusive_group()
-    how.add_argument("--dry-run", action="store_true", help="only show what would change")
-    how.add_argument("--yes", action="store_true", help="do not ask")
-    command.add_argument(
-        "--prune", action="store_true", help="remove agents that a file here has made and none names any more"
-    )
-    command.set_defaults(run=_apply)
-
-    command = commands.add_parser("versions", parents=[common], help="the versions of an agent")
-    command.add_argument("agent", metavar="AGENT")
-    command.set_defaults(run=_versions)
-
-    command = commands.add_parser("rollback", parents=[common], help="have the version before serve again")
-    command.add_argument("agent", metavar="AGENT")
-    command.add_argument(
-        "version", nargs="?", default="", metavar="VERSION", help="another one: v3, an alias, a digest"
-    )
-    command.set_defaults(run=_promote)
-
-    command = commands.add_parser("promote", parents=[common], help="have a version of an agent serve")
-    command.add_argument("agent", metavar="AGENT")
-    command.add_argument("version", type=_text, metavar="VERSION", help="v3, an alias, or the begin of a digest")
-    command.set_defaults(run=_promote)
-
-    command = commands.add_parser("traffic", parents=[common], help="have calls go to several versions of an agent")
-    command.add_argument("agent", metavar="AGENT")
-    command.add_argument("shares", type=_share, nargs="+", metavar="VERSION=PERCENT", help="all of them add up to 100")
-    command.add_argument(
-        "--errors-max",
-        type=_percent,
-        default=5,
-        metavar="PERCENT",
-        help="a version with more failed calls gets none any more; 100 allows all (default: %(default)s)",
-    )
-    command.set_defaults(run=_traffic)
-
-    command = commands.add_parser("alias", parents=[common], help="give a version of an agent a name")
-    command.add_argument("agent", metavar="AGENT")
-    command.add_argument("alias", type=_text, metavar="ALIAS")
-    command.add_argument("version", nargs="?", default="", metavar="VERSION", help="without one the alias is no more")
-    command.set_defaults(run=_alias)
-
-    command = commands.add_parser("remove", parents=[common], help="forget an agent, or one version of it")
-    command.add_argument("agent", metavar="AGENT")
-    command.add_argument("version", nargs="?", default="", metavar="VERSION", help="one that does not serve")
-    command.set_defaults(run=_remove)
-
-    token = commands.add_parser("token", help="make tokens, look at them, end them").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    command = token.add_parser("create", parents=[common], help="print a new token, alone, on stdout")
-    command.add_argument("--subject", required=True, help="who will call")
-    command.add_argument(
-        "--agent",
-        action="append",
-        help="an agent that may be called; may be repeated (default: all, or none with --role)",
-    )
-    command.add_argument("--role", action="append", default=[], help="a role of runagentd.toml; may be repeated")
-    command.add_argument("--scope", action="append", default=[], help="such as agents:invoke:chat/ask; may be repeated")
-    command.add_argument("--tenant", help="for whom the subject acts")
-    command.add_argument("--ttl", default="1h", metavar="30s|15m|1h|7d", help="default: %(default)s")
-    command.set_defaults(run=_token_create)
-    command = token.add_parser("inspect", parents=[common], help="what a token says, and whether it is good")
-    command.add_argument("token", metavar="TOKEN", help="a token or an API key; - reads it from standard input")
-    command.set_defaults(run=_token_inspect)
-    command = token.add_parser("revoke", parents=[common], help="end tokens before their time")
-    command.add_argument("token", nargs="?", metavar="TOKEN|JTI", help="one token (- reads it from standard input)")
-    command.add_argument("--subject", help="all that was issued to this subject, API keys too")
-    command.add_argument("--before", metavar="TIME", help="issued until then: now, or 2026-11-24T12:00:00Z")
-    command.set_defaults(run=_token_revoke)
-
-    key = commands.add_parser("key", help="API keys").add_subparsers(required=True, metavar="COMMAND")
-    command = key.add_parser("create", parents=[common], help="print a new API key, alone, on stdout, this once")
-    command.add_argument("--subject", required=True, help="who will call")
-    command.add_argument("--name", required=True, help="what it is for: 'key list' shows it")
-    command.add_argument(
-        "--agent",
-        action="append",
-        help="an agent that may be called; may be repeated (default: all, or none with --role)",
-    )
-    command.add_argument("--role", action="append", default=[], help="a role of runagentd.toml; may be repeated")
-    command.add_argument("--scope", action="append", default=[], help="such as agents:invoke:chat/ask; may be repeated")
-    command.add_argument("--tenant", help="for whom the subject acts")
-    command.add_argument("--expires", metavar="90d", help="how long it is good (default: until it is revoked)")
-    command.add_argument(
-        "--address", action="append", default=[], metavar="NETWORK", help="where it may be used from; may be repeated"
-    )
-    command.set_defaults(run=_key_create)
-    command = key.add_parser("list", parents=[common], help="all API keys, without their secrets")
-    command.set_defaults(run=_key_list)
-    command = key.add_parser("rotate", parents=[common], help="print another secret for an API key")
-    command.add_argument("id", metavar="ID")
-    command.add_argument(
-        "--overlap", default="1d", metavar="0|1h|1d", help="how long the one before stays good (default: %(default)s)"
-    )
-    command.set_defaults(run=_key_rotate)
-    command = key.add_parser("revoke", parents=[common], help="end an API key, and what it is calling")
-    command.add_argument("id", metavar="ID")
-    command.set_defaults(run=_key_revoke)
+    ctl_watching.add(commands, common)
+    ctl_deploying.add(commands, common)
+    ctl_credentials.add(commands, common)
 
     cache = commands.add_parser("cache", help="answers that are kept").add_subparsers(required=True, metavar="COMMAND")
     command = cache.add_parser("stats", parents=[common], help="what is kept, and how often that helped")
@@ -232,15 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tag", default="", help="those of this entrypoint only")
     command.set_defaults(run=_cache, purge=True)
 
-    signing_key = commands.add_parser("signing-key", help="what signs tokens").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    command = signing_key.add_parser("list", parents=[common], help="all keys that are believed")
-    command.set_defaults(run=_signing_key_list)
-    command = signing_key.add_parser("rotate", parents=[common], help="sign with the next key from now on")
-    command.add_argument("--force", action="store_true", help="even if the next key was published only just now")
-    command.add_argument("--drop", action="store_true", help="end all tokens that the key before has signed, at once")
-    command.set_defaults(run=_signing_key_rotate)
+    ctl_credentials.add_signing_keys(commands, common)
 
     policy = commands.add_parser("policy", help="look at policies").add_subparsers(required=True, metavar="COMMAND")
     command = policy.add_parser("check", parents=[common], help="say whether a policy file is right")
@@ -249,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     command = policy.add_parser(
         "explain", parents=[common], help="each step of the sandbox, and the key that asks for it"
     )
-    command.add_argument("policy", type=_policy_name, metavar="NAME|FILE")
+    command.add_argument("policy", type=policy_name, metavar="NAME|FILE")
     command.set_defaults(run=_policy_explain)
     command = policy.add_parser(
         "diff",
@@ -280,268 +100,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _policy_name(text: str) -> str:
-    from runagentd.cli.runagentd import policy_name
-
-    return policy_name(text)
-
-
-def _ps(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import ps_commands
-
-    return ps_commands.ps(state.open_existing(arguments.state_dir), as_json=arguments.json)
-
-
-def _top(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import top_commands
-
-    return top_commands.top(state.open_existing(arguments.state_dir), once=arguments.once, as_json=arguments.json)
-
-
-def _describe(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import describe_commands
-
-    return describe_commands.describe(state.open_existing(arguments.state_dir), arguments.agent, as_json=arguments.json)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1000):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
-    return int(text)
-
-
-def _bounds(text: str) -> tuple[int, int]:
-    first, colon, second = text.partition(":")
-    if not (first.isascii() and first.isdecimal() and (not colon or (second.isascii() and second.isdecimal()))):
-        raise argparse.ArgumentTypeError(f"{text!r} is not MIN:MAX, such as 1:8, or 4 for always four")
-    return int(first), int(second if colon else first)
-
-
-def _text(text: str) -> str:
-    """Not empty: "" would stand for something else."""
-    if not text:
-        raise argparse.ArgumentTypeError("must not be empty")
-    return text
-
-
-def _percent(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= 100):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
-    return int(text)
-
-
-def _share(text: str) -> tuple[str, int]:
-    version, equals, percent = text.partition("=")
-    if not version or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not VERSION=PERCENT, such as v2=10")
-    return version, _percent(percent)
-
-
-def _restart(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import scale_commands
-
-    return scale_commands.restart(state.open_existing(arguments.state_dir), arguments.agent, as_json=arguments.json)
-
-
-def _warm(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import scale_commands
-
-    directory = state.open_existing(arguments.state_dir)
-    return scale_commands.warm(directory, arguments.agent, arguments.instances, as_json=arguments.json)
-
-
-def _scale(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import scale_commands
-
-    directory = state.open_existing(arguments.state_dir)
-    return scale_commands.scale(directory, arguments.agent, arguments.bounds, as_json=arguments.json)
-
-
-def _logs(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import logs_commands
-
-    directory = state.open_existing(arguments.state_dir)
-    return logs_commands.logs(directory, arguments.agent, follow=arguments.follow, as_json=arguments.json)
-
-
-def _calls(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import calls_commands
-
-    return calls_commands.calls(
-        state.open_existing(arguments.state_dir),
-        agent=arguments.agent,
-        status=arguments.status,
-        since=arguments.since,
-        limit=arguments.limit,
-        as_json=arguments.json,
-    )
-
-
-def _events(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import events_commands
-
-    return events_commands.events(
-        state.open_existing(arguments.state_dir),
-        agent=arguments.agent,
-        follow=arguments.follow,
-        limit=arguments.limit,
-        as_json=arguments.json,
-    )
-
-
-def _check(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import check_commands
-    from runagentd.config import load
-
-    config = load.configured(arguments.config)
-    return check_commands.check(arguments.folder, policy=arguments.policy, config=config, as_json=arguments.json)
-
-
-def _deploy(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import deploy_commands
-
-    return deploy_commands.deploy(
-        state.open_existing(arguments.state_dir),
-        arguments.folder,
-        name=arguments.name or "",
-        policy=arguments.policy or "",
-        instances=arguments.instances,
-        alias=arguments.alias or "",
-        allow_widening=arguments.allow_widening,
-        as_json=arguments.json,
-    )
-
-
-def _apply(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import apply_commands
-
-    if arguments.json and not (arguments.yes or arguments.dry_run):
-        complain("runagentctl: --json asks nothing: give --dry-run or --yes with it")
-        return 2
-    return apply_commands.apply(
-        state.open_existing(arguments.state_dir),
-        arguments.places or [Path(AGENTS)],
-        dry_run=arguments.dry_run,
-        yes=arguments.yes,
-        prune=arguments.prune,
-        as_json=arguments.json,
-    )
-
-
-def _versions(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import version_commands
-
-    return version_commands.versions(state.open_existing(arguments.state_dir), arguments.agent, as_json=arguments.json)
-
-
-def _promote(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import version_commands
-
-    directory = state.open_existing(arguments.state_dir)
-    return version_commands.promote(directory, arguments.agent, arguments.version, as_json=arguments.json)
-
-
-def _traffic(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import version_commands
-
-    return version_commands.traffic(
-        state.open_existing(arguments.state_dir),
-        arguments.agent,
-        arguments.shares,
-        errors_max=arguments.errors_max,
-        as_json=arguments.json,
-    )
-
-
-def _alias(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import version_commands
-
-    directory = state.open_existing(arguments.state_dir)
-    return version_commands.alias(
-        directory, arguments.agent, arguments.alias, arguments.version, as_json=arguments.json
-    )
-
-
-def _remove(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import version_commands
-
-    directory = state.open_existing(arguments.state_dir)
-    return version_commands.remove(directory, arguments.agent, arguments.version, as_json=arguments.json)
-
-
-def _token_create(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import token_commands
-
-    directory = state.open_existing(arguments.state_dir)
-    return token_commands.create(
-        subject=arguments.subject,
-        agents=arguments.agent,
-        ttl=arguments.ttl,
-        keys_dir=str(directory.keys),
-        state_id=directory.id,
-        grants=_grants(arguments),
-        tenant=arguments.tenant,
-        as_json=arguments.json,
-    )
-
-
-def _grants(arguments: argparse.Namespace) -> list[str]:
-    return [*arguments.scope, *(f"role:{role}" for role in arguments.role)]
-
-
-def _token_inspect(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import token_commands
-
-    return token_commands.inspect(state.open_existing(arguments.state_dir), arguments.token, as_json=arguments.json)
-
-
-def _token_revoke(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import token_commands
-
-    return token_commands.revoke(
-        state.open_existing(arguments.state_dir),
-        arguments.token,
-        subject=arguments.subject,
-        before=arguments.before,
-        as_json=arguments.json,
-    )
-
-
-def _key_create(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import key_commands
-
-    return key_commands.create(
-        state.open_existing(arguments.state_dir),
-        subject=arguments.subject,
-        name=arguments.name,
-        agents=arguments.agent,
-        grants=_grants(arguments),
-        tenant=arguments.tenant,
-        expires=arguments.expires,
-        addresses=arguments.address,
-        as_json=arguments.json,
-    )
-
-
-def _key_list(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import key_commands
-
-    return key_commands.list_keys(state.open_existing(arguments.state_dir), as_json=arguments.json)
-
-
-def _key_rotate(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import key_commands
-
-    directory = state.open_existing(arguments.state_dir)
-    return key_commands.rotate(directory, arguments.id, overlap=arguments.overlap, as_json=arguments.json)
-
-
-def _key_revoke(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import key_commands
-
-    return key_commands.revoke(state.open_existing(arguments.state_dir), arguments.id, as_json=arguments.json)
-
-
 def _cache(arguments: argparse.Namespace) -> int:
     from runagentd.cli import cache_commands
 
@@ -551,20 +109,6 @@ def _cache(arguments: argparse.Namespace) -> int:
         agent=arguments.agent,
         tag=arguments.tag,
         as_json=arguments.json,
-    )
-
-
-def _signing_key_list(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import signing_key_commands
-
-    return signing_key_commands.list_keys(state.open_existing(arguments.state_dir), as_json=arguments.json)
-
-
-def _signing_key_rotate(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import signing_key_commands
-
-    return signing_key_commands.rotate(
-        state.open_existing(arguments.state_dir), force=arguments.force, drop=arguments.drop, as_json=arguments.json
     )
 
 

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from runagentd import schema
 from runagentd.config.table import Table, toml
 from runagentd.errors import ConfigurationError, Problem
-from runagentd.names import NAME_MAX
+from runagentd.names import NAME_MAX, NAME_RULE, is_name
 from runagentd.policy.document import DOTS_MAX
 from runagentd.policy.load import Unreadable, place
 from runagentd.wire.versions import ALIAS, ALIAS_HINT, ALIASES_MAX, InstanceBounds, alias_problem
@@ -139,8 +139,8 @@ def _path(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if not 1 <= len(text) <= NAME_MAX or not text.isprintable():
-        raise ValueError(f"a name has 1 to {NAME_MAX} printable characters")
+    if not is_name(text):
+        raise ValueError(f"a name has {NAME_RULE}")
     return text
 
 

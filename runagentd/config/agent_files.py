@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runagentd import changeable
 from runagentd.config import agent_file
 from runagentd.config.agent_file import AgentFile
 from runagentd.errors import ConfigurationError, Problem
@@ -72,14 +73,23 @@ def find(places: Sequence[Path]) -> Found:
 
 
 def _open_folder(path: Path) -> int:
-    """ConfigurationError where others could put a file in it, or one in the place of another."""
+    """ConfigurationError where others could put a file in it, or another folder in its place."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigurationError(Problem(str(path), _words(error))) from error
-    if reason := _untrusted(os.fstat(descriptor)):
+    try:
+        if reason := _untrusted(os.fstat(descriptor)):
+            raise ConfigurationError(_refused(path, reason))
+        place, why = changeable.on_the_way(str(path), _owners())
+        if place:
+            what = f"{why}, and the way to {path} leads through it: another agent could be served"
+            raise ConfigurationError(Problem(place, what, (_ALONE,)))
+    except BaseException as error:
         os.close(descriptor)
-        raise ConfigurationError(_refused(path, reason))
+        if isinstance(error, OSError):
+            raise ConfigurationError(Problem(str(path), _words(error))) from error
+        raise
     return descriptor
 
 
@@ -125,9 +135,16 @@ def _read(path: Path) -> bytes:
         os.close(descriptor)
 
 
+_ALONE = "have root own it and nobody else write it (chown root, chmod go-w), or keep the files elsewhere"
+
+
+def _owners() -> tuple[int, ...]:
+    return 0, os.geteuid()
+
+
 def _untrusted(status: os.stat_result) -> tuple[str, str] | None:
     """Why this is not the operator's alone, and what to run; None where it is."""
-    if status.st_uid not in (0, os.geteuid()):
+    if status.st_uid not in _owners():
         return f"belongs to uid {status.st_uid}, who could have another agent served", "chown root"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return "others than its owner may write it, and so have another agent served", "chmod go-w"

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from runagentd import kernel
-from runagentd.log import complain, escape
+from runagentd.log import complain, escape, printing
 from runagentd.wire import admin, record
 from runagentd.wire.manifest import LoadProblem
 
@@ -60,7 +60,8 @@ def main() -> int:
     uid = int(sys.argv[2])
     kernel.drop_privileges(uid, uid)
     data = sys.stdin.buffer.read(ANNOUNCEMENT_BYTES_MAX + 1)
-    return show(record.decode(Announcement, data, bytes_max=ANNOUNCEMENT_BYTES_MAX))
+    announcement = record.decode(Announcement, data, bytes_max=ANNOUNCEMENT_BYTES_MAX)
+    return printing(lambda: show(announcement), name="runagentd")
 
 
 def show(announcement: Announcement) -> int:

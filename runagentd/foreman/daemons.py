@@ -32,6 +32,8 @@ class Daemon:
     starts: int = 0
     failures: int = 0
     started: float = 0.0
+    status: int = 0
+    """how it ended last: its exit status, or the signal that ended it, negative"""
     restart_at: float = field(default=0.0)
 
     def start(self) -> None:

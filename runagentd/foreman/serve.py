@@ -34,6 +34,8 @@ from runagentd.wire import admin
 _DEPLOY_SECONDS = 60.0
 _STOP_SECONDS = 9.0
 _GATEWAY_STOP_SECONDS = 0.5
+_SWEEP_SECONDS = 5.0
+"""It takes a tenth of that, and only after a supervisor that was killed."""
 _SILENT_SECONDS = 0.5
 _NOTE_SECONDS = 1.0
 _POLL_SECONDS = 0.005
@@ -197,10 +199,22 @@ class Foreman:
             daemon.signal(signal.SIGTERM)
         for daemon in (self._gateway, self._egress):
             self._end(daemon, min(deadline, time.monotonic() + _GATEWAY_STOP_SECONDS))
+        self._sweep()
         for path in (self._directory.control_socket, self._directory.admin_socket):
             path.unlink(missing_ok=True)
         if self._options.ready_file is not None:
             self._options.ready_file.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what a supervisor that was killed has left: perhaps no other ever starts with this state directory.
+
+        Its instances have ended with it; their cgroups are empty, and stay until somebody removes them.
+        """
+        if not self._supervisor.starts or self._supervisor.status in (0, UNFIT_STATUS):
+            return
+        sweeper = Daemon("sweeper", lambda first: [*self._supervisor_command(False), "--sweep"], {})
+        sweeper.start()
+        self._end(sweeper, time.monotonic() + _SWEEP_SECONDS)
 
     def _answer(self, connection: socket.socket) -> admin.Deployed:
         while True:
@@ -268,12 +282,11 @@ class Foreman:
                 return
             for daemon in self._daemons:
                 if daemon.pid == pid:
-                    if os.waitstatus_to_exitcode(status) == UNFIT_STATUS:
+                    daemon.status = os.waitstatus_to_exitcode(status)
+                    if daemon.status == UNFIT_STATUS:
                         daemon.pid = 0
                         raise HostError(f"the {daemon.name} cannot run on this machine; its message is above")
-                    self._log.error(
-                        f"the {daemon.name} ended and is started again", status=os.waitstatus_to_exitcode(status)
-                    )
+                    self._log.error(f"the {daemon.name} ended and is started again", status=daemon.status)
                     daemon.ended()
                     if not self._up and daemon.failures > 3 and daemon.starts == daemon.failures:
                         raise HostError(f"the {daemon.name} does not start on this machine; its message is above")
@@ -287,8 +300,10 @@ class Foreman:
         return number in (signal.SIGINT, signal.SIGTERM)
 
     def _ended(self, daemon: Daemon) -> bool:
-        if daemon.pid and os.waitpid(daemon.pid, os.WNOHANG)[0]:
-            daemon.pid = 0
+        if daemon.pid:
+            pid, status = os.waitpid(daemon.pid, os.WNOHANG)
+            if pid:
+                daemon.pid, daemon.status = 0, os.waitstatus_to_exitcode(status)
         return not daemon.pid
 
     def _end(self, daemon: Daemon, deadline: float) -> None:
@@ -296,7 +311,7 @@ class Foreman:
             if time.monotonic() > deadline:
                 daemon.signal(signal.SIGKILL)
                 os.waitpid(daemon.pid, 0)
-                daemon.pid = 0
+                daemon.pid, daemon.status = 0, -signal.SIGKILL
             else:
                 time.sleep(_POLL_SECONDS)
 

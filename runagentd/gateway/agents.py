@@ -154,8 +154,11 @@ class Agent:
                     f"the call would wait for about {wait:.1f} s and could not meet its deadline",
                     retry_after=wait,
                 )
+        room = max(0, self.limits.queue - self._ahead())
+        if not self._alive():
+            room = max(1, room)  # whatever may wait for a place: an agent that sleeps is woken by a call that waits
         try:
-            leaving = self._waiting.put(call, max(0, self.limits.queue - self._ahead()))
+            leaving = self._waiting.put(call, room)
         except Full:
             raise Refusal(
                 errors.OVERLOADED,

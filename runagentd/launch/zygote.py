@@ -76,9 +76,12 @@ def main(control: int) -> NoReturn:
 
 
 def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -> None:
-    message, ancillary, flags, _ = connection.recvmsg(
-        wire.REQUEST.size, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
-    )
+    try:
+        message, ancillary, flags, _ = connection.recvmsg(
+            wire.REQUEST.size, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
+        )
+    except ConnectionResetError:  # killed with a reply of ours unread (unix(7))
+        message = b""
     if not message:
         os._exit(0)
     descriptors = kernel.received_descriptors(ancillary)
@@ -101,7 +104,10 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
     except OSError as error:
         reply = wire.REPLY.pack(wire.REPLY_MAGIC, error.errno or 1, token, 0)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", pidfds))] if pidfds else []
-    connection.sendmsg([reply], rights)
+    try:
+        connection.sendmsg([reply], rights)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the supervisor was killed meanwhile; what was just made has its own lifeline, and ends, too
     for descriptor in (*pidfds, *descriptors):
         os.close(descriptor)
     if _open_descriptors() != known:

@@ -2,7 +2,7 @@
 
 Runs as: the supervisor and runagentctl.
 Reads from strangers: nothing, and makes sure of it: a policy that somebody else could have written is refused.
-A file is opened once and judged by its descriptor, never by its name.
+A file is opened once and judged by its descriptor, never by its name; and so is each folder on the way to it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import stat
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
+from runagentd import changeable
 from runagentd.policy.load import Place, Unreadable, load
 from runagentd.policy.model import Policy
 from runagentd.policy.unfit import did_you_mean
@@ -65,6 +66,7 @@ def _read_file(path: PurePosixPath) -> bytes:
         refusal = untrusted(os.fstat(descriptor), caller=os.geteuid())
         if refusal is not None:
             raise refusal
+        _check_way(path)
         with open(descriptor, "rb", closefd=False) as file:
             # One byte more, for a file may grow after fstat(2).
             data = file.read(FILE_BYTES_MAX + 1)
@@ -73,6 +75,20 @@ def _read_file(path: PurePosixPath) -> bytes:
     if len(data) > FILE_BYTES_MAX:
         raise _too_large()
     return data
+
+
+def _check_way(path: PurePosixPath) -> None:
+    """`Unreadable` where somebody else could put another file in the place of this one, which is open."""
+    try:
+        # Joined and not made shorter: what ".." leads to depends on the links before it.
+        place, why = changeable.on_the_way(os.path.join(os.getcwd(), path), (0, os.geteuid()))
+    except OSError as error:
+        raise Unreadable(_cannot_open(error)) from error
+    if place:
+        raise Unreadable(
+            f"the way to it leads through {place}, which {why}: others could change what a sandbox allows",
+            f"run chown root and chmod go-w on {place}, or keep the file elsewhere",
+        )
 
 
 def untrusted(status: os.stat_result, *, caller: int) -> Unreadable | None:

@@ -201,7 +201,8 @@ KEYS: tuple[Key[Any], ...] = (
         "calls.queue",
         Count(least=0, most=10_000),
         64,
-        "How many calls may wait for a free place; the next one is refused at once.",
+        "How many calls may wait for a free place; the next one is refused at once. "
+        "Of an agent that sleeps, one may wait for the instance that it wakes, with 0 too.",
         _GATEWAY,
     ),
     _row(

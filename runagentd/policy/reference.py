@@ -57,6 +57,7 @@ groups = { add = ["memfd"] }
 - A list replaces the one before it; `{ add = [...] }` adds to it.
 - An operator's file is a regular file of at most 64KiB, belongs to root or to who runs the command, and can be
   written by its owner only.
+  So are the folders on the way to it, but for those that are sticky, as `/tmp` is.
 
 Sizes are text with `KiB`, `MiB` or `GiB`, or a bare number of bytes.
 Durations are text with `ms`, `s`, `m` or `h`.

@@ -62,17 +62,27 @@ def main() -> int:
     parser.add_argument("--spares", type=int, default=1)
     parser.add_argument("--standbys", type=int, default=0)
     parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--sweep", action="store_true", help="only remove what a supervisor that was killed has left")
     add_options(parser)
     arguments = parser.parse_args()
     descriptors = inherited.descriptors(os.environ)
     os.environ.clear()
     log = from_options(arguments, source="supervisor")
     try:
-        asyncio.run(_serve(arguments, descriptors, log))
+        if arguments.sweep:
+            _sweep(arguments.state_dir)
+        else:
+            asyncio.run(_serve(arguments, descriptors, log))
     except HostError as error:
         log.error("the supervisor cannot start", problem=str(error))
         return UNFIT_STATUS
     return 0
+
+
+def _sweep(place: Path) -> None:
+    cgroups = cgroup.open_host(state.open_existing(place).id)
+    cgroups.sweep()
+    cgroups.remove()
 
 
 async def _serve(arguments: argparse.Namespace, descriptors: dict[str, int], log: Log) -> None:

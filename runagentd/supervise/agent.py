@@ -326,6 +326,8 @@ class Agent:
         else:
             self._let_go(before)
         self.warm(max(1, replaced))
+        # The instance that was proven became ready before its version served, and perhaps none starts after it.
+        self._prepare_standby_soon()
 
     def cool(self) -> None:
         """Keep no instance of the version that served before any longer."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from runagentd.errors import HostError
 from runagentd.plan.facts import CgroupLayout, Hierarchy
+from runagentd.supervise import psi
 from runagentd.supervise.cgroup_delegation import delegate, descends_from
 from runagentd.supervise.cgroup_files import CgroupFiles
 from runagentd.supervise.cgroup_layout import detect
@@ -310,10 +311,9 @@ class Group:
                 continue
             for resource in _PRESSED_FOR:
                 if self._has(place, f"{resource}.pressure"):
-                    for line in self._read(place, f"{resource}.pressure").splitlines():
-                        kind, *fields = line.split()
-                        if kind == "some":
-                            found[resource] = int(dict(field.split("=", 1) for field in fields)["total"])
+                    total = psi.some(self._read(place, f"{resource}.pressure")).get("total")
+                    if total is not None:
+                        found[resource] = int(total)
         return found
 
     def populated(self) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from runagentd import kernel
 from runagentd.errors import ConfigurationError, HostError, Problem
-from runagentd.names import NAME_MAX, agent_id
+from runagentd.names import NAME_RULE, agent_id, is_name
 from runagentd.policy import stored
 from runagentd.policy.compare import widening
 from runagentd.policy.files import find
@@ -31,6 +31,7 @@ from runagentd.supervise.environments import Environments
 from runagentd.supervise.homes import Homes
 from runagentd.supervise.identity import Identity, identity, made_for
 from runagentd.supervise.load import load
+from runagentd.supervise.places import Places
 from runagentd.supervise.planned import Before, agreed, planned
 from runagentd.supervise.runtimes import Runtimes
 from runagentd.supervise.sharing import check_sharing
@@ -40,7 +41,6 @@ from runagentd.supervise.version import Version
 from runagentd.wire import admin
 from runagentd.wire.manifest import LoadProblem, Manifest
 from runagentd.wire.runtime import PythonRuntime
-from runagentd.wire.versions import ALIASES_MAX
 
 HEALTH_MS_MAX = 30_000
 """How long the function that tells whether an agent is well may take, where nothing else says less."""
@@ -91,6 +91,7 @@ class Deployer:
         self._store = store
         self._homes = homes
         self._served = served
+        self._places = Places(store=store, homes=homes, served=served)
         self._loader_uid = loader_uid
         self._environments = environments
         self._runtimes = runtimes
@@ -210,7 +211,7 @@ class Deployer:
     def _choose(self, request: admin.Deploy, loaded: _Loaded) -> _Chosen:
         """The policy, as it is to be at this moment; ConfigurationError where this folder may not be served now."""
         manifest = loaded.manifest
-        self._check_place(request, loaded)
+        self._places.check(request, manifest, origin=loaded.origin)
         known = self._store.find(manifest.agent_id)
         # What nobody says anything about stays as it is: another policy is chosen, and never fallen back to.
         release = known.releases.get(known.serving) if known is not None else None
@@ -250,16 +251,19 @@ class Deployer:
         agent, known = self._served.get(manifest.agent_id), self._store.find(manifest.agent_id)
         digest = environment.digest if environment is not None else ""
         made = identity(code=loaded.code, environment=digest, manifest=manifest, policy=chosen.policy, runtime=runtime)
-        if request.shown and request.shown != agreed(made, self._before(manifest.agent_id)):
+        if request.shown and request.shown != agreed(request, made, self._before(manifest.agent_id), known):
             raise ConfigurationError(_changed_meanwhile(request))
         deployment = Deployment(
             manifest=manifest, version=made.digest, code=loaded.code, policy=chosen.spec, environment=digest,
             runtime=made.runtime,
         )  # fmt: skip
         if agent is not None and agent.deployment.version == deployment.version:
-            if request.aliases or request.managed_by:
-                number = agent.version.number
-                self._store.lead(agent.id, number, aliases=request.aliases, managed_by=request.managed_by)
+            if request.aliases or request.managed_by or request.take_over:
+                number, origin = agent.version.number, loaded.origin
+                self._store.lead(
+                    agent.id, number, origin=origin, aliases=request.aliases, managed_by=request.managed_by
+                )
+                self._homes.own(agent.id, origin)
                 self._announce(agent)
             return _reply(agent.version, hints, ok=True, unchanged=True)
         if request.keep and known is not None and not known.stays:
@@ -267,6 +271,8 @@ class Deployer:
         if known is not None and known.managed_by and not request.managed_by:
             words = f"{known.managed_by} manages this agent: the next 'runagentctl apply' has serve what that says"
             hints = (*hints, words)
+        if known is not None and known.origin and not known.came_from(loaded.origin):
+            hints = (*hints, f"before it was served from {known.origin!r}")
         self._homes.adopt(loaded.snapshot, manifest.agent_id, loaded.code, loaded.origin)
         version = self._version(deployment, chosen.policy, runtime, environment)
         held.pop_all()  # the lease is the version's
@@ -278,7 +284,7 @@ class Deployer:
                 return _not_started(request, version, hints)
             if problem := await self.unwell(agent or self._served[manifest.agent_id], version):
                 return _unwell(request, version, hints, problem)
-            self._check_name(request, loaded)  # other agents came and went while it started
+            self._places.check_name(request, manifest)  # other agents came and went while it started
             version.number = self._store.serve(
                 deployment,
                 made,
@@ -294,6 +300,7 @@ class Deployer:
                 self._switch(agent, version, admin.EventKind.DEPLOYED, keep_warm=request.keep)
             elif request.aliases:
                 self._announce(self._served[manifest.agent_id])
+            self._homes.own(manifest.agent_id, loaded.origin)
         finally:
             # Whatever the way out is: what was tried and does not serve holds its folder, its packages and an instance.
             if not serves:
@@ -361,73 +368,13 @@ class Deployer:
             ),
             policy=chosen.policy,
             policy_name=chosen.spec,
+            origin=loaded.origin,
             install=bool(manifest.requirements) and environment is None,
             before=self._before(manifest.agent_id),
             known=self._store.find(manifest.agent_id),
             served=manifest.agent_id in self._served,
             hints=chosen.hints,
         )
-
-    def _check_place(self, request: admin.Deploy, loaded: _Loaded) -> None:
-        """ConfigurationError where this folder may not be served as what it says it is."""
-        manifest = loaded.manifest
-        where = f"{request.folder}: agent_id"
-        if request.replaces and manifest.agent_id != request.replaces:
-            raise ConfigurationError(
-                Problem(
-                    where,
-                    f"{manifest.agent_id!r} is another agent than the folder was before, {request.replaces!r}",
-                    ("an agent keeps its agent_id, or without one its name; start 'serve' again for another agent",),
-                )
-            )
-        kept = self._store.find(manifest.agent_id)
-        if kept is not None and kept.stays and not request.keep:
-            raise ConfigurationError(
-                Problem(
-                    where,
-                    f"{manifest.agent_id!r} is deployed",
-                    (
-                        "make another version of it: 'runagentctl deploy DIR', while 'runagentd serve' runs",
-                        "or end it: 'runagentctl remove AGENT'",
-                    ),
-                )
-            )
-        if manifest.agent_id in self._served and not request.replaces and not request.keep:
-            raise ConfigurationError(
-                Problem(
-                    where,
-                    f"{manifest.agent_id!r} is served already",
-                    ("give each agent an agent_id, or at least a name, of its own",),
-                )
-            )
-        if len({*request.aliases, *(kept.aliases if kept is not None else ())}) > ALIASES_MAX and request.aliases:
-            raise ConfigurationError(Problem("--alias", f"an agent has at most {ALIASES_MAX} aliases"))
-        self._check_name(request, loaded)
-        if reason := self._homes.kept_by_another(manifest.agent_id, loaded.origin):
-            raise ConfigurationError(Problem(where, reason))
-
-    def _check_name(self, request: admin.Deploy, loaded: _Loaded) -> None:
-        """ConfigurationError where another agent that is served stands in the way of this one's id or name."""
-        if reason := self._taken(loaded.manifest, _policies(request)):
-            raise ConfigurationError(Problem(f"{request.folder}: agent_id", reason))
-
-    def _taken(self, manifest: Manifest, chosen: Mapping[str, str]) -> str:
-        """Why this folder may not call itself so. Names are chosen by folders; policies, tokens and callers trust them.
-
-        Two agents may share a name as long as nothing is decided by it: a policy that the operator meant for one of
-        them, or a call to an id that is the other's name, would reach the wrong one.
-        """
-        for other in self._served.values():
-            theirs = other.deployment.manifest
-            if theirs.agent_id == manifest.agent_id:
-                continue
-            if text := _like_an_alias(manifest, theirs) or _like_an_alias(theirs, manifest):
-                return f"{text!r} could be taken for an alias of {text.rpartition('@')[0]!r}"
-            if manifest.agent_id == theirs.agent_name or manifest.agent_name == theirs.agent_id:
-                return f"the id of one agent is the name of another: {theirs.agent_name!r} ({theirs.agent_id!r})"
-            if manifest.agent_name == theirs.agent_name and manifest.agent_name in chosen:
-                return f"two agents are named {manifest.agent_name!r}, and --policy names one: use its agent_id"
-        return ""
 
     async def _first(self, version: Version) -> bool:
         """Serve an agent that was not served. Where it does not start, `_withdraw` is to follow at once."""
@@ -654,12 +601,6 @@ def _policies(request: admin.Deploy) -> dict[str, str]:
     return {choice.agent: choice.policy for choice in request.policies}
 
 
-def _like_an_alias(one: Manifest, other: Manifest) -> str:
-    """The id or name of one agent where it looks as if it led to a version of the other; "" where it does not."""
-    texts = (text for text in (one.agent_id, one.agent_name) if "@" in text)
-    return next((text for text in texts if text.rpartition("@")[0] in (other.agent_id, other.agent_name)), "")
-
-
 def _bounded(policy: Policy, bounds: admin.InstanceBounds | None) -> Policy:
     """With other numbers of instances, within its own most."""
     if bounds is None:
@@ -681,8 +622,8 @@ def _called(name: str, manifest: Manifest) -> Manifest:
     """What the operator calls it, where that is something else than its folder does."""
     if not name:
         return manifest
-    if len(name) > NAME_MAX or not name.isprintable():
-        raise ConfigurationError(Problem("--name", f"a name has 1 to {NAME_MAX} printable characters"))
+    if not is_name(name):
+        raise ConfigurationError(Problem("--name", f"a name has {NAME_RULE}"))
     return dataclasses.replace(manifest, agent_name=name, agent_id=agent_id(None, name))
 
 
@@ -750,7 +691,7 @@ _KEYS = {"--name": "name", "--instances": "scaling", "--alias": "aliases", "alia
 
 
 def _changed_meanwhile(request: admin.Deploy) -> Problem:
-    what = "is not what it was when the difference was shown, or another version serves meanwhile"
+    what = "is not what it was when the difference was shown, or what is deployed has changed meanwhile"
     return Problem(request.folder, what, ("nothing was deployed: look at the difference again",))
 
 

@@ -51,16 +51,25 @@ class Homes:
         )
 
     def adopt(self, snapshot: Path, agent_id: str, code: str, origin: str) -> None:
-        """Move a snapshot to its agent, beside those that are there."""
+        """Move a snapshot to its agent, beside those that are there.
+
+        What is kept belongs to `origin` from now on where nothing was kept; else once `own` says so.
+        """
         home = self._home(agent_id)
         (home / "versions").mkdir(mode=0o700, parents=True, exist_ok=True)
         (home / "data").mkdir(mode=0o700, exist_ok=True)
-        unfinished = home / "origin.new"
-        unfinished.write_bytes(os.fsencode(origin))
-        unfinished.rename(home / "origin")
+        if not self.kept_by_another(agent_id, origin):
+            self.own(agent_id, origin)
         place = home / "versions" / code
         if not place.exists():  # what stays in incoming/ is its caller's to remove
             snapshot.rename(place)
+
+    def own(self, agent_id: str, origin: str) -> None:
+        """What is kept for this agent belongs to the folder at `origin`: a version made from it serves."""
+        home = self._home(agent_id)
+        unfinished = home / "origin.new"
+        unfinished.write_bytes(os.fsencode(origin))
+        unfinished.rename(home / "origin")
 
     def put_aside(self, agent_id: str, keep: Collection[str]) -> list[Path]:
         """Take the snapshots of this agent that nothing is made from out of their place; what is to be removed."""

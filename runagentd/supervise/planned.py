@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from dataclasses import dataclass
 
 from runagentd.policy.compare import differences
@@ -19,7 +20,7 @@ from runagentd.wire import admin
 from runagentd.wire.manifest import Manifest
 
 # Part of what is hashed: another form gives other digests.
-_FORM = "runagentd planned 1"
+_FORM = "runagentd planned 2"
 _RELATIONS = {
     Comparison.EQUAL: admin.Relation.SAME,
     Comparison.NARROWER: admin.Relation.NARROWER,
@@ -37,14 +38,18 @@ class Before:
     policy: Policy
 
 
-def agreed(made: Identity, before: Before | None) -> str:
+def agreed(request: admin.Deploy, made: Identity, before: Before | None, known: Deployed | None) -> str:
     """A digest of what is compared: where it is the same later, all that an operator was shown still holds.
 
-    What packages come to is known only once they are installed: their names are part of the code, and the environment
-    is not in it.
+    That is what would serve and what serves, whose the agent is so far, and where the aliases lead. What packages come
+    to is known only once they are installed: their names are part of the code, and the environment is not in it.
     """
-    parts = (_FORM, dataclasses.replace(made, environment="").digest, before.identity.digest if before else "")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    parts = [_FORM, dataclasses.replace(made, environment="").digest, before.identity.digest if before else ""]
+    if known is not None:
+        aliases = [f"{alias} {known.aliases.get(alias, 0)}" for alias in request.aliases]
+        parts += [str(known.serving), known.managed_by, known.origin, *aliases]
+    # As a record of JSON: a path may hold whatever would separate it from the next one.
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def planned(
@@ -54,13 +59,17 @@ def planned(
     made: Identity,
     policy: Policy,
     policy_name: str,
+    origin: str,
     install: bool,
     before: Before | None,
     known: Deployed | None,
     served: bool,
     hints: tuple[str, ...],
 ) -> admin.Planned:
-    """`made` and `policy` are those of the version that would serve; with `install` its environment is not known."""
+    """`made` and `policy` are those of the version that would serve; with `install` its environment is not known.
+
+    `origin` is the path of its folder.
+    """
     kept = known.releases.items() if known is not None and not install else ()
     number = next((number for number, release in kept if release.deployment.version == made.digest), 0)
     leads = known.aliases if known is not None else {}
@@ -71,7 +80,7 @@ def planned(
     return admin.Planned(
         agent=manifest.agent_id,
         agent_name=manifest.agent_name,
-        digest=agreed(made, before),
+        digest=agreed(request, made, before, known),
         serving=known.serving if known is not None else 0,
         served=served,
         number=number,
@@ -88,5 +97,6 @@ def planned(
             if leads.get(alias, 0) != number or not number
         ),
         managed_by=known.managed_by if known is not None else "",
+        origin=known.origin if known is not None and not known.came_from(origin) else "",
         hints=hints,
     )

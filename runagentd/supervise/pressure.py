@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runagentd.log import Log
+from runagentd.supervise import psi
 
 FILE = Path("/proc/pressure/memory")
 LOOK_SECONDS = 1.0
@@ -23,17 +24,10 @@ RELIEVED_BELOW = 10.0
 
 def after(pressed: bool, text: str) -> bool:
     """Whether the host is pressed now, if it was or was not before. A text of another form changes nothing."""
-    for line in text.splitlines():
-        kind, _, rest = line.partition(" ")
-        if kind == "some":
-            for field in rest.split():
-                name, _, value = field.partition("=")
-                if name == "avg10":
-                    try:
-                        return float(value) >= (RELIEVED_BELOW if pressed else PRESSED_FROM)
-                    except ValueError:
-                        return pressed
-    return pressed
+    try:
+        return float(psi.some(text)["avg10"]) >= (RELIEVED_BELOW if pressed else PRESSED_FROM)
+    except (KeyError, ValueError):
+        return pressed
 
 
 class PressureWatch:

@@ -88,7 +88,7 @@ class Release:
     policy: str
     """`policy.stored`"""
     origin: str
-    """the path of the folder that it was made from"""
+    """the path of the folder that it was made from, the last time it was deployed"""
     created_unix_ms: int
 
 
@@ -100,6 +100,8 @@ class Unread:
     """the digest of its snapshot, from which the manifest can be made again"""
     name: str
     """what its operator called it; "" for what its folder says"""
+    origin: str
+    """as in `Release`"""
     reason: str
 
 
@@ -126,6 +128,16 @@ class Deployed:
     def numbers(self) -> list[int]:
         """Of all versions, the newest first."""
         return sorted([*self.releases, *self.unread], reverse=True)
+
+    @property
+    def origin(self) -> str:
+        """The path of the folder that the version which serves was made from; "" where there is none."""
+        serving = self.releases.get(self.serving) or self.unread.get(self.serving)
+        return serving.origin if serving is not None else ""
+
+    def came_from(self, folder: str) -> bool:
+        """Whether the version that serves was made from the folder at this path."""
+        return self.origin == _text(folder)
 
 
 class Store:
@@ -203,7 +215,7 @@ class Store:
                 releases[number] = _release(each)
             except (record.RecordError, TypeError) as error:
                 reason = f"its record cannot be read: {error}"
-                unread[number] = Unread(code=str(each[2]), name=str(each[9]), reason=reason)
+                unread[number] = Unread(code=str(each[2]), name=str(each[9]), origin=str(each[10]), reason=reason)
         aliases = dict(self._database.execute("SELECT alias, number FROM aliases WHERE agent = ?", (agent,)))
         shares = self._database.execute("SELECT number, percent, errors_max FROM shares WHERE agent = ?", (agent,))
         shared = shares.fetchall()
@@ -270,7 +282,7 @@ class Store:
                     ),
                 )  # fmt: skip
             self._promote(agent, number)
-            self._lead(agent, number, aliases, managed_by)
+            self._lead(agent, number, origin, aliases, managed_by)
             self._forget_oldest(agent)
         return number
 
@@ -294,10 +306,10 @@ class Store:
             rows = [(agent, number, percent, errors_max) for number, percent in shares.items()]
             self._database.executemany("INSERT INTO shares VALUES (?, ?, ?, ?)", rows)
 
-    def lead(self, agent: str, number: int, *, aliases: Collection[str], managed_by: str) -> None:
+    def lead(self, agent: str, number: int, *, origin: str, aliases: Collection[str], managed_by: str) -> None:
         """What serves already is what was asked for: these aliases lead to it, and this file manages the agent."""
         with self._transaction():
-            self._lead(agent, number, aliases, managed_by)
+            self._lead(agent, number, origin, aliases, managed_by)
 
     def alias(self, agent: str, alias: str, number: int) -> None:
         """An alias leads to a version from now on; to none where `number` is 0."""
@@ -329,7 +341,11 @@ class Store:
         )
         self._database.execute("DELETE FROM shares WHERE agent = ?", (agent,))
 
-    def _lead(self, agent: str, number: int, aliases: Collection[str], managed_by: str) -> None:
+    def _lead(self, agent: str, number: int, origin: str, aliases: Collection[str], managed_by: str) -> None:
+        # The same code may lie elsewhere now: that is where the next version is expected from.
+        self._database.execute(
+            "UPDATE versions SET origin = ? WHERE agent = ? AND number = ?", (_text(origin), agent, number)
+        )
         for alias in aliases:
             self._alias(agent, alias, number)
         if managed_by:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from runagentd.names import NAME_MAX
+from runagentd.names import NAME_MAX, NAME_RULE, is_name
 from runagentd.wire.runtime import VERSION
 
 MANIFEST_BYTES = 64 * 1024
@@ -113,8 +113,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         for label, text in (("id", self.agent_id), ("name", self.agent_name)):
-            if not 1 <= len(text) <= NAME_MAX or not text.isprintable():
-                raise ValueError(f"an agent's {label} has 1 to {NAME_MAX} printable characters")
+            if not is_name(text):
+                raise ValueError(f"an agent's {label} has {NAME_RULE}")
         if not 1 <= len(self.entrypoints) <= ENTRYPOINTS_MAX:
             raise ValueError(f"an agent has 1 to {ENTRYPOINTS_MAX} entrypoints")
         if len({entrypoint.tag for entrypoint in self.entrypoints}) != len(self.entrypoints):

@@ -83,6 +83,8 @@ class Deploy:
     """only say what would change: the answer is `Planned`, or a `Deployed` that says why not"""
     shown: str = ""
     """the digest of the `Planned` that was agreed to: where any of it has changed, this is refused"""
+    take_over: bool = False
+    """although another folder, agent file or `serve` has the agent serve so far"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +177,8 @@ class Planned:
     aliases: tuple[AliasChange, ...]
     managed_by: str
     """the agent file that manages it so far; "" for none"""
+    origin: str
+    """the folder that the version which serves was made from, where that is another one; "" where it is not"""
     hints: tuple[str, ...]
 
 

@@ -23,7 +23,7 @@ import pytest
 from runagentd.cli import describe_commands
 from runagentd.wire import record, traffic
 from runagentd.wire.figures import Count
-from tests.cli.test_runagentctl import run
+from tests.system.ctl import run
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent, policy
 from tests.wire.messages import DESCRIBED, MANIFEST, TRAFFIC

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_runagentctl import run
+from tests.system.ctl import run
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent, policy
 

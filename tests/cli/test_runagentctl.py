@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 from runagentd import interpreters
 from runagentd.cli import doctor_commands
+from tests.system.ctl import run
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent
 
@@ -43,17 +45,6 @@ TALKER = """
         Path("kept/crash").touch()
         os._exit(1)
 """
-
-
-def run(*words: str | Path, state: Path | None = None) -> tuple[int, str, str]:
-    """`runagentctl WORDS`: exit status, stdout, stderr; never a traceback."""
-    state_words = [] if state is None else ["--state-dir", str(state)]
-    command = [sys.executable, "-m", "runagentd.cli.runagentctl", *map(str, words), *state_words]
-    done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "Traceback (most recent call last):\n  File" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -449,3 +440,54 @@ def test_without_a_running_daemon_there_is_one_sentence(tmp_path: Path) -> None:
             ),
         )
     assert run("token", "create", "--subject", "x", state=state)[0] == 0
+
+
+# ---- standard output
+
+
+COMMANDS = [
+    ("ps",),
+    ("ps", "--json"),
+    ("events",),
+    ("describe", "other"),
+    ("logs", "talker"),
+    ("versions", "other"),
+    ("top", "--once"),
+    ("token", "create", "--subject", "x"),
+    ("check", "examples/chat"),
+    ("policy", "explain", "base"),
+    ("schema", "policy"),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_full_disk_and_a_reader_that_is_gone_are_no_traceback(daemon: Daemon, words: tuple[str, ...]) -> None:
+    """What was not written is said in one sentence, and makes the status 1; who went away wants no words."""
+    daemon.call("talker", "say", {"text": "hello"})
+    wants_state = words[0] not in ("policy", "schema")
+    state = ["--state-dir", str(daemon.state_dir)] if wants_state else []
+    command = [sys.executable, "-m", "runagentd.cli.runagentctl", *words, *state]
+
+    def ended(out: int) -> tuple[int, str]:
+        done = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        return done.returncode, done.stderr
+
+    with open("/dev/full", "w") as full:
+        status, err = ended(full.fileno())
+    said = "standard output is not complete: no space left on device\n"
+    assert (status, err.removeprefix("runagentctl: ").removeprefix("runagentd: ")) == (1, said)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        assert ended(writing) == (1, "")
+    finally:
+        os.close(writing)
+
+
+def test_without_a_standard_output_a_command_does_what_it_is_asked(daemon: Daemon) -> None:
+    """As after `>&-`."""
+    before = daemon.row("other").instance
+    words = f"exec {sys.executable} -m runagentd.cli.runagentctl restart other --state-dir {daemon.state_dir} >&-"
+    done = subprocess.run(["/bin/sh", "-c", words], cwd=ROOT, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    daemon.wait_until_ready("other", other_than=before)

@@ -28,8 +28,8 @@ from typing import Any
 import aiohttp
 
 from runagentd.names import storage_name
-from tests.cli.test_runagentctl import run
 from tests.system import traces
+from tests.system.ctl import run
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
 

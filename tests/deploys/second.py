@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from runagentd import state
-from tests.cli.test_runagentctl import run
 from tests.packages import made
+from tests.system.ctl import run
 from tests.system.daemon import serve
 from tests.system.folders import agent
 

@@ -36,6 +36,20 @@ def test_a_call_that_wakes_an_agent_waits_for_its_instance(gateway: Gateway) -> 
     assert answer(asked).json() == "awake"
 
 
+def test_without_a_queue_one_call_waits_to_wake_the_agent_and_no_other(gateway: Gateway) -> None:
+    """calls.queue = 0: else nobody would ever ask for an instance. Once there is one, nobody waits for its place."""
+    gateway.supervisor.serve(limits=dataclasses.replace(LIMITS, queue=0), scaling=Scaling(minimum=0, maximum=2))
+    gateway.supervisor.receive()
+    asked = gateway.send("POST", INVOKE, b"{}")
+    assert gateway.supervisor.receive() == Demand(agent="echo-1", instances=1)
+    assert gateway.ask("POST", INVOKE, b"{}").json()["detail"] == "all places are taken and 1 calls wait"
+    runner = ready(gateway, A1)
+    call = runner.expect(Frame.CALL).call
+    assert gateway.ask("POST", INVOKE, b"{}").json()["detail"] == "all places are taken and 0 calls wait"
+    runner.result(call, "awake")
+    assert answer(asked).json() == "awake"
+
+
 def test_more_calls_ask_for_more_instances_and_fewer_for_fewer(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterable
@@ -28,6 +29,12 @@ class Entry:
     """its place in the central directory is that of the first entry: they overlap"""
 
 
+@functools.lru_cache(maxsize=4)
+def _packed(content: bytes) -> tuple[bytes, int]:
+    """Deflated, and the checksum: once for the many entries of a bomb."""
+    return zlib.compress(content, 9, wbits=-15), zlib.crc32(content)
+
+
 def archive(path: Path, entries: Iterable[Entry]) -> Path:
     """Write them as they are."""
     at, first = 0, None
@@ -35,11 +42,9 @@ def archive(path: Path, entries: Iterable[Entry]) -> Path:
     count = 0
     with path.open("wb") as file:
         for entry in entries:
-            packed = entry.content
-            if entry.method == DEFLATED:
-                packed = zlib.compress(entry.content, 9, wbits=-15)
+            deflated, crc = _packed(entry.content)
+            packed = deflated if entry.method == DEFLATED else entry.content
             size = len(entry.content) if entry.size is None else entry.size
-            crc = zlib.crc32(entry.content)
             facts = (20, UTF8, entry.method, 0, 0x21, crc, len(packed), size)
             said = entry.name if entry.said is None else entry.said
             place = at
@@ -122,4 +127,37 @@ def many(folder: Path, count: int) -> Path:
         file.write(struct.pack("<IIQI", 0x07064B50, 0, at + size, 1))
         file.write(struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 0xFFFF, 0xFFFF, size, at, 0))
     path.chmod(0o644)
+    return path
+
+
+def overlapping(folder: Path, *, entries: int, size: int) -> Path:
+    """A wheel whose entries share one run of zeros, `size` bytes each and a little: 10 GiB out of 80 KB.
+
+    Each entry begins with a stored block that holds the header of the next one, and goes on with what that one is made
+    of, down to the last (D. Fifield, "A better zip bomb", USENIX WOOT 2019). All is right but the checksums.
+    """
+    packed, crc = _packed(bytes(size))
+    unpacked = size
+    rows: list[tuple[bytes, bytes]] = []
+    """name and header, the last entry first"""
+    body = packed
+    for number in reversed(range(entries)):
+        name = b"one/%04d" % number
+        facts = (20, UTF8, DEFLATED, 0, 0x21, crc, len(body), unpacked)
+        header = struct.pack("<IHHHHHIIIHH", 0x04034B50, *facts, len(name), 0) + name
+        rows.append((name, struct.pack("<HHHHHHIII", 0x0314, *facts)))
+        quoted = struct.pack("<BHH", 0, len(header), len(header) ^ 0xFFFF) + header
+        body, unpacked = quoted + body, unpacked + len(header)
+    whole = wheel(folder, []).read_bytes()
+    [(central_size, at)] = struct.iter_unpack("<II", whole[-10:-2])
+    central = bytearray(whole[at : at + central_size])
+    data = body[5:]  # what would quote the first header is nobody's
+    for place, (name, facts_of) in enumerate(reversed(rows)):
+        start = at + place * (5 + 30 + len(name))
+        central += struct.pack("<I", 0x02014B50) + facts_of
+        central += struct.pack("<HHHHHII", len(name), 0, 0, 0, 0, 0o100644 << 16, start) + name
+    count = entries + 3
+    end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count, count, len(central), at + len(data), 0)
+    path = folder / "one-1.0-py3-none-any.whl"
+    path.write_bytes(whole[:at] + data + central + end)
     return path

@@ -27,11 +27,12 @@ from runagentd.policy.model import Policy
 from runagentd.supervise import __main__ as supervisor_main
 from runagentd.supervise import deploy, libseccomp, mounts, spawn, verify, zygote
 from runagentd.supervise.admin_server import Tell
+from runagentd.supervise.answers import Answers
 from runagentd.supervise.cgroup import Group
 from runagentd.supervise.instance import Instance
 from runagentd.supervise.pool import SparePool
 from runagentd.supervise.supervisor import Supervisor
-from runagentd.wire import admin, control
+from runagentd.wire import admin
 from runagentd.wire.runtime import PythonRuntime
 from tests.protections.weakenings import WEAKENINGS, Weakening, drops_of
 
@@ -76,20 +77,15 @@ def _weaken_agents() -> None:
         return await make_one(self)
 
     Instance._make = weakened  # type: ignore[method-assign]
-    answer = Supervisor._answer
+    answer = Answers.answer
 
-    async def with_removal(self: Supervisor, request: admin.Request, descriptors: list[int], tell: Tell) -> admin.Reply:
+    async def with_removal(self: Answers, request: admin.Request, descriptors: list[int], tell: Tell) -> admin.Reply:
         """A restart is a removal: a daemon of `make protections` serves some hundred agents in turn."""
-        if not isinstance(request, admin.Restart):
-            return await answer(self, request, descriptors, tell)
-        agent = self._agents.pop(request.agent)
-        self._store.forget(agent.id)
-        if self._link is not None:
-            self._link.send(control.AgentRemoved(agent=agent.id))
-        await agent.stop()
-        return admin.Done()
+        if isinstance(request, admin.Restart):
+            request = admin.Remove(agent=request.agent, version="")
+        return await answer(self, request, descriptors, tell)
 
-    Supervisor._answer = with_removal  # type: ignore[method-assign]
+    Answers.answer = with_removal  # type: ignore[method-assign]
 
 
 def _weaken_plans() -> None:

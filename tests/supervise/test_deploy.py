@@ -6,6 +6,7 @@ The store, the folders and the loader are real; an agent here only says whether 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -126,7 +127,7 @@ class Bench:
     """A deployer, what it was given, and folders to deploy."""
 
     def __init__(self, place: Path) -> None:
-        self._place = place
+        self.place = place
         self.store = Store(place)
         (place / "agents").mkdir()
         self.environments = FakeEnvironments()
@@ -168,14 +169,38 @@ class Bench:
     def folder(self, name: str, word: str = "one", *, requires: str = "", agent_id: str = "") -> Path:
         more = {"agent_id": agent_id} if agent_id else {}
         source = f"def say() -> str:\n    return {word!r}\n"
-        folder = agent(self._place / f"{name}-{word}", name, source, "say", **more)
+        folder = agent(self.place / f"{name}-{word}", name, source, "say", **more)
         if requires:
             (folder / "requirements.txt").write_text(requires)
         return folder
 
-    async def deploy(self, folder: Path, *, policy: str = "", keep: bool = True, widening: bool = False) -> admin.Reply:
+    async def deploy(
+        self,
+        folder: Path,
+        *,
+        policy: str = "",
+        keep: bool = True,
+        widening: bool = False,
+        take_over: bool = True,
+        managed_by: str = "",
+        aliases: tuple[str, ...] = (),
+        dry_run: bool = False,
+        shown: str = "",
+    ) -> admin.Reply:
+        """Each version has a folder of its own here, so what serves is taken over."""
         policies = (admin.PolicyChoice(agent="", policy=policy),) if policy else ()
-        request = admin.Deploy(folder=str(folder), policies=policies, keep=keep, allow_widening=widening, progress=True)
+        request = admin.Deploy(
+            folder=str(folder),
+            policies=policies,
+            keep=keep,
+            allow_widening=widening,
+            progress=True,
+            take_over=take_over,
+            managed_by=managed_by,
+            aliases=aliases,
+            dry_run=dry_run,
+            shown=shown,
+        )
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             return await self.deployer.deploy(request, descriptor, self.told.append)
@@ -357,6 +382,127 @@ def test_a_policy_that_has_become_too_wide_meanwhile_is_refused(run: Run, tmp_pa
         bench.environments.installed.set()
         assert "is wider than that of v1: resources.memory_max" in refusal(await deploy)
         assert bench.serving(agent_id) == 1
+
+    run(test)
+
+
+HAND, SERVE, FILE, OTHER_FILE = "", "serve", "/etc/a.toml", "/etc/b.toml"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same_folder", "words"),
+    [
+        (HAND, HAND, True, ""),
+        (HAND, HAND, False, "'chat' is taken: it was deployed by hand from"),
+        (HAND, FILE, True, "'chat' is taken: it was deployed by hand from"),
+        (HAND, FILE, False, "'chat' is taken: it was deployed by hand from"),
+        (FILE, HAND, True, ""),
+        (FILE, HAND, False, "'chat' is taken: /etc/a.toml has it serve from"),
+        (FILE, FILE, False, ""),
+        (FILE, OTHER_FILE, True, ""),
+        (FILE, OTHER_FILE, False, "'chat' is taken: /etc/a.toml has it serve from"),
+        (SERVE, HAND, True, ""),
+        (SERVE, HAND, False, "'chat' is taken: 'runagentd serve' has brought it from"),
+        (SERVE, FILE, True, "'chat' is taken: 'runagentd serve' has brought it from"),
+    ],
+)
+def test_an_agent_is_not_taken_over_from_elsewhere_without_the_word(
+    run: Run, before: str, after: str, same_folder: bool, words: str
+) -> None:
+    """Whatever a folder calls itself: by hand, by an agent file and by `serve` are different origins."""
+
+    async def test(bench: Bench) -> None:
+        folder = bench.folder("chat")
+        await bench.deploy(folder, keep=before != SERVE, managed_by="" if before == SERVE else before)
+        other = folder if same_folder else bench.folder("chat", "two")
+        change = (other / "agent.py").read_text().replace("return", "return 'changed' or")
+        (other / "agent.py").write_text(change)
+        agent_id = next(iter(bench.served))
+        if words:
+            said = refusal(await bench.deploy(other, managed_by=after, take_over=False))
+            assert said.startswith(f"{other}: agent_id: {words} '{folder}")
+            assert bench.serving(agent_id) == 1
+            assert number(await bench.deploy(other, managed_by=after)) == 2
+        # Once it was taken over, it needs no word any more.
+        (other / "agent.py").write_text(change + "\n")
+        assert number(await bench.deploy(other, managed_by=after, take_over=False)) == (3 if words else 2)
+
+    run(test)
+
+
+def test_what_was_agreed_to_is_also_whose_the_agent_is_and_where_its_aliases_lead(run: Run) -> None:
+    """Each of them changes between the showing and the doing; nothing is done then, and nothing of it stays."""
+
+    async def test(bench: Bench) -> None:
+        folder, mine = bench.folder("chat"), "/etc/mine.toml"
+        await bench.deploy(folder, managed_by=mine)
+        agent_id = next(iter(bench.served))
+        other = bench.folder("chat", "two")
+
+        async def shown() -> str:
+            reply = await bench.deploy(other, managed_by=mine, dry_run=True, aliases=("stable",))
+            assert isinstance(reply, admin.Planned)
+            return reply.digest
+
+        def moved(managed_by: str, origin: Path) -> None:
+            bench.store.lead(agent_id, 1, origin=str(origin), aliases=(), managed_by=managed_by)
+
+        agreed = await shown()
+        for change in (
+            functools.partial(moved, "/etc/other.toml", folder),
+            functools.partial(moved, mine, other),
+            functools.partial(bench.store.alias, agent_id, "stable", 1),
+        ):
+            change()
+            said = refusal(await bench.deploy(other, managed_by=mine, shown=agreed, aliases=("stable",)))
+            assert said.endswith("or what is deployed has changed meanwhile"), change
+            assert bench.serving(agent_id) == 1
+            moved(mine, folder)
+            agreed = await shown()
+        assert number(await bench.deploy(other, managed_by=mine, shown=agreed, aliases=("stable",))) == 2
+
+    run(test)
+
+
+def test_the_same_code_in_another_folder_is_taken_over_too(run: Run) -> None:
+    """Where nothing changes but the folder, the next version is expected from there."""
+
+    async def test(bench: Bench) -> None:
+        first = bench.folder("chat")
+        await bench.deploy(first)
+        moved = first.parent.parent / "moved"
+        first.rename(moved)
+        assert "is taken" in refusal(await bench.deploy(moved, take_over=False))
+        assert number(await bench.deploy(moved)) == 1
+        assert number(await bench.deploy(moved, take_over=False)) == 1
+
+    run(test)
+
+
+def test_what_an_agent_keeps_stays_its_own_where_another_folder_does_not_start(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even with the word: whose data that is changes with what serves."""
+
+    async def test(bench: Bench) -> None:
+        async def unwell(*_: object) -> str:
+            return "it is not well"
+
+        first, other = bench.folder("chat"), bench.folder("chat", "two")
+        await bench.deploy(first)
+        agent_id = next(iter(bench.served))
+        [data] = bench.place.glob("agents/*/data")
+        (data / "kept").write_text("")
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.deployer, "unwell", unwell)
+            assert "it is not well" in refusal(await bench.deploy(other))
+        (first / "agent.py").write_text("def say() -> str:\n    return 'three'\n")
+        assert number(await bench.deploy(first, take_over=False)) == 2
+        assert bench.serving(agent_id) == 2
+        assert number(await bench.deploy(other)) == 3
+        await bench.deployer.remove(agent_id, "")
+        assert "has kept data" in refusal(await bench.deploy(first, take_over=False))
+        assert number(await bench.deploy(other, take_over=False)) == 1
 
     run(test)
 

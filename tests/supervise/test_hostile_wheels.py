@@ -6,8 +6,11 @@ ever written outside the builder's own folder, and the next build goes on as if 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +18,9 @@ import pytest
 
 from runagentd.errors import ConfigurationError
 from runagentd.supervise.build import BuildFailed
+from runagentd.supervise.environments import ENTRIES_MAX
 from runagentd.supervise.snapshot import Snapshot
+from runagentd.wire.settings import PackageSettings
 from tests.packages import made, raw
 from tests.packages.raw import DEFLATED, Entry
 from tests.packages.workshop import MIB, Workshop, opened
@@ -216,10 +221,21 @@ def _link(folder: Path) -> None:
             lambda folder: raw.archive(folder / "one-1.0-py3-none-any.whl", [ONE]),
             f"{STRUCTURE}No .dist-info directory found",
         ),
+        # 10 GiB out of 80 KB.
+        (lambda folder: raw.overlapping(folder, entries=160, size=64 * MIB), "overlapped ZIP structure at 0x"),
         (_nothing, f"{STRUCTURE}Failed to read from zip file"),
         (_link, f"{STRUCTURE}Failed to read from zip file"),
     ],
-    ids=["no record", "record", "other info", "other name", "no metadata", "empty", "a link out of the folder"],
+    ids=[
+        "no record",
+        "record",
+        "other info",
+        "other name",
+        "no metadata",
+        "overlapping",
+        "empty",
+        "a link out of the folder",
+    ],
 )
 def test_what_is_no_wheel_is_said(workshop: Workshop, make: Callable[[Path], object], words: str) -> None:
     make(workshop.wheels)
@@ -241,6 +257,38 @@ def test_a_bomb_fills_its_own_folder_and_nothing_else(workshop: Workshop, wheel:
         workshop.install("one")
     assert caught.value.full
     assert "No space left on device (os error 28)" in caught.value.words
+
+
+def test_ten_gibibytes_out_of_ten_megabytes_end_where_the_shipped_limits_are(workshop: Workshop) -> None:
+    """Literally so many, and no byte of the archive is a lie; refused in words, in seconds, within its own memory."""
+    zeros = bytes(64 * MIB)
+    bomb = (Entry(name=b"one/%03d" % number, content=zeros, method=DEFLATED) for number in range(160))
+    path = raw.wheel(workshop.wheels, bomb)
+    assert path.stat().st_size < 11_000_000
+    assert sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()) > 10 * 1024 * MIB
+    shipped = PackageSettings()
+    used: list[int] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for group in workshop.host.groups():
+                with contextlib.suppress(OSError):  # it is being removed
+                    used.append(group.memory_current())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(BuildFailed) as caught:
+            workshop.install("one", size=shipped.size, files=2 * ENTRIES_MAX, seconds=shipped.seconds)
+    finally:
+        over.set()
+        looking.join()
+    assert time.monotonic() - began < 20
+    assert caught.value.full
+    assert "No space left on device (os error 28)" in caught.value.words
+    assert shipped.size / 2 < max(used) <= shipped.size + 1024 * MIB
 
 
 def test_a_million_entries_end_where_the_file_system_does(workshop: Workshop) -> None:

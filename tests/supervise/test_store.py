@@ -217,7 +217,7 @@ def test_a_file_of_the_format_before_is_taken_over(store: Store, tmp_path: Path)
         assert again.managed() == {}
         again.close()
     again = Store(tmp_path)
-    again.lead("one", 2, aliases=("stable", "blue"), managed_by="/etc/one.toml")
+    again.lead("one", 2, origin="/srv/one", aliases=("stable", "blue"), managed_by="/etc/one.toml")
     known = again.find("one")
     again.close()
     assert known is not None

@@ -11,7 +11,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ import pytest
 
 from runagentd.foreman import admin_client
 from runagentd.wire import admin
-from tests.cli.test_runagentctl import run
 from tests.packages import made
+from tests.system.ctl import change, ctl, kill_supervisor, run, states, versions
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent, policy
-from tests.system.test_deploy import change, ctl, forget_all, kill_supervisor, states, versions, with_token
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -32,19 +30,6 @@ SAY = """
         return "one"
 """
 WIDE = 'extends = "base"\n[resources]\nmemory_max = "512MiB"\npids_max = 32\n'
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Daemon]:
-    with serve([]) as served:
-        yield with_token(served)
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    """A daemon with nothing deployed at the begin and at the end of a test."""
-    yield running
-    forget_all(running)
 
 
 @pytest.fixture
@@ -257,11 +242,15 @@ def test_two_files_for_one_agent_are_both_refused(daemon: Daemon, files: Path) -
 
 
 def test_what_was_done_by_hand_is_taken_back_and_taken_over(daemon: Daemon, files: Path) -> None:
-    """A rollback and a deploy in between; an agent that was deployed by hand belongs to its file from then on."""
+    """A rollback and a deploy in between; what was deployed by hand becomes its file's once the operator says so."""
     folder = add(files, "chat", 'aliases = ["stable"]\n')
     ctl(daemon, "deploy", folder)
-    assert "  managed  by this file, and by hand so far\n" in apply(daemon, files, "--dry-run")[1]
-    status, out, err = apply(daemon, files, "--yes")
+    status, out, _ = apply(daemon, files, "--yes")
+    assert status == 1
+    assert f"'chat' is taken: it was deployed by hand from '{folder}'\n" in out
+    assert "  hint: 'runagentctl apply --take-over' has this file manage it: " in out
+    assert "  managed  by this file, and by hand so far\n" in apply(daemon, files, "--dry-run", "--take-over")[1]
+    status, out, err = apply(daemon, files, "--yes", "--take-over")
     assert (status, err) == (0, "")
     assert out.endswith("chat: v1 serves as before, stable leads to it\n")
     change(folder, "two")
@@ -321,7 +310,7 @@ def test_what_is_not_what_was_shown_is_not_applied(daemon: Daemon, files: Path) 
     change(folder, "two")
     done = asked(lambda: change(folder, "three"))
     assert done.returncode == 1
-    assert "is not what it was when the difference was shown, or another version serves meanwhile" in done.stderr
+    assert "is not what it was when the difference was shown, or what is deployed has changed meanwhile" in done.stderr
     assert daemon.call("chat", "say") == (200, "one")
     done = asked(lambda: ctl(daemon, "deploy", folder, "--policy", "compute", "--allow-widening"))
     assert done.returncode == 1
@@ -436,7 +425,7 @@ def test_packages_are_not_installed_to_see_what_would_change(tmp_path: Path, fil
 
 
 def test_a_folder_does_not_become_the_agent_of_another_file_by_saying_so(daemon: Daemon, files: Path) -> None:
-    """Its author decides what it calls itself, but not whose calls it gets; the operator's word in the file does."""
+    """Its author decides what it calls itself, but not whose calls it gets; the operator's word does."""
     elsewhere = files.parent / "elsewhere"
     elsewhere.mkdir()
     add(files, "bank")
@@ -448,9 +437,24 @@ def test_a_folder_does_not_become_the_agent_of_another_file_by_saying_so(daemon:
     (folder / "runagent.config.json").write_text(json.dumps({**configuration, "agent_name": "bank"}))
     status, out, _ = apply(daemon, elsewhere, "--yes", "--prune")
     assert status == 1
-    assert f"an agent that another file manages: {files}/bank.toml" in out
+    assert f"'bank' is taken: {files}/bank.toml has it serve from '{files.parent}/bank'\n" in out
     assert (daemon.call("bank", "say"), daemon.call("weather", "say")) == ((200, "one"), (200, "one"))
     with (elsewhere / "weather.toml").open("a") as file:
         file.write('name = "bank"\n')
-    assert apply(daemon, elsewhere, "--yes")[0] == 0
+    assert apply(daemon, elsewhere, "--yes")[0] == 1, "to call it so is not to know that there is one"
+    assert "  replaces what was served from " in apply(daemon, elsewhere, "--dry-run", "--take-over")[1]
+    assert apply(daemon, elsewhere, "--yes", "--take-over")[0] == 0
     assert daemon.call("bank", "say") == (200, "stolen")
+
+
+def test_a_file_that_was_moved_manages_its_agent_as_before(daemon: Daemon, files: Path) -> None:
+    """Under another name or in another folder; but not beside the one that is still there."""
+    folder = add(files, "chat")
+    apply(daemon, files, "--yes")
+    (files / "50-chat.toml").write_text(f'folder = "{folder}"\n')
+    status, out, _ = apply(daemon, files / "50-chat.toml", "--yes")
+    assert status == 1
+    assert f"'chat' is an agent that another file manages: {files}/chat.toml\n" in out
+    (files / "chat.toml").unlink()
+    assert apply(daemon, files, "--yes")[0] == 0
+    assert f"chat is managed by {files}/50-chat.toml" in ctl(daemon, "versions", "chat")

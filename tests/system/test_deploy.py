@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
-import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from runagentd.errors import HostError
-from runagentd.foreman import admin_client
 from runagentd.names import storage_name
-from runagentd.wire import admin
-from tests.cli.test_runagentctl import run
+from tests.system.ctl import change, ctl, kill_supervisor, run, states, versions, with_token
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
 
@@ -42,73 +33,6 @@ ONE = """
 def place(tmp_path: Path) -> Path:
     """The folder of an agent that is called chat."""
     return agent(tmp_path, "chat", ONE, "say", "nap")
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Daemon]:
-    """A daemon that was given no folder."""
-    with serve([]) as served:
-        yield with_token(served)
-
-
-@pytest.fixture
-def daemon(running: Daemon) -> Iterator[Daemon]:
-    """It, with nothing deployed at the begin and at the end of a test."""
-    yield running
-    forget_all(running)
-
-
-def forget_all(daemon: Daemon) -> None:
-    for agent_id in {row.agent for row in daemon.instances()}:
-        reply = admin_client.ask(daemon.state_dir / "admin.sock", admin.Remove(agent=agent_id, version=""))
-        assert reply == admin.Done()
-    assert daemon.instances() == []
-
-
-def with_token(daemon: Daemon) -> Daemon:
-    """`serve` without folders has made no token."""
-    status, out, _ = run("token", "create", "--subject", "test", state=daemon.state_dir)
-    assert status == 0
-    daemon.token = out.strip()
-    return daemon
-
-
-def ctl(daemon: Daemon, *words: str | Path) -> str:
-    """What a command prints that goes well."""
-    status, out, err = run(*words, state=daemon.state_dir)
-    assert (status, err) == (0, "")
-    return out
-
-
-def versions(daemon: Daemon, name: str = "chat") -> dict[int, dict[str, Any]]:
-    rows = json.loads(ctl(daemon, "versions", name, "--json"))["rows"]
-    return {row["number"]: row for row in rows}
-
-
-def states(daemon: Daemon) -> dict[int, str]:
-    return {number: row["state"] for number, row in versions(daemon).items()}
-
-
-def change(folder: Path, to: str) -> None:
-    (folder / "agent.py").write_text(re.sub(r'"\w+"', f'"{to}"', (folder / "agent.py").read_text()))
-
-
-def kill_supervisor(daemon: Daemon) -> None:
-    """And wait for the next one."""
-    before = supervisor_pid(daemon)
-    assert before > 1, "kill(0) would end the test run itself"
-    os.kill(before, signal.SIGKILL)
-    end = time.monotonic() + 20
-    while True:
-        with contextlib.suppress(HostError):
-            if supervisor_pid(daemon) != before:
-                return
-        assert time.monotonic() < end, daemon.log.read_text()[-2000:]
-        time.sleep(0.02)
-
-
-def supervisor_pid(daemon: Daemon) -> int:
-    return next(row.pid for row in daemon.listing().daemons if row.name == "supervisor")
 
 
 def test_a_folder_becomes_an_agent_and_then_another_version_of_it(daemon: Daemon, place: Path) -> None:
@@ -203,6 +127,24 @@ def test_what_serve_brought_goes_with_it_and_what_was_deployed_stays(tmp_path: P
         pass
     assert "is deployed" in str(refused.value)
     assert "runagentctl deploy DIR" in str(refused.value)
+
+
+def test_another_folder_is_no_version_of_an_agent_without_the_word(daemon: Daemon, tmp_path: Path, place: Path) -> None:
+    """It calls itself so, and its author does not decide whose calls it gets."""
+    ctl(daemon, "deploy", place)
+    other = agent(tmp_path / "other", "chat", ONE.replace("one", "two"), "say", "nap")
+    status, out, err = run("deploy", other, state=daemon.state_dir)
+    assert (status, out) == (1, "")
+    assert err == (
+        f"{other}: agent_id: 'chat' is taken: it was deployed by hand from '{place}'\n"
+        "hint: --take-over has this folder serve in its place: its calls go there, and what it has kept\n"
+        "hint: or call this one otherwise: --name NAME\n"
+    )
+    assert daemon.call("chat", "say") == (200, "one")
+    assert f"hint: before it was served from '{place}'" in ctl(daemon, "deploy", other, "--take-over")
+    assert daemon.call("chat", "say") == (200, "two")
+    assert run("deploy", place, state=daemon.state_dir)[0] == 1
+    ctl(daemon, "deploy", place, "--name", "chat eu")
 
 
 def test_a_wider_policy_needs_its_word(daemon: Daemon, tmp_path: Path, place: Path) -> None:
@@ -349,7 +291,7 @@ def test_commands_that_come_at_the_same_time_take_turns(daemon: Daemon, tmp_path
         change(folder, f"number{number}")
     ctl(daemon, "deploy", folders[0])
     said: list[tuple[int, str, str]] = []
-    commands = [("deploy", str(folder)) for folder in folders[1:]] + [("rollback", "chat")] * 2
+    commands = [("deploy", str(folder), "--take-over") for folder in folders[1:]] + [("rollback", "chat")] * 2
     threads = [
         threading.Thread(target=lambda words=words: said.append(run(*words, state=daemon.state_dir)))
         for words in commands

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from tests import certificates
-from tests.cli.test_runagentctl import run
 from tests.packages import index, made, raw
 from tests.system import daemon, folders
+from tests.system.ctl import run
 from tests.system.daemon import ROOT, Daemon
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.slow]

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from runagentd.errors import HostError
+from runagentd.foreman import admin_client
 from tests.system import traces
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
@@ -208,3 +210,32 @@ def test_the_foreman(tmp_path: Path) -> None:
             assert again.call("busy", "echo", {"text": "there"}) == (200, "there")
         assert in_time((time.monotonic() - began) / 2.5)
         assert traces.left(daemon.state_dir, family) == {}
+
+
+def test_a_supervisor_that_is_killed_in_its_first_deploy_leaves_nothing(tmp_path: Path) -> None:
+    """`serve` ends then, and perhaps no other one ever starts with this state directory: it sweeps by itself."""
+    folder = agent(tmp_path, "slow", "import time\ntime.sleep(30)\ndef say() -> str: return 'x'\n", "say")
+    state_dir = tmp_path / "state"
+    killed: set[traces.Process] = set()
+
+    def kill() -> None:
+        end = time.monotonic() + 20
+        while not killed and time.monotonic() < end:
+            with contextlib.suppress(HostError):
+                listing = admin_client.instances(state_dir / "admin.sock")
+                supervisor = next(row.pid for row in listing.daemons if row.name == "supervisor")
+                if any(row.pid for row in listing.instances):
+                    killed.update(traces.family(supervisor, traces.identity(state_dir)))
+                    os.kill(supervisor, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with (
+        pytest.raises(AssertionError, match="the supervisor ended before it answered"),
+        serve([folder], state_dir=state_dir),
+    ):
+        pass
+    killer.join()
+    assert len(killed) > 3, "supervisor, zygote, spare, reaper and runner"
+    assert traces.wait_until_gone(killed, BACK_SECONDS) == set()
+    assert traces.left(state_dir, killed) == {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_runagentctl import run
+from tests.system.ctl import run
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
 

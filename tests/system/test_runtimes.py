@@ -18,9 +18,9 @@ import pytest
 from runagentd import interpreters, state
 from runagentd.supervise import store
 from tests import second_python
-from tests.cli.test_runagentctl import run
 from tests.packages import made
 from tests.second_python import VERSION
+from tests.system.ctl import run
 from tests.system.daemon import ROOT, Daemon, serve
 from tests.system.folders import agent, policy
 from tests.system.test_scaling import wait_until

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import traces
+from tests.system.ctl import run
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
 from tests.system.test_scaling import wait_until
@@ -66,6 +67,23 @@ def test_a_start_takes_what_stands_by_and_the_agents_code_runs_only_then(tmp_pat
         assert (status, second.stood_by, pid, uid) == (200, True, 2, 65532)
         assert imported > second.spawn_started_ns > asked
         wait_until(lambda: daemon.listing().standbys == 1)
+
+
+def test_after_a_deploy_and_after_a_rollback_the_next_instance_stands_by(tmp_path: Path) -> None:
+    """Of the version that serves now: no other start is needed first, and not what stood by of the one before."""
+    folder = agent(tmp_path, "one", WHEN, "when")
+    with serve([folder]) as daemon:
+        daemon.wait_until_ready("one")
+        wait_until(lambda: daemon.listing().standbys == 1)
+        (folder / "agent.py").write_text((folder / "agent.py").read_text() + "# another version\n")
+        for command, number in ((("deploy", folder), 2), (("rollback", "one"), 1)):
+            assert run(*command, state=daemon.state_dir)[0] == 0
+            wait_until(lambda: daemon.listing().standbys == 1)
+            before = next(row for row in daemon.instances() if row.state == "ready")
+            daemon.restart("one")
+            after = daemon.wait_until_ready("one", other_than=before.instance)
+            assert (before.number, after.number, after.stood_by) == (number, number, True)
+            wait_until(lambda: daemon.listing().standbys == 1)
 
 
 def test_one_that_is_killed_while_it_stands_by_is_missed_by_nobody(daemon: Daemon) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import collections
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.test_runagentctl import run
-from tests.system.daemon import Daemon, serve
+from tests.system.ctl import ctl, kill_supervisor, run, states, versions
+from tests.system.daemon import Daemon
 from tests.system.folders import agent, policy
-from tests.system.test_deploy import ctl, forget_all, kill_supervisor, states, versions, with_token
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -40,18 +38,11 @@ def place(tmp_path: Path) -> Path:
     return agent(tmp_path, "chat", SOURCE, "say", "nap")
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Daemon]:
-    with serve([]) as served:
-        yield with_token(served)
-
-
 @pytest.fixture
-def daemon(running: Daemon, place: Path) -> Iterator[Daemon]:
+def daemon(daemon: Daemon, place: Path) -> Daemon:
     """A daemon with an agent of which v1 serves."""
-    ctl(running, "deploy", place)
-    yield running
-    forget_all(running)
+    ctl(daemon, "deploy", place)
+    return daemon
 
 
 def second(daemon: Daemon, place: Path, old: str = "", new: str = "") -> None:

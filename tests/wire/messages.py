@@ -361,6 +361,7 @@ REPLIES: tuple[admin.Reply, ...] = (
         keys=(admin.KeyChange(key="k", relation=admin.Relation.WIDER, before="1", after="2"),),
         aliases=(admin.AliasChange(alias="stable", before=2),),
         managed_by="/etc/runagentd/agents/chat.toml",
+        origin="/srv/chat",
         hints=("h",),
     ),
     admin.Managed(rows=(admin.ManagedRow(agent="a", agent_name="chat", managed_by="/etc/chat.toml"),), total=1),

@@ -1,0 +1,59 @@
+"""Who but its owner decides what lies at a path: every folder on the way to it, as for sshd's StrictModes.
+
+Runs as: root, or whoever asks.
+Reads from strangers: nothing; folders and links on the way may be anybody's, and that is the question.
+
+A file that only root can write is whoever's who can rename one of the folders that it lies in, or lead a link of the
+path elsewhere. So each folder has to be one in which nobody else can exchange an entry: its owner's alone to write, or
+sticky (inode(7)), where others may add entries of their own and touch no other's. What lies at the path itself is the
+caller's to judge, by its descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection
+
+_LINKS_MAX = 40
+"""As the kernel follows (path_resolution(7))."""
+
+
+def by(status: os.stat_result, owners: Collection[int], *, sticky: bool = False) -> str:
+    """By whom but `owners` this can be changed, in words; "" where by nobody. `sticky` folders count as unchanged."""
+    if status.st_uid not in owners:
+        return f"belongs to uid {status.st_uid}"
+    shared = sticky and stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not shared:
+        return "can be written by others than its owner"
+    return ""
+
+
+def on_the_way(path: str, owners: Collection[int]) -> tuple[str, str]:
+    """The first folder on the way to an absolute path in which others than `owners` can exchange an entry, and why.
+
+    ("", "") where there is none. Links are followed, the last one too: what they lead through is on the way. OSError
+    where the way does not lead to the end.
+    """
+    todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    place, links = "/", 0
+    while todo:
+        if why := by(os.lstat(place), owners, sticky=True):
+            return place, why
+        part = todo.pop()
+        if part == "..":
+            place = os.path.dirname(place)
+            continue
+        entry = os.path.join(place, part)
+        if not stat.S_ISLNK(os.lstat(entry).st_mode):
+            place = entry
+            continue
+        links += 1
+        if links > _LINKS_MAX:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        target = os.readlink(entry)
+        todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        if target.startswith("/"):
+            place = "/"
+    return "", ""
