@@ -114,3 +114,18 @@ def lock(directory: StateDirectory) -> int:
             f"another runagentd uses {directory.path}", "stop it, or give this one its own --state-dir"
         ) from error
     return descriptor
+
+
+def make_database(path: Path) -> None:
+    """Make the private, empty file of an SQLite database, where it is not there. OSError where something else is.
+
+    Without opening it. Whoever closes any descriptor of a file gives up all of the process's locks on it (fcntl(2)),
+    those of another connection to it, too: the next program that is done with the database would then take its log
+    away from under that one, which from then on sees no change and damages the file with its own
+    (sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    try:
+        os.mknod(path, 0o600 | stat.S_IFREG)
+    except FileExistsError:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise
