@@ -76,6 +76,15 @@ def main(control: int) -> NoReturn:
 
 
 def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -> None:
+    try:
+        _answer(connection, own_pid_namespace, known)
+    except (BrokenPipeError, ConnectionResetError):
+        # The supervisor was killed meanwhile, and that is no fault of ours: what was forked for it ends with its
+        # lifeline, which has no writer any more.
+        os._exit(0)
+
+
+def _answer(connection: socket.socket, own_pid_namespace: int, known: set[int]) -> None:
     message, ancillary, flags, _ = connection.recvmsg(
         wire.REQUEST.size, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
     )
