@@ -166,8 +166,12 @@ def _bounded(value: object) -> object:
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = escape(str(value))
-    return f'"{text}"' if " " in text or not text else text
+    text = str(value)
+    if text and " " not in text and '"' not in text:
+        return escape(text)
+    # A quotation mark of a stranger's would end the field, and what follows look like fields of ours.
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escape(text)}"'
 
 
 def complain(text: str) -> None:

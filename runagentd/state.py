@@ -70,15 +70,36 @@ def create_or_open(path: Path) -> StateDirectory:
     path = path.absolute()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not os.listdir(descriptor):
+                _fill(descriptor, path)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise HostError(f"cannot make the state directory {path}: {error.strerror}") from error
-    if not any(path.iterdir()):
-        os.chmod(path, 0o700)
-        for folder in ("agents", "gateway", "jail", "scratch", "keys"):
-            (path / folder).mkdir(mode=0o700)
-        (path / "id").write_text(secrets.token_hex(8) + "\n")
-        (path / "format").write_text(FORMAT)
     return open_existing(path)
+
+
+def _fill(directory: int, path: Path) -> None:
+    """Write what makes an empty directory one of ours. HostError, and nothing written, where others can write there.
+
+    Whoever can would put a link in the place of what root is about to write.
+    """
+    status = os.fstat(directory)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise _not_private(path)
+    os.fchmod(directory, 0o700)
+    for folder in ("agents", "gateway", "jail", "scratch", "keys"):
+        os.mkdir(folder, 0o700, dir_fd=directory)
+    for name, text in (("id", secrets.token_hex(8) + "\n"), ("format", FORMAT)):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(name, flags, 0o600, dir_fd=directory), "w", encoding="ascii") as file:
+            file.write(text)
+
+
+def _not_private(path: Path) -> HostError:
+    return HostError(f"{path} must belong to root alone", f"chown root: {path}; chmod 0700 {path}")
 
 
 def open_existing(path: Path) -> StateDirectory:
@@ -97,7 +118,7 @@ def open_existing(path: Path) -> StateDirectory:
     if found != FORMAT:
         raise HostError(f"{path} has the format {found.strip()!r}, this version knows {FORMAT.strip()!r}")
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise HostError(f"{path} must belong to root alone", f"chown root: {path}; chmod 0700 {path}")
+        raise _not_private(path)
     if len(identity) != 16 or any(letter not in "0123456789abcdef" for letter in identity):
         raise HostError(f"{path}/id is damaged: {identity!r:.40}")
     return StateDirectory(path, identity)
@@ -114,3 +135,18 @@ def lock(directory: StateDirectory) -> int:
             f"another runagentd uses {directory.path}", "stop it, or give this one its own --state-dir"
         ) from error
     return descriptor
+
+
+def make_database(path: Path) -> None:
+    """Make the private, empty file of an SQLite database, where it is not there. OSError where something else is.
+
+    Without opening it. Whoever closes any descriptor of a file gives up all of the process's locks on it (fcntl(2)),
+    those of another connection to it, too: the next program that is done with the database would then take its log
+    away from under that one, which from then on sees no change and damages the file with its own
+    (sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    try:
+        os.mknod(path, 0o600 | stat.S_IFREG)
+    except FileExistsError:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise

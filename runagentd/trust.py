@@ -9,7 +9,6 @@ returns; so a reader that knows an epoch can ask for what came since. No private
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runagentd.errors import HostError
+from runagentd.state import make_database
 from runagentd.wire import control
 from runagentd.wire.trust import ApiKey, ApiKeySecret, PublicKey, SubjectRevoked
 
@@ -122,7 +122,7 @@ class TrustStore:
         """Open, or make the file in a directory that exists. HostError where it cannot be used."""
         path = directory / NAME
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            make_database(path)
             self._database = sqlite3.connect(path, isolation_level=None, timeout=5.0)
             self._database.executescript(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"

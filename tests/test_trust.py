@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +35,35 @@ def test_the_file_is_roots_alone(tmp_path: Path) -> None:
     """It says who may call; its directory is private, too."""
     with TrustStore(tmp_path):
         assert stat.S_IMODE((tmp_path / "trust.db").stat().st_mode) == 0o600
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").touch()
+    (tmp_path / "trust.db").symlink_to("elsewhere")
+    with pytest.raises(HostError, match="cannot be used"):
+        TrustStore(tmp_path)
+    assert (tmp_path / "elsewhere").read_bytes() == b""
+
+
+_REVOKE = """
+import pathlib, sys
+from runagentd.trust import TrustStore
+with TrustStore(pathlib.Path(sys.argv[1])) as store:
+    store.revoke_id(sys.argv[2], until=0)
+"""
+
+
+def test_what_another_process_revokes_is_seen_also_after_a_second_connection_here_has_come_and_gone(
+    store: TrustStore, tmp_path: Path
+) -> None:
+    """The supervisor keeps one connection, and opens another each time that it notes which API keys were used."""
+    seen = []
+    for identity in ("one", "two", "three"):
+        with TrustStore(tmp_path) as second:
+            second.note_api_keys_used(["K1"], 1000.0)
+        subprocess.run([sys.executable, "-c", _REVOKE, str(tmp_path), identity], check=True)
+        seen.append(store.changes(-1).revoked_ids)
+    assert seen == [("one",), ("one", "two"), ("one", "two", "three")]
 
 
 def test_a_file_that_is_no_database_is_one_sentence(tmp_path: Path) -> None:

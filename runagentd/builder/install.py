@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import socket
 import subprocess
 import threading
+import urllib.parse
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -187,6 +189,25 @@ def _end_of(text: str) -> str:
     return f"… {text[found.end() :]}" if found else "…"
 
 
+def _index(address: str) -> dict[str, str]:
+    """What tells uv of an index. Never as an argument: an address may hold a password, and arguments are everybody's.
+
+    uv writes `${NAME}` in requirements out, and asks whatever host stands before it: so what holds a password has a
+    name that no requirements can know.
+    """
+    parts = urllib.parse.urlsplit(address)
+    login, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return {"UV_DEFAULT_INDEX": address}
+    name = f"i{secrets.token_hex(16)}"
+    user, _, password = login.partition(":")
+    logins = {"USERNAME": urllib.parse.unquote(user), "PASSWORD": urllib.parse.unquote(password)}
+    return {
+        "UV_DEFAULT_INDEX": f"{name}={urllib.parse.urlunsplit(parts._replace(netloc=host))}",
+        **{f"UV_INDEX_{name.upper()}_{kind}": text for kind, text in logins.items() if text},
+    }
+
+
 def _variables(job: BuildJob) -> dict[str, str]:
     """All of uv's environment. No configuration of a user's, the system's or the project's is read."""
     variables = {
@@ -213,8 +234,7 @@ def _variables(job: BuildJob) -> dict[str, str]:
         "UV_SYSTEM_CERTS": "1",
     }
     if job.index:
-        # Never as an argument: an address may hold a password, and arguments are everybody's to read.
-        variables["UV_DEFAULT_INDEX"] = job.index
+        variables |= _index(job.index)
     else:
         variables |= {"UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
     if job.wheels:

@@ -31,6 +31,7 @@ _DEFAULTS = PackageSettings()
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _PORTS = {"https": 443, "http": 80}
 _ADDRESS_MAX = 2048
+_CANNOT_BE_LEFT_OUT = "has a space or a control character in its user or password"
 
 SCHEMA = schema.table(
     "Where environments of agents are installed from.",
@@ -71,7 +72,7 @@ def read(table: Table, folder: Path) -> PackageSettings:
     index = table.text("index")
     problem, found = _index(index, plain=plain) if index else ("", PackageSettings())
     if problem:
-        table.problem("index", problem, *_index_hints(index, plain=plain))
+        table.problem("index", problem, *_index_hints(problem, index, plain=plain))
     hosts = [*found.hosts]
     for text in table.texts("hosts"):
         target = _target(text)
@@ -138,6 +139,9 @@ def _index(address: str, *, plain: bool) -> tuple[str, PackageSettings]:
     target = _target(f"{host}:{_PORTS[parts.scheme] if port is None else port}") if usable else None
     if target is None:
         return "is no address of a package index", _DEFAULTS
+    login = urllib.parse.unquote(parts.netloc.rpartition("@")[0])
+    if not login.isprintable() or " " in login:
+        return _CANNOT_BE_LEFT_OUT, _DEFAULTS
     if parts.scheme == "http" and not (plain or _is_loopback(host)):
         return "is unencrypted: anybody on the way could change what is installed", _DEFAULTS
     shown = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -146,7 +150,9 @@ def _index(address: str, *, plain: bool) -> tuple[str, PackageSettings]:
     return "", PackageSettings(index=address, index_shown=shown, secrets=tuple(sorted(secrets)), hosts=(target,))
 
 
-def _index_hints(address: str, *, plain: bool) -> tuple[str, ...]:
+def _index_hints(problem: str, address: str, *, plain: bool) -> tuple[str, ...]:
+    if problem == _CANNOT_BE_LEFT_OUT:
+        return ("choose others: what an installer says is cut there, and half a password is not known to be one",)
     if address.startswith("http://") and not plain:
         return ("use https://, or write http = true in [packages] where the network on the way is your own",)
     return ('it begins with https://, and has no query, for example "https://packages.example.com/simple"',)

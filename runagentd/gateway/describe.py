@@ -10,6 +10,8 @@ import msgspec
 
 from runagentd.wire.channel import ChannelError
 
+DEFAULT_DEPTH_MAX = 32
+
 
 class Parameter(msgspec.Struct, frozen=True):
     """One parameter of a function; `type` is for people."""
@@ -70,3 +72,23 @@ def first_problem(body: bytes) -> str:
     if not problems:
         return "the agent cannot be loaded"
     return f"{problems[0].where}: {problems[0].what}"[:500]
+
+
+def default_of(parameter: Parameter) -> dict[str, object]:
+    """`default`, where the runner told one that is JSON and not too deep to be told on; nothing where not.
+
+    What can just be read may be too deep to be written as a part of something else.
+    """
+    if parameter.default is None:
+        return {}
+    try:
+        value = msgspec.json.decode(parameter.default)
+    except (msgspec.MsgspecError, RecursionError):
+        return {}
+    return {"default": value} if _is_shallow(value, DEFAULT_DEPTH_MAX) else {}
+
+
+def _is_shallow(value: object, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(_is_shallow(each, depth - 1) for each in value.values())
+    return not isinstance(value, list) or (depth > 0 and all(_is_shallow(each, depth - 1) for each in value))

@@ -12,12 +12,10 @@ import re
 import urllib.parse
 from collections.abc import Iterable
 
-import msgspec
-
 from runagentd import errors
 from runagentd.errors import ErrorKind
 from runagentd.gateway.agents import Agent
-from runagentd.gateway.describe import EntrypointDescription, Parameter
+from runagentd.gateway.describe import EntrypointDescription, Parameter, default_of
 from runagentd.gateway.guard.limits import Rule
 from runagentd.gateway.pipeline import Offer
 
@@ -167,13 +165,7 @@ def _arguments(described: EntrypointDescription | None) -> Schema:
 
 
 def _parameter(parameter: Parameter) -> Schema:
-    schema = _typed(parameter.type)
-    if parameter.default is not None:
-        try:
-            schema["default"] = msgspec.json.decode(parameter.default)
-        except (msgspec.MsgspecError, RecursionError):
-            pass
-    return schema
+    return {**_typed(parameter.type), **default_of(parameter)}
 
 
 def _success(described: EntrypointDescription | None) -> dict[str, object]:
@@ -225,6 +217,8 @@ def _schema(node: ast.expr, depth: int) -> Schema:
 
 
 def _generic(name: str, items: list[ast.expr], depth: int) -> Schema:
+    if not items:
+        return {}  # `list[()]`
     if name in _ARRAYS:
         return {"type": "array", "items": _schema(items[0], depth)}
     if name in _OBJECTS and len(items) == 2:
@@ -241,6 +235,9 @@ def _generic(name: str, items: list[ast.expr], depth: int) -> Schema:
     if name == "Literal":
         values = [item.value for item in items if isinstance(item, ast.Constant)]
         if len(values) == len(items) and all(isinstance(value, str | int | bool | None) for value in values):
+            for value in values:
+                if isinstance(value, str):
+                    value.encode()  # half a surrogate pair has no form in JSON, and is a ValueError like another
             return {"enum": values}
     return {}
 

@@ -118,6 +118,8 @@ class Instance:
         self.started_unix_ms = 0
         self.ready_ns = 0
         self.describe = b""
+        self._proven = False
+        """whether its owner was told that it is ready and described"""
         self.frozen = False
         self._freeze_wanted = False
         self._freezing: asyncio.Task[None] | None = None
@@ -423,7 +425,9 @@ class Instance:
             self._look_if_proven()
 
     def _look_if_proven(self) -> None:
-        if self.ready_ns and self.describe:
+        # Once: the next gateway describes it again, and a captured one as often as it likes.
+        if self.ready_ns and self.describe and not self._proven:
+            self._proven = True
             self._owner.proven(self)
 
     def _memory_ran_out(self, group: Group, event: int) -> None:

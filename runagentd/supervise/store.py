@@ -13,7 +13,6 @@ there after the machine has lost its power, too.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from runagentd.errors import HostError
+from runagentd.state import make_database
 from runagentd.supervise.identity import Identity
 from runagentd.wire import record
 from runagentd.wire.manifest import MANIFEST_BYTES, Manifest
@@ -150,7 +150,7 @@ class Store:
         """Open, or make the file in a directory that exists. HostError where it is not to be used."""
         self._path = folder / NAME
         try:
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            make_database(self._path)
             self._database = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS)
         except (OSError, sqlite3.Error) as error:
             raise HostError(f"{self._path} cannot be opened: {error}") from error

@@ -444,7 +444,8 @@ class Supervisor:
             case control.Outcomes():
                 self._splits.told(message)
             case control.TrustTaken():
-                self._trust.taken(message.epoch)
+                if not self._trust.taken(message.epoch):
+                    link.close()
             case control.ApiKeysUsed():
                 self._trust.used(message.ids)
             case control.CacheAnswer() | control.CallsAnswer() | control.TrafficAnswer() | control.Tried():

@@ -62,15 +62,16 @@ class TrustTeller:
             return False
         return True
 
-    def taken(self, epoch: int) -> None:
-        """The gateway says that an epoch holds."""
+    def taken(self, epoch: int) -> bool:
+        """The gateway says that an epoch holds; False where it was never told of it, and is not to be listened to."""
         if epoch > self._told:
             self._log.error("the gateway takes over what it was never told", epoch=epoch)
-            return
+            return False
         self._taken = max(self._taken, epoch)
         for waiter in self._taking:
             if not waiter.done():
                 waiter.set_result(None)
+        return True
 
     def _tell(self) -> None:
         changes = self._store.changes(self._told)

@@ -11,6 +11,7 @@ A datagram is one byte, the message's number, then its record (`wire.record`). D
 from __future__ import annotations
 
 import enum
+from collections.abc import Sized
 from dataclasses import dataclass
 
 from runagentd.wire import admin, figures, record, trust
@@ -284,6 +285,12 @@ class Drain:
 # ---- gateway to supervisor
 
 
+def _check_size(name: str, value: Sized, most: int) -> None:
+    """ValueError beyond a bound that is narrower than that of a datagram: what comes from here is held in memory."""
+    if len(value) > most:
+        raise ValueError(f"{name} has {len(value)} where {most} are the most")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
     version: int
@@ -296,6 +303,9 @@ class InstanceReady:
     instance: str
     describe: bytes
 
+    def __post_init__(self) -> None:
+        _check_size("describe", self.describe, REPORT_BYTES_MAX)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFailed:
@@ -303,6 +313,9 @@ class InstanceFailed:
 
     instance: str
     report: bytes
+
+    def __post_init__(self) -> None:
+        _check_size("report", self.report, REPORT_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +395,9 @@ class ApiKeysUsed:
 
     ids: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        _check_size("ids", self.ids, TRUST_ROWS_MAX)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheAnswer:
@@ -416,6 +432,9 @@ class Tried:
 
     number: int
     problem: str
+
+    def __post_init__(self) -> None:
+        _check_size("problem", self.problem, TRIED_CHARACTERS_MAX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

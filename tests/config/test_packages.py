@@ -76,6 +76,13 @@ def test_what_is_no_address_is_refused_without_repeating_it(address: str) -> Non
     assert problems(f'index = "{address}"') == ["runagentd.toml: packages.index: is no address of a package index"]
 
 
+@pytest.mark.parametrize("login", ["alice:p%20ss", "alice:p%0ass", "alice:p%00ss", "al%1bice:pass", "to%09ken"])
+def test_a_password_that_could_be_cut_in_two_is_refused(login: str) -> None:
+    assert problems(f'index = "https://{login}@packages.example.com/simple"') == [
+        "runagentd.toml: packages.index: has a space or a control character in its user or password"
+    ]
+
+
 def test_an_unencrypted_index_takes_a_word_of_the_operators() -> None:
     text = 'index = "http://packages.example.com/simple"\n'
     assert problems(text) == [

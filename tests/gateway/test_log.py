@@ -54,6 +54,21 @@ def test_text_is_readable_and_has_no_control_characters() -> None:
     assert line.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('done" agent=another text="x', r'"done\" agent=another text=\"x"'),
+        ('done\\" agent=another', r'"done\\\" agent=another"'),
+        ('"', r'"\""'),
+        ("a b\\", r'"a b\\"'),
+        ("a\\b", r"a\b"),
+    ],
+)
+def test_what_a_stranger_wrote_is_one_field(text: str, shown: str) -> None:
+    """Else it could say after a quotation mark which agent, caller or outcome a line is about."""
+    assert written(Form.TEXT, "stderr", text=text).endswith(f" gateway: stderr text={shown}\n")
+
+
 @pytest.mark.parametrize("key", ["token", "authorization", "cookie", "secret", "password", "api_key", "query"])
 def test_some_keys_are_never_printed(key: str) -> None:
     """Whatever calls them, whatever they hold."""

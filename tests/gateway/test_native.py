@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
+from runagentd.gateway import describe
 from runagentd.gateway.describe import Parameter
-from runagentd.gateway.doors import native
 from runagentd.wire.channel import Frame
 from runagentd.wire.control import Cause
 from tests.fakes_gateway import LIMITS, Gateway, HttpAnswer, abort, answer
@@ -459,4 +459,4 @@ def test_an_instance_that_dies_during_a_call_tells_its_true_cause(
 )
 def test_a_default_is_shown_where_the_runner_told_json(told: str, shown: dict[str, object]) -> None:
     """An agent may say anything in its place."""
-    assert native._default(Parameter(name="a", default=told)) == shown
+    assert describe.default_of(Parameter(name="a", default=told)) == shown

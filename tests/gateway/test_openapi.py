@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runagentd import errors
+from runagentd.gateway.describe import Parameter, default_of
 from runagentd.gateway.openapi import schema_of
 from runagentd.wire.channel import Frame
 from runagentd.wire.manifest import CacheScope, Caching
@@ -118,6 +120,18 @@ def test_what_an_agent_makes_up_is_data_and_nothing_else(gateway: Gateway) -> No
     assert operation["description"] == "<img onerror=x>"
 
 
+@pytest.mark.parametrize("depth", [32, 33, *range(980, 1000)])
+def test_no_default_is_too_deep_for_the_document_that_it_is_in(depth: int) -> None:
+    """At some depth one can just be read, and not be written as a part of something else."""
+    parameter = Parameter(name="x", default="[" * depth + "]" * depth)
+    found = default_of(parameter)
+    assert ("default" in found) is (depth <= 32)
+    whole: object = found
+    for _ in range(12):
+        whole = [whole]
+    assert msgspec.json.decode(msgspec.json.encode(whole)) == whole
+
+
 @pytest.mark.parametrize(
     ("text", "schema"),
     [
@@ -143,6 +157,9 @@ def test_what_an_agent_makes_up_is_data_and_nothing_else(gateway: Gateway) -> No
         ("MyModel", {}),
         ("Literal[x]", {}),
         ("not a type", {}),
+        ("list[()]", {}),
+        ("Optional[()]", {}),
+        ("Literal['\\ud800']", {}),
         (None, {}),
         ("list[" * 50 + "int" + "]" * 50, None),
     ],
@@ -155,4 +172,14 @@ def test_a_type_becomes_a_schema_where_it_is_understood(text: str | None, schema
 @given(st.text(max_size=120))
 def test_any_text_becomes_a_schema(text: str) -> None:
     """Whatever an agent calls a type."""
-    assert isinstance(json.dumps(schema_of(text)), str)
+    assert isinstance(msgspec.json.encode(schema_of(text)), bytes)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["list", "Optional", "Literal", "tuple", "[", "]", "(", ")", ",", "'\\ud800'", "..."]),
+        max_size=12,
+    )
+)
+def test_any_text_that_is_nearly_a_type_becomes_a_schema(words: list[str]) -> None:
+    assert isinstance(msgspec.json.encode(schema_of("".join(words))), bytes)

@@ -506,6 +506,31 @@ def test_a_password_is_sent_to_the_index_and_stays_out_of_the_tree(workshop: Wor
     assert not any(b"hunter2secret" in path.read_bytes() for path in taken.path.rglob("*") if path.is_file())
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "one @ {other}/one-1.0-py3-none-any.whl?${{UV_DEFAULT_INDEX}}",
+        "one @ {other}/one-1.0-py3-none-any.whl?${{UV_INDEX_PASSWORD}}",
+        "--extra-index-url {other}/?a=${{UV_DEFAULT_INDEX}}\none",
+        "--find-links {other}/?a=${{UV_DEFAULT_INDEX}}\none",
+        "-r {other}/more.txt?a=${{UV_DEFAULT_INDEX}}",
+        "-r /proc/self/environ",
+    ],
+)
+def test_requirements_send_a_password_to_no_other_host_and_have_it_told_to_nobody(
+    workshop: Workshop, line: str
+) -> None:
+    """uv writes variables in requirements out. In words a password would not look as it does in the address."""
+    made.wheel(workshop.wheels, "two", "1.0", {"two.py": ""})
+    with index.serve(workshop.wheels, login='alice:hunter2{se"cret}') as served, index.serve(workshop.wheels) as other:
+        address = served.address.replace("://", '://alice:hunter2{se"cret}@')
+        hosts = [("127.0.0.1", served.port), ("127.0.0.1", other.port)]
+        words = refused(workshop, line.format(other=f"http://127.0.0.1:{other.port}"), at=address, hosts=hosts)
+    assert not any("hunter2" in path for path in (*other.asked, *served.asked))
+    # The one form that it is known in is what the supervisor leaves out.
+    assert "hunter2" not in words.replace('hunter2{se"cret}', "****")
+
+
 def test_an_index_that_says_nothing_is_given_up(workshop: Workshop) -> None:
     began = time.monotonic()
     with index.serve(workshop.wheels, silent=threading.Event()) as served:

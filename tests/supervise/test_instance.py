@@ -21,6 +21,7 @@ class Maker:
 
     def __init__(self) -> None:
         self.ends: list[str] = []
+        self.ready: list[bytes] = []
         self.warnings: list[str] = []
         self.going_on = asyncio.Event()
         log = SimpleNamespace(warning=lambda text, **_: self.warnings.append(text))
@@ -33,6 +34,9 @@ class Maker:
 
     def ended(self, instance: Instance, cause: str, detail: str) -> None:
         self.ends.append(detail)
+
+    def proven(self, instance: Instance) -> None:
+        self.ready.append(instance.describe)
 
 
 @pytest.mark.parametrize(("entrance", "ends"), [("let in", ["no memory"]), ("given up", []), ("not needed yet", [])])
@@ -55,3 +59,16 @@ def test_a_start_counts_as_failed_only_where_somebody_needed_it(entrance: str, e
     maker = asyncio.run(run())
     assert maker.ends == ends
     assert len(maker.warnings) == 1 - len(ends)
+
+
+def test_an_instance_becomes_ready_once_however_often_it_is_described() -> None:
+    """By each gateway that comes, and by one that wants to push all else out of the events as often as it likes."""
+    maker = Maker()
+    version = SimpleNamespace(runtime=None)
+    instance = Instance(cast(Owner, maker), cast(Version, version))
+    instance.described(b"before it is ready")
+    instance.ready_ns = 1
+    instance.described(b"by one gateway")
+    instance.described(b"by the next one")
+    assert maker.ready == [b"by one gateway"]
+    assert instance.describe == b"by the next one"

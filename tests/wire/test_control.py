@@ -54,6 +54,21 @@ def test_a_datagram_beyond_its_bound_is_refused() -> None:
         control.parse_from_gateway(data)
 
 
+@pytest.mark.parametrize(
+    ("number", "record", "reason"),
+    [
+        (66, b"\0\0\0\1a" + b"\0\1\0\1" + bytes(65537), "describe has 65537 where 65536 are the most"),
+        (67, b"\0\0\0\1a" + b"\0\1\0\1" + bytes(65537), "report has 65537 where 65536 are the most"),
+        (71, b"\0\0\0\x21" + 33 * b"\0\0\0\1k", "ids has 33 where 32 are the most"),
+        (110, bytes(8) + b"\0\0\1\xf5" + 501 * b"x", "problem has 501 where 500 are the most"),
+    ],
+    ids=["InstanceReady", "InstanceFailed", "ApiKeysUsed", "Tried"],
+)
+def test_what_would_be_held_in_memory_has_narrower_bounds(number: int, record: bytes, reason: str) -> None:
+    with pytest.raises(RecordError, match=f"^{reason}$"):
+        control.parse_from_gateway(bytes([number]) + record)
+
+
 def test_a_cause_that_does_not_exist_is_refused() -> None:
     """The set of causes is closed: no new one comes from a gateway."""
     good = control.pack(control.ReplaceInstance(instance="a", cause=control.Cause.DEADLINE))

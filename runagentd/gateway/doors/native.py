@@ -16,7 +16,7 @@ from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.agents import Agent
 from runagentd.gateway.calls import Mode
-from runagentd.gateway.describe import Parameter
+from runagentd.gateway.describe import default_of
 from runagentd.gateway.doors import sse
 from runagentd.gateway.doors.problems import problem
 from runagentd.gateway.exchange import JSON, Exchange, Reply
@@ -237,7 +237,7 @@ def entrypoints(view: View) -> list[dict[str, object]]:
             row |= {
                 "doc": found.doc,
                 "parameters": [
-                    {"name": p.name, "kind": p.kind, "required": p.required, "type": p.type, **_default(p)}
+                    {"name": p.name, "kind": p.kind, "required": p.required, "type": p.type, **default_of(p)}
                     for p in found.parameters
                 ],
                 "returns": found.returns,
@@ -246,16 +246,6 @@ def entrypoints(view: View) -> list[dict[str, object]]:
             }
         rows.append(row)
     return rows
-
-
-def _default(parameter: Parameter) -> dict[str, object]:
-    """`default`, where the runner told one that is JSON."""
-    if parameter.default is None:
-        return {}
-    try:
-        return {"default": msgspec.json.decode(parameter.default)}
-    except (msgspec.MsgspecError, RecursionError):
-        return {}
 
 
 def limits(agent: Agent) -> dict[str, object]:
