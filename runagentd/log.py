@@ -84,6 +84,9 @@ def _escaped(character: str) -> str:
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
+_QUOTED = ' "='
+"""A value with one of these stands in quotes."""
+
 _ERASE = "\x1b[K"
 """ECMA-48: to the end of the line. What goes on may stand there, in a line that is written again and again."""
 
@@ -164,8 +167,11 @@ def _bounded(value: object) -> object:
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = escape(str(value))
-    return f'"{text}"' if " " in text or not text else text
+    text = str(value)
+    if not text or any(letter in text for letter in _QUOTED):
+        # What ends a value has to be escaped in it, or a value could go on as a field that nobody has logged.
+        return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+    return escape(text)
 
 
 def complain(text: str) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,14 @@ def test_text_is_readable_and_has_no_control_characters() -> None:
     line = written(Form.TEXT, "stdout", agent="a b", text="x\n\x1b[2Jy", empty="")
     assert line.endswith(' gateway: stdout agent="a b" text=x\\n\\x1b[2Jy empty=""\n')
     assert line.count("\n") == 1
+
+
+def test_a_value_cannot_go_on_as_another_field() -> None:
+    """Not by a quote of its own, nor by a backslash before the one that ends it."""
+    line = written(Form.TEXT, "stdout", text='x" cause=oom agent="y', word='a"b', pair="a=b", last="c \\", plain="a\\b")
+    fields = line.partition(": stdout ")[2].rstrip("\n")
+    assert fields == r'''text="x\" cause=oom agent=\"y" word="a\"b" pair="a=b" last="c \\" plain=a\b'''
+    assert [field.partition("=")[0] for field in shlex.split(fields)] == ["text", "word", "pair", "last", "plain"]
 
 
 @pytest.mark.parametrize("key", ["token", "authorization", "cookie", "secret", "password", "api_key", "query"])
