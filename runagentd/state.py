@@ -78,6 +78,8 @@ def create_or_open(path: Path) -> StateDirectory:
             (path / folder).mkdir(mode=0o700)
         (path / "id").write_text(secrets.token_hex(8) + "\n")
         (path / "format").write_text(FORMAT)
+    elif not (path / "format").exists():
+        raise HostError(f"{path} is not a state directory of runagentd", "give --state-dir a new or an empty folder")
     return open_existing(path)
 
 
@@ -88,7 +90,7 @@ def open_existing(path: Path) -> StateDirectory:
         status = path.stat()
         found = (path / "format").read_text()
         identity = (path / "id").read_text().strip()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise HostError(
             f"{path} is not a state directory of runagentd", "give --state-dir, or start 'runagentd serve' first"
         ) from error

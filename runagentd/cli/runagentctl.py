@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,37 +39,38 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--state-dir", type=Path, default=Path(state.DEFAULT), help="default: %(default)s")
-    common.add_argument("--json", action="store_true", help="print JSON")
+    common, lines = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
+    for parser, said in ((common, "print JSON"), (lines, "print JSON, an object a line")):
+        parser.add_argument("--state-dir", type=Path, default=Path(state.DEFAULT), help="default: %(default)s")
+        parser.add_argument("--json", action="store_true", help=said)
     parser = argparse.ArgumentParser(prog="runagentctl", description="Look after a running runagentd.")
     parser.add_argument("--version", action="version", version=f"runagentctl {version('runagentd')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    command = commands.add_parser("ps", parents=[common], help="what runs")
+    command = _add(commands, "ps", parents=[common], help="what runs")
     command.set_defaults(run=_ps)
 
-    command = commands.add_parser("top", parents=[common], help="what is busy, again and again, until Ctrl+C")
+    command = _add(commands, "top", parents=[lines], help="what is busy, again and again, until Ctrl+C")
     command.add_argument("--once", action="store_true", help="one look, for scripts")
     command.set_defaults(run=_top)
 
-    command = commands.add_parser("describe", parents=[common], help="all about an agent")
+    command = _add(commands, "describe", parents=[common], help="all about an agent")
     command.add_argument("agent", metavar="AGENT")
     command.set_defaults(run=_describe)
 
-    command = commands.add_parser("logs", parents=[common], help="what an agent printed")
+    command = _add(commands, "logs", parents=[lines], help="what an agent printed")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("-f", "--follow", action="store_true", help="go on with new lines until Ctrl+C")
     command.set_defaults(run=_logs)
 
-    command = commands.add_parser("calls", parents=[common], help="the last calls, and those that are under way")
+    command = _add(commands, "calls", parents=[lines], help="the last calls, and those that are under way")
     command.add_argument("agent", nargs="?", default="", metavar="AGENT")
     command.add_argument("--status", default="", choices=("pending", "completed", "failed"), help="only these")
     command.add_argument("--since", metavar="30m|1h|7d", help="none that is older")
     command.add_argument("--limit", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
     command.set_defaults(run=_calls)
 
-    command = commands.add_parser("events", parents=[common], help="what has happened to agents and their instances")
+    command = _add(commands, "events", parents=[lines], help="what has happened to agents and their instances")
     command.add_argument("agent", nargs="?", default="", metavar="AGENT")
     command.add_argument("-f", "--follow", action="store_true", help="go on with what happens until Ctrl+C")
     command.add_argument(
@@ -76,27 +78,57 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_events)
 
-    command = commands.add_parser("restart", parents=[common], help="end an agent's instances and start others at once")
+    command = _add(commands, "restart", parents=[common], help="end an agent's instances and start others at once")
     command.add_argument("agent", metavar="AGENT")
     command.set_defaults(run=_restart)
 
-    command = commands.add_parser("warm", parents=[common], help="have instances ready before they are called")
+    command = _add(
+        commands,
+        "warm",
+        parents=[common],
+        help="have instances ready before they are called",
+        description="Have that many instances ready now, before they are called. They end when fewer have been enough"
+        " for the idle time of the agent's policy.",
+    )
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("instances", type=_count, nargs="?", default=1, metavar="N", help="how many (1)")
     command.set_defaults(run=_warm)
 
-    command = commands.add_parser("scale", parents=[common], help="change how many instances an agent may have")
+    command = _add(
+        commands,
+        "scale",
+        parents=[common],
+        help="change how many instances an agent may have",
+        description="Change how many instances an agent may have, within what its policy allows, until the daemon "
+        "starts again.",
+    )
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("bounds", type=_bounds, metavar="MIN:MAX", help="within its policy; N alone is both")
     command.set_defaults(run=_scale)
 
-    command = commands.add_parser("check", parents=[common], help="load and check a folder without serving it")
+    command = _add(
+        commands,
+        "check",
+        parents=[common],
+        help="load and check a folder without serving it",
+        description="Load and check a folder without serving it: all that 'runagentd serve' looks at, its packages "
+        "among it, in a daemon that is thrown away.",
+    )
     command.add_argument("folder", type=Path, metavar="DIR")
-    command.add_argument("--policy", default="base", type=_policy_name, metavar="NAME|FILE")
+    command.add_argument(
+        "--policy", default="base", type=_policy_name, metavar="NAME|FILE", help="default: %(default)s"
+    )
     command.add_argument("--config", type=Path, metavar="FILE", help="as for 'runagentd serve'")
     command.set_defaults(run=_check)
 
-    command = commands.add_parser("deploy", parents=[common], help="serve a folder, or another version of an agent")
+    command = _add(
+        commands,
+        "deploy",
+        parents=[common],
+        help="serve a folder, or another version of an agent",
+        description="Serve a folder as an agent of the running daemon, or as another version of one. The version "
+        "before goes on until the new one is ready, and can be gone back to.",
+    )
     command.add_argument("folder", type=Path, metavar="DIR")
     command.add_argument("--name", type=_text, help="call the agent so, whatever its folder says")
     command.add_argument(
@@ -112,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_deploy)
 
-    command = commands.add_parser(
+    command = _add(
+        commands,
         "apply",
         parents=[common],
         help="have served what agent files say",
@@ -132,23 +165,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_apply)
 
-    command = commands.add_parser("versions", parents=[common], help="the versions of an agent")
+    command = _add(commands, "versions", parents=[common], help="the versions of an agent")
     command.add_argument("agent", metavar="AGENT")
     command.set_defaults(run=_versions)
 
-    command = commands.add_parser("rollback", parents=[common], help="have the version before serve again")
+    command = _add(commands, "rollback", parents=[common], help="have the version before serve again")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument(
-        "version", nargs="?", default="", metavar="VERSION", help="another one: v3, an alias, a digest"
+        "version",
+        nargs="?",
+        default="",
+        metavar="VERSION",
+        help="another one: v3, an alias, or the begin of a digest (default: the one that served before)",
     )
     command.set_defaults(run=_promote)
 
-    command = commands.add_parser("promote", parents=[common], help="have a version of an agent serve")
+    command = _add(commands, "promote", parents=[common], help="have a version of an agent serve")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("version", type=_text, metavar="VERSION", help="v3, an alias, or the begin of a digest")
     command.set_defaults(run=_promote)
 
-    command = commands.add_parser("traffic", parents=[common], help="have calls go to several versions of an agent")
+    command = _add(
+        commands,
+        "traffic",
+        parents=[common],
+        help="have calls go to several versions of an agent",
+        description="Have calls go to several versions of an agent. The version that serves is one of them.",
+    )
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("shares", type=_share, nargs="+", metavar="VERSION=PERCENT", help="all of them add up to 100")
     command.add_argument(
@@ -160,21 +203,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_traffic)
 
-    command = commands.add_parser("alias", parents=[common], help="give a version of an agent a name")
+    command = _add(commands, "alias", parents=[common], help="give a version of an agent a name")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("alias", type=_text, metavar="ALIAS")
     command.add_argument("version", nargs="?", default="", metavar="VERSION", help="without one the alias is no more")
     command.set_defaults(run=_alias)
 
-    command = commands.add_parser("remove", parents=[common], help="forget an agent, or one version of it")
+    command = _add(commands, "remove", parents=[common], help="forget an agent, or one version of it")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("version", nargs="?", default="", metavar="VERSION", help="one that does not serve")
     command.set_defaults(run=_remove)
 
-    token = commands.add_parser("token", help="make tokens, look at them, end them").add_subparsers(
+    token = _add(commands, "token", help="make tokens, look at them, end them").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    command = token.add_parser("create", parents=[common], help="print a new token, alone, on stdout")
+    command = _add(token, "create", parents=[common], help="print a new token, alone, on stdout")
     command.add_argument("--subject", required=True, help="who will call")
     command.add_argument(
         "--agent",
@@ -186,17 +229,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tenant", help="for whom the subject acts")
     command.add_argument("--ttl", default="1h", metavar="30s|15m|1h|7d", help="default: %(default)s")
     command.set_defaults(run=_token_create)
-    command = token.add_parser("inspect", parents=[common], help="what a token says, and whether it is good")
+    command = _add(token, "inspect", parents=[common], help="what a token says, and whether it is good")
     command.add_argument("token", metavar="TOKEN", help="a token or an API key; - reads it from standard input")
     command.set_defaults(run=_token_inspect)
-    command = token.add_parser("revoke", parents=[common], help="end tokens before their time")
+    command = _add(token, "revoke", parents=[common], help="end tokens before their time")
     command.add_argument("token", nargs="?", metavar="TOKEN|JTI", help="one token (- reads it from standard input)")
     command.add_argument("--subject", help="all that was issued to this subject, API keys too")
     command.add_argument("--before", metavar="TIME", help="issued until then: now, or 2026-11-24T12:00:00Z")
     command.set_defaults(run=_token_revoke)
 
-    key = commands.add_parser("key", help="API keys").add_subparsers(required=True, metavar="COMMAND")
-    command = key.add_parser("create", parents=[common], help="print a new API key, alone, on stdout, this once")
+    key = _add(commands, "key", help="API keys").add_subparsers(required=True, metavar="COMMAND")
+    command = _add(key, "create", parents=[common], help="print a new API key, alone, on stdout, this once")
     command.add_argument("--subject", required=True, help="who will call")
     command.add_argument("--name", required=True, help="what it is for: 'key list' shows it")
     command.add_argument(
@@ -212,46 +255,45 @@ def _parser() -> argparse.ArgumentParser:
         "--address", action="append", default=[], metavar="NETWORK", help="where it may be used from; may be repeated"
     )
     command.set_defaults(run=_key_create)
-    command = key.add_parser("list", parents=[common], help="all API keys, without their secrets")
+    command = _add(key, "list", parents=[common], help="all API keys, without their secrets")
     command.set_defaults(run=_key_list)
-    command = key.add_parser("rotate", parents=[common], help="print another secret for an API key")
+    command = _add(key, "rotate", parents=[common], help="print another secret for an API key")
     command.add_argument("id", metavar="ID")
     command.add_argument(
         "--overlap", default="1d", metavar="0|1h|1d", help="how long the one before stays good (default: %(default)s)"
     )
     command.set_defaults(run=_key_rotate)
-    command = key.add_parser("revoke", parents=[common], help="end an API key, and what it is calling")
+    command = _add(key, "revoke", parents=[common], help="end an API key, and what it is calling")
     command.add_argument("id", metavar="ID")
     command.set_defaults(run=_key_revoke)
 
-    cache = commands.add_parser("cache", help="answers that are kept").add_subparsers(required=True, metavar="COMMAND")
-    command = cache.add_parser("stats", parents=[common], help="what is kept, and how often that helped")
+    cache = _add(commands, "cache", help="answers that are kept").add_subparsers(required=True, metavar="COMMAND")
+    command = _add(cache, "stats", parents=[common], help="what is kept, and how often that helped")
     command.set_defaults(run=_cache, purge=False, agent="", tag="")
-    command = cache.add_parser("purge", parents=[common], help="throw kept answers away")
+    command = _add(cache, "purge", parents=[common], help="throw kept answers away")
     command.add_argument("--agent", default="", help="those of this agent only")
     command.add_argument("--tag", default="", help="those of this entrypoint only")
     command.set_defaults(run=_cache, purge=True)
 
-    signing_key = commands.add_parser("signing-key", help="what signs tokens").add_subparsers(
+    signing_key = _add(commands, "signing-key", help="what signs tokens").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    command = signing_key.add_parser("list", parents=[common], help="all keys that are believed")
+    command = _add(signing_key, "list", parents=[common], help="all keys that are believed")
     command.set_defaults(run=_signing_key_list)
-    command = signing_key.add_parser("rotate", parents=[common], help="sign with the next key from now on")
+    command = _add(signing_key, "rotate", parents=[common], help="sign with the next key from now on")
     command.add_argument("--force", action="store_true", help="even if the next key was published only just now")
     command.add_argument("--drop", action="store_true", help="end all tokens that the key before has signed, at once")
     command.set_defaults(run=_signing_key_rotate)
 
-    policy = commands.add_parser("policy", help="look at policies").add_subparsers(required=True, metavar="COMMAND")
-    command = policy.add_parser("check", parents=[common], help="say whether a policy file is right")
-    command.add_argument("file", metavar="FILE")
+    policy = _add(commands, "policy", help="look at policies").add_subparsers(required=True, metavar="COMMAND")
+    command = _add(policy, "check", parents=[common], help="say whether a policy file is right")
+    command.add_argument("file", metavar="NAME|FILE", help="a shipped policy, or a file")
     command.set_defaults(run=_policy_check)
-    command = policy.add_parser(
-        "explain", parents=[common], help="each step of the sandbox, and the key that asks for it"
-    )
+    command = _add(policy, "explain", parents=[common], help="each step of the sandbox, and the key that asks for it")
     command.add_argument("policy", type=_policy_name, metavar="NAME|FILE")
     command.set_defaults(run=_policy_explain)
-    command = policy.add_parser(
+    command = _add(
+        policy,
         "diff",
         parents=[common],
         help="where one policy differs from another, and whether it allows more",
@@ -264,20 +306,33 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("b", metavar="B", help="likewise")
     command.set_defaults(run=_policy_diff)
 
-    command = commands.add_parser("schema", help="the JSON Schema of a file, for editors")
+    command = _add(commands, "schema", help="the JSON Schema of a file, for editors")
     command.add_argument(
         "of",
         choices=("policy", "config", "agent", "agent-file"),
+        metavar="policy|config|agent|agent-file",
         help="a policy's file, runagentd.toml, an agent's runagent.config.json, or a file for 'apply'",
     )
     command.set_defaults(run=_schema)
 
-    command = commands.add_parser(
-        "doctor", parents=[common], help="what this machine offers, and a sandbox that proves it"
-    )
+    command = _add(commands, "doctor", parents=[common], help="what this machine offers, and a sandbox that proves it")
     command.add_argument("--config", type=Path, metavar="FILE", help="look at its [runtimes], too")
     command.set_defaults(run=_doctor)
     return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    *,
+    help: str,
+    description: str = "",
+    parents: Sequence[argparse.ArgumentParser] = (),
+    epilog: str = "",
+) -> argparse.ArgumentParser:
+    """A command whose own --help says what it does: as the list of commands has it, if nothing better is given."""
+    description = description or f"{help[0].upper()}{help[1:]}."
+    return commands.add_parser(name, help=help, description=description, parents=list(parents), epilog=epilog or None)
 
 
 def _policy_name(text: str) -> str:
@@ -314,7 +369,10 @@ def _bounds(text: str) -> tuple[int, int]:
     first, colon, second = text.partition(":")
     if not (first.isascii() and first.isdecimal() and (not colon or (second.isascii() and second.isdecimal()))):
         raise argparse.ArgumentTypeError(f"{text!r} is not MIN:MAX, such as 1:8, or 4 for always four")
-    return int(first), int(second if colon else first)
+    minimum, maximum = int(first), int(second if colon else first)
+    if minimum > maximum:
+        raise argparse.ArgumentTypeError(f"{text!r} is not MIN:MAX: {minimum} is more than {maximum}")
+    return minimum, maximum
 
 
 def _text(text: str) -> str:

@@ -59,7 +59,7 @@ def test_a_value_cannot_go_on_as_another_field() -> None:
     """Not by a quote of its own, nor by a backslash before the one that ends it."""
     line = written(Form.TEXT, "stdout", text='x" cause=oom agent="y', word='a"b', pair="a=b", last="c \\", plain="a\\b")
     fields = line.partition(": stdout ")[2].rstrip("\n")
-    assert fields == r'''text="x\" cause=oom agent=\"y" word="a\"b" pair="a=b" last="c \\" plain=a\b'''
+    assert fields == r"""text="x\" cause=oom agent=\"y" word="a\"b" pair="a=b" last="c \\" plain=a\b"""
     assert [field.partition("=")[0] for field in shlex.split(fields)] == ["text", "word", "pair", "last", "plain"]
 
 
