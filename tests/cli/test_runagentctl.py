@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import pytest
 
@@ -375,6 +375,20 @@ def test_doctor_looks_at_each_runtime_that_is_named(tmp_path: Path) -> None:
         doctor_commands.Finding(what="Python 3.98", ok=False, detail="/nowhere: no such file or directory"),
     ]
     assert list(doctor_commands._runtimes(None)) == []
+
+
+def test_the_sandbox_of_doctor_is_not_configured_as_the_daemon_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under its [tls] doctor ended with a traceback: it is no client of that daemon's, and needs no certificate."""
+    read = []
+
+    def look(command: list[str], **_: object) -> NoReturn:
+        read.append(Path(command[command.index("--config") + 1]).read_text())
+        raise InterruptedError
+
+    monkeypatch.setattr(subprocess, "Popen", look)
+    with pytest.raises(InterruptedError):
+        list(doctor_commands._throwaway())
+    assert read == [""]
 
 
 # ---- wrong use
