@@ -68,7 +68,7 @@ AUTHENTICATION    = _row("AuthenticationError", "AUTHENTICATION_ERROR", 401, 401
                          "the token is missing or not valid",
                          "send 'Authorization: Bearer TOKEN'; make one with 'runagentctl token create'")
 PERMISSION        = _row("AuthenticationError", "PERMISSION_ERROR", 403, 403, _C, "the token does not allow this call",
-                         "ask for a token that names this agent")
+                         "ask for a token that allows it; 'GET /v1/me' says what this one does")
 AGENT_NOT_FOUND   = _row("AgentNotFoundError", "AGENT_NOT_FOUND", 404, 404, _C, "no such agent",
                          "'GET /v1/agents' lists the agents that this token may call")
 NOT_FOUND         = _row("AgentNotFoundError", "NOT_FOUND", 404, 404, _C, "no such entrypoint or path",

@@ -86,6 +86,9 @@ def _escaped(character: str) -> str:
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
+_QUOTED = ' "='
+"""A value with one of these stands in quotes."""
+
 _ERASE = "\x1b[K"
 """ECMA-48: to the end of the line. What goes on may stand there, in a line that is written again and again."""
 
@@ -167,11 +170,10 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)
-    if text and " " not in text and '"' not in text:
-        return escape(text)
-    # A quotation mark of a stranger's would end the field, and what follows look like fields of ours.
-    text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escape(text)}"'
+    if not text or any(letter in text for letter in _QUOTED):
+        # What ends a value has to be escaped in it, or a value could go on as a field that nobody has logged.
+        return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+    return escape(text)
 
 
 def complain(text: str) -> None:

@@ -78,6 +78,8 @@ def create_or_open(path: Path) -> StateDirectory:
             os.close(descriptor)
     except OSError as error:
         raise HostError(f"cannot make the state directory {path}: {error.strerror}") from error
+    if not (path / "format").exists():
+        raise HostError(f"{path} is not a state directory of runagentd", "give --state-dir a new or an empty folder")
     return open_existing(path)
 
 
@@ -109,7 +111,7 @@ def open_existing(path: Path) -> StateDirectory:
         status = path.stat()
         found = (path / "format").read_text()
         identity = (path / "id").read_text().strip()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise HostError(
             f"{path} is not a state directory of runagentd", "give --state-dir, or start 'runagentd serve' first"
         ) from error

@@ -1,13 +1,15 @@
 """`runagentctl cache stats|purge`: the gateway's response cache.
 
 Runs as: root.
-Reads from strangers: counters of a gateway that may be captured; they are numbers.
+Reads from strangers: counters of a gateway that may be captured, which are numbers, and names that agents' authors
+chose; control characters never reach the terminal.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 
 from runagentd.cli import table
 from runagentd.foreman import admin_client
@@ -30,6 +32,15 @@ def show(directory: StateDirectory, *, purge: bool, agent: str, tag: str, as_jso
         return 0
     if purge:
         print(f"purged: {reply.purged} entries")
-    table.show(_COLUMNS, [tuple(escape(str(value)) for value in dataclasses.astuple(row)) for row in reply.rows])
+    names = _names(directory)
+    rows = [(names.get(row.agent, row.agent), *dataclasses.astuple(row)[1:]) for row in reply.rows]
+    table.show(_COLUMNS, [tuple(escape(str(value)) for value in row) for row in rows])
     print(f"{reply.size} of {reply.size_max} bytes are used")
     return 0
+
+
+def _names(directory: StateDirectory) -> dict[str, str]:
+    """Agents' names by their ids, where no other has the same: what the table says can be typed."""
+    names = {row.agent: row.agent_name for row in admin_client.instances(directory.admin_socket).instances}
+    called = Counter(names.values())
+    return {identity: name for identity, name in names.items() if called[name] == 1}

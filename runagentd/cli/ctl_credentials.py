@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 
 from runagentd import state
-from runagentd.cli.subcommands import Subcommands
+from runagentd.cli.subcommands import Subcommands, add_command
 
 
 def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
     """Add those for tokens and API keys."""
-    token = commands.add_parser("token", help="make tokens, look at them, end them").add_subparsers(
+    token = add_command(commands, "token", help="make tokens, look at them, end them").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    command = token.add_parser("create", parents=[common], help="print a new token, alone, on stdout")
+    command = add_command(token, "create", parents=[common], help="print a new token, alone, on stdout")
     command.add_argument("--subject", required=True, help="who will call")
     command.add_argument(
         "--agent",
@@ -29,17 +29,17 @@ def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
     command.add_argument("--tenant", help="for whom the subject acts")
     command.add_argument("--ttl", default="1h", metavar="30s|15m|1h|7d", help="default: %(default)s")
     command.set_defaults(run=_token_create)
-    command = token.add_parser("inspect", parents=[common], help="what a token says, and whether it is good")
+    command = add_command(token, "inspect", parents=[common], help="what a token says, and whether it is good")
     command.add_argument("token", metavar="TOKEN", help="a token or an API key; - reads it from standard input")
     command.set_defaults(run=_token_inspect)
-    command = token.add_parser("revoke", parents=[common], help="end tokens before their time")
+    command = add_command(token, "revoke", parents=[common], help="end tokens before their time")
     command.add_argument("token", nargs="?", metavar="TOKEN|JTI", help="one token (- reads it from standard input)")
     command.add_argument("--subject", help="all that was issued to this subject, API keys too")
     command.add_argument("--before", metavar="TIME", help="issued until then: now, or 2026-11-24T12:00:00Z")
     command.set_defaults(run=_token_revoke)
 
-    key = commands.add_parser("key", help="API keys").add_subparsers(required=True, metavar="COMMAND")
-    command = key.add_parser("create", parents=[common], help="print a new API key, alone, on stdout, this once")
+    key = add_command(commands, "key", help="API keys").add_subparsers(required=True, metavar="COMMAND")
+    command = add_command(key, "create", parents=[common], help="print a new API key, alone, on stdout, this once")
     command.add_argument("--subject", required=True, help="who will call")
     command.add_argument("--name", required=True, help="what it is for: 'key list' shows it")
     command.add_argument(
@@ -55,27 +55,27 @@ def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
         "--address", action="append", default=[], metavar="NETWORK", help="where it may be used from; may be repeated"
     )
     command.set_defaults(run=_key_create)
-    command = key.add_parser("list", parents=[common], help="all API keys, without their secrets")
+    command = add_command(key, "list", parents=[common], help="all API keys, without their secrets")
     command.set_defaults(run=_key_list)
-    command = key.add_parser("rotate", parents=[common], help="print another secret for an API key")
+    command = add_command(key, "rotate", parents=[common], help="print another secret for an API key")
     command.add_argument("id", metavar="ID")
     command.add_argument(
         "--overlap", default="1d", metavar="0|1h|1d", help="how long the one before stays good (default: %(default)s)"
     )
     command.set_defaults(run=_key_rotate)
-    command = key.add_parser("revoke", parents=[common], help="end an API key, and what it is calling")
+    command = add_command(key, "revoke", parents=[common], help="end an API key, and what it is calling")
     command.add_argument("id", metavar="ID")
     command.set_defaults(run=_key_revoke)
 
 
 def add_signing_keys(commands: Subcommands, common: argparse.ArgumentParser) -> None:
     """Add those for the keys that sign tokens."""
-    signing_key = commands.add_parser("signing-key", help="what signs tokens").add_subparsers(
+    signing_key = add_command(commands, "signing-key", help="what signs tokens").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    command = signing_key.add_parser("list", parents=[common], help="all keys that are believed")
+    command = add_command(signing_key, "list", parents=[common], help="all keys that are believed")
     command.set_defaults(run=_signing_key_list)
-    command = signing_key.add_parser("rotate", parents=[common], help="sign with the next key from now on")
+    command = add_command(signing_key, "rotate", parents=[common], help="sign with the next key from now on")
     command.add_argument("--force", action="store_true", help="even if the next key was published only just now")
     command.add_argument("--drop", action="store_true", help="end all tokens that the key before has signed, at once")
     command.set_defaults(run=_signing_key_rotate)

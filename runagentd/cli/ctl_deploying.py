@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from runagentd import state
-from runagentd.cli.subcommands import Subcommands, policy_name
+from runagentd.cli.subcommands import Subcommands, add_command, policy_name
 from runagentd.log import complain
 
 AGENTS = "/etc/runagentd/agents"
@@ -19,27 +19,57 @@ AGENTS = "/etc/runagentd/agents"
 
 def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
     """Add these commands."""
-    command = commands.add_parser("restart", parents=[common], help="end an agent's instances and start others at once")
+    command = add_command(
+        commands, "restart", parents=[common], help="end an agent's instances and start others at once"
+    )
     command.add_argument("agent", metavar="AGENT")
     command.set_defaults(run=_restart)
 
-    command = commands.add_parser("warm", parents=[common], help="have instances ready before they are called")
+    command = add_command(
+        commands,
+        "warm",
+        parents=[common],
+        help="have instances ready before they are called",
+        description="Have that many instances ready now, before they are called. They end when fewer have been enough"
+        " for the idle time of the agent's policy.",
+    )
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("instances", type=_count, nargs="?", default=1, metavar="N", help="how many (1)")
     command.set_defaults(run=_warm)
 
-    command = commands.add_parser("scale", parents=[common], help="change how many instances an agent may have")
+    command = add_command(
+        commands,
+        "scale",
+        parents=[common],
+        help="change how many instances an agent may have",
+        description="Change how many instances an agent may have, within what its policy allows, until the daemon "
+        "starts again.",
+    )
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("bounds", type=_bounds, metavar="MIN:MAX", help="within its policy; N alone is both")
     command.set_defaults(run=_scale)
 
-    command = commands.add_parser("check", parents=[common], help="load and check a folder without serving it")
+    command = add_command(
+        commands,
+        "check",
+        parents=[common],
+        help="load and check a folder without serving it",
+        description="Load and check a folder without serving it: all that 'runagentd serve' looks at, its packages "
+        "among it, in a daemon that is thrown away.",
+    )
     command.add_argument("folder", type=Path, metavar="DIR")
-    command.add_argument("--policy", default="base", type=policy_name, metavar="NAME|FILE")
+    command.add_argument("--policy", default="base", type=policy_name, metavar="NAME|FILE", help="default: %(default)s")
     command.add_argument("--config", type=Path, metavar="FILE", help="as for 'runagentd serve'")
     command.set_defaults(run=_check)
 
-    command = commands.add_parser("deploy", parents=[common], help="serve a folder, or another version of an agent")
+    command = add_command(
+        commands,
+        "deploy",
+        parents=[common],
+        help="serve a folder, or another version of an agent",
+        description="Serve a folder as an agent of the running daemon, or as another version of one. The version "
+        "before goes on until the new one is ready, and can be gone back to.",
+    )
     command.add_argument("folder", type=Path, metavar="DIR")
     command.add_argument("--name", type=_text, help="call the agent so, whatever its folder says")
     command.add_argument(
@@ -58,7 +88,8 @@ def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
     )
     command.set_defaults(run=_deploy)
 
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "apply",
         parents=[common],
         help="have served what agent files say",
@@ -81,23 +112,33 @@ def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
     )
     command.set_defaults(run=_apply)
 
-    command = commands.add_parser("versions", parents=[common], help="the versions of an agent")
+    command = add_command(commands, "versions", parents=[common], help="the versions of an agent")
     command.add_argument("agent", metavar="AGENT")
     command.set_defaults(run=_versions)
 
-    command = commands.add_parser("rollback", parents=[common], help="have the version before serve again")
+    command = add_command(commands, "rollback", parents=[common], help="have the version before serve again")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument(
-        "version", nargs="?", default="", metavar="VERSION", help="another one: v3, an alias, a digest"
+        "version",
+        nargs="?",
+        default="",
+        metavar="VERSION",
+        help="another one: v3, an alias, or the begin of a digest (default: the one that served before)",
     )
     command.set_defaults(run=_promote)
 
-    command = commands.add_parser("promote", parents=[common], help="have a version of an agent serve")
+    command = add_command(commands, "promote", parents=[common], help="have a version of an agent serve")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("version", type=_text, metavar="VERSION", help="v3, an alias, or the begin of a digest")
     command.set_defaults(run=_promote)
 
-    command = commands.add_parser("traffic", parents=[common], help="have calls go to several versions of an agent")
+    command = add_command(
+        commands,
+        "traffic",
+        parents=[common],
+        help="have calls go to several versions of an agent",
+        description="Have calls go to several versions of an agent. The version that serves is one of them.",
+    )
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("shares", type=_share, nargs="+", metavar="VERSION=PERCENT", help="all of them add up to 100")
     command.add_argument(
@@ -109,13 +150,13 @@ def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
     )
     command.set_defaults(run=_traffic)
 
-    command = commands.add_parser("alias", parents=[common], help="give a version of an agent a name")
+    command = add_command(commands, "alias", parents=[common], help="give a version of an agent a name")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("alias", type=_text, metavar="ALIAS")
     command.add_argument("version", nargs="?", default="", metavar="VERSION", help="without one the alias is no more")
     command.set_defaults(run=_alias)
 
-    command = commands.add_parser("remove", parents=[common], help="forget an agent, or one version of it")
+    command = add_command(commands, "remove", parents=[common], help="forget an agent, or one version of it")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("version", nargs="?", default="", metavar="VERSION", help="one that does not serve")
     command.set_defaults(run=_remove)
@@ -131,7 +172,10 @@ def _bounds(text: str) -> tuple[int, int]:
     first, colon, second = text.partition(":")
     if not (first.isascii() and first.isdecimal() and (not colon or (second.isascii() and second.isdecimal()))):
         raise argparse.ArgumentTypeError(f"{text!r} is not MIN:MAX, such as 1:8, or 4 for always four")
-    return int(first), int(second if colon else first)
+    minimum, maximum = int(first), int(second if colon else first)
+    if minimum > maximum:
+        raise argparse.ArgumentTypeError(f"{text!r} is not MIN:MAX: {minimum} is more than {maximum}")
+    return minimum, maximum
 
 
 def _text(text: str) -> str:

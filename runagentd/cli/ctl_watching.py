@@ -9,35 +9,35 @@ from __future__ import annotations
 import argparse
 
 from runagentd import state
-from runagentd.cli.subcommands import Subcommands
+from runagentd.cli.subcommands import Subcommands, add_command
 
 
-def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
-    """Add these commands."""
-    command = commands.add_parser("ps", parents=[common], help="what runs")
+def add(commands: Subcommands, common: argparse.ArgumentParser, lines: argparse.ArgumentParser) -> None:
+    """Add these commands: `lines` is for those whose JSON is an object a line."""
+    command = add_command(commands, "ps", parents=[common], help="what runs")
     command.set_defaults(run=_ps)
 
-    command = commands.add_parser("top", parents=[common], help="what is busy, again and again, until Ctrl+C")
+    command = add_command(commands, "top", parents=[lines], help="what is busy, again and again, until Ctrl+C")
     command.add_argument("--once", action="store_true", help="one look, for scripts")
     command.set_defaults(run=_top)
 
-    command = commands.add_parser("describe", parents=[common], help="all about an agent")
+    command = add_command(commands, "describe", parents=[common], help="all about an agent")
     command.add_argument("agent", metavar="AGENT")
     command.set_defaults(run=_describe)
 
-    command = commands.add_parser("logs", parents=[common], help="what an agent printed")
+    command = add_command(commands, "logs", parents=[lines], help="what an agent printed")
     command.add_argument("agent", metavar="AGENT")
     command.add_argument("-f", "--follow", action="store_true", help="go on with new lines until Ctrl+C")
     command.set_defaults(run=_logs)
 
-    command = commands.add_parser("calls", parents=[common], help="the last calls, and those that are under way")
+    command = add_command(commands, "calls", parents=[lines], help="the last calls, and those that are under way")
     command.add_argument("agent", nargs="?", default="", metavar="AGENT")
     command.add_argument("--status", default="", choices=("pending", "completed", "failed"), help="only these")
     command.add_argument("--since", metavar="30m|1h|7d", help="none that is older")
     command.add_argument("--limit", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
     command.set_defaults(run=_calls)
 
-    command = commands.add_parser("events", parents=[common], help="what has happened to agents and their instances")
+    command = add_command(commands, "events", parents=[lines], help="what has happened to agents and their instances")
     command.add_argument("agent", nargs="?", default="", metavar="AGENT")
     command.add_argument("-f", "--follow", action="store_true", help="go on with what happens until Ctrl+C")
     command.add_argument(

@@ -83,7 +83,8 @@ def screen(reply: admin.Described, manifest: Manifest, told: traffic.Traffic | N
 
 def _version(reply: admin.Described, manifest: Manifest) -> str:
     number = f"v{reply.number} " if reply.number else ""
-    text = f"{number}{escape(reply.version)}, the author's {escape(manifest.version)} ({escape(manifest.framework)})"
+    own = f", the author's {escape(manifest.version)}" if manifest.version else ""
+    text = f"{number}{escape(reply.version)}{own} ({escape(manifest.framework)})"
     left = (reply.warm_until_unix_ms - time.time_ns() // 1_000_000) / 1000
     return text + (f"; v{reply.warm} is kept warm for {age(max(0.0, left))}" if reply.warm else "")
 

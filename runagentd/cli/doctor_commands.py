@@ -87,7 +87,7 @@ def doctor(*, config: Path | None, as_json: bool) -> int:
         rows = [{"what": one.what, "ok": one.ok, "detail": one.detail} for one in findings]
         print(json.dumps({"ok": healthy, "findings": rows}, indent=2))
     else:
-        print("this machine can run sandboxes" if healthy else "this machine cannot run sandboxes as it is")
+        print("this machine can run sandboxes" if healthy else "not all is as it must be: see what begins with FAIL")
     return 0 if healthy else 1
 
 
@@ -160,14 +160,19 @@ def _policy(name: str, facts: HostFacts) -> Finding:
 
 
 def _throwaway() -> Iterator[Finding]:
-    """Serve the agent above on a state directory of its own, call it once, and stop."""
+    """Serve the agent above on a state directory of its own, call it once, and stop.
+
+    Without the daemon's configuration, which was looked at by itself: with its [tls] or [limits] we were a client that
+    has no certificate, and one more caller.
+    """
     with tempfile.TemporaryDirectory(prefix="runagentd-doctor-", dir=state.SCRATCH) as place:
-        folder, ready = Path(place, "agent"), Path(place, "ready.json")
+        folder, ready, config = Path(place, "agent"), Path(place, "ready.json"), Path(place, "runagentd.toml")
         folder.mkdir()
+        config.touch()
         (folder / "agent.py").write_text(_AGENT)
         (folder / "runagent.config.json").write_text(json.dumps(_CONFIGURATION))
         command = [sys.executable, "-m", "runagentd.cli.runagentd", "serve", str(folder), "--port", "0"]
-        command += ["--state-dir", f"{place}/state", "--ready-file", str(ready)]
+        command += ["--state-dir", f"{place}/state", "--ready-file", str(ready), "--config", str(config)]
         with open(f"{place}/log", "wb") as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:

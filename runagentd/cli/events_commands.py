@@ -31,9 +31,16 @@ def events(directory: StateDirectory, *, agent: str, follow: bool, limit: int, a
     if not 0 <= limit <= LIMIT_MAX:
         raise ConfigurationError(Problem("--limit", f"must be from 0 to {LIMIT_MAX}, not {limit}"))
     place = _Place()
+    shown = 0
     for event in deque(_past(directory, agent, place), maxlen=limit):
         _show(event, as_json=as_json)
+        shown += 1
     sys.stdout.flush()
+    if agent and limit and not shown:
+        complain(
+            f"runagentctl: nothing has happened to an agent with the id or the name '{escape(agent)}'\n"
+            f"hint: {admin_client.WHICH_AGENTS}"
+        )
     if follow:
         _follow(directory, agent, place, as_json=as_json)
     return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runagentd import state
 from runagentd.cli import ctl_credentials, ctl_deploying, ctl_watching
-from runagentd.cli.subcommands import policy_name
+from runagentd.cli.subcommands import add_command, policy_name
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import complain, printing
 
@@ -41,37 +41,41 @@ def _main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--state-dir", type=Path, default=Path(state.DEFAULT), help="default: %(default)s")
-    common.add_argument("--json", action="store_true", help="print JSON")
+    common, lines = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
+    for parser, said in ((common, "print JSON"), (lines, "print JSON, an object a line")):
+        parser.add_argument("--state-dir", type=Path, default=Path(state.DEFAULT), help="default: %(default)s")
+        parser.add_argument("--json", action="store_true", help=said)
     parser = argparse.ArgumentParser(prog="runagentctl", description="Look after a running runagentd.")
     parser.add_argument("--version", action="version", version=f"runagentctl {version('runagentd')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    ctl_watching.add(commands, common)
+    ctl_watching.add(commands, common, lines)
     ctl_deploying.add(commands, common)
     ctl_credentials.add(commands, common)
 
-    cache = commands.add_parser("cache", help="answers that are kept").add_subparsers(required=True, metavar="COMMAND")
-    command = cache.add_parser("stats", parents=[common], help="what is kept, and how often that helped")
+    cache = add_command(commands, "cache", help="answers that are kept").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    command = add_command(cache, "stats", parents=[common], help="what is kept, and how often that helped")
     command.set_defaults(run=_cache, purge=False, agent="", tag="")
-    command = cache.add_parser("purge", parents=[common], help="throw kept answers away")
+    command = add_command(cache, "purge", parents=[common], help="throw kept answers away")
     command.add_argument("--agent", default="", help="those of this agent only")
     command.add_argument("--tag", default="", help="those of this entrypoint only")
     command.set_defaults(run=_cache, purge=True)
 
     ctl_credentials.add_signing_keys(commands, common)
 
-    policy = commands.add_parser("policy", help="look at policies").add_subparsers(required=True, metavar="COMMAND")
-    command = policy.add_parser("check", parents=[common], help="say whether a policy file is right")
-    command.add_argument("file", metavar="FILE")
+    policy = add_command(commands, "policy", help="look at policies").add_subparsers(required=True, metavar="COMMAND")
+    command = add_command(policy, "check", parents=[common], help="say whether a policy file is right")
+    command.add_argument("file", metavar="NAME|FILE", help="a shipped policy, or a file")
     command.set_defaults(run=_policy_check)
-    command = policy.add_parser(
-        "explain", parents=[common], help="each step of the sandbox, and the key that asks for it"
+    command = add_command(
+        policy, "explain", parents=[common], help="each step of the sandbox, and the key that asks for it"
     )
     command.add_argument("policy", type=policy_name, metavar="NAME|FILE")
     command.set_defaults(run=_policy_explain)
-    command = policy.add_parser(
+    command = add_command(
+        policy,
         "diff",
         parents=[common],
         help="where one policy differs from another, and whether it allows more",
@@ -84,16 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("b", metavar="B", help="likewise")
     command.set_defaults(run=_policy_diff)
 
-    command = commands.add_parser("schema", help="the JSON Schema of a file, for editors")
+    command = add_command(commands, "schema", help="the JSON Schema of a file, for editors")
     command.add_argument(
         "of",
         choices=("policy", "config", "agent", "agent-file"),
+        metavar="policy|config|agent|agent-file",
         help="a policy's file, runagentd.toml, an agent's runagent.config.json, or a file for 'apply'",
     )
     command.set_defaults(run=_schema)
 
-    command = commands.add_parser(
-        "doctor", parents=[common], help="what this machine offers, and a sandbox that proves it"
+    command = add_command(
+        commands, "doctor", parents=[common], help="what this machine offers, and a sandbox that proves it"
     )
     command.add_argument("--config", type=Path, metavar="FILE", help="look at its [runtimes], too")
     command.set_defaults(run=_doctor)

@@ -49,7 +49,9 @@ def scale(directory: StateDirectory, agent: str, bounds: tuple[int, int], *, as_
 
 
 def _ask(directory: StateDirectory, request: admin.Request, kind: type[R]) -> R:
-    return admin_client.told(admin_client.ask(directory.admin_socket, request), kind, admin_client.WHICH_AGENTS)
+    # Bounds that the policy does not allow are not the fault of the agent's name.
+    hints = () if isinstance(request, admin.Scale) else (admin_client.WHICH_AGENTS,)
+    return admin_client.told(admin_client.ask(directory.admin_socket, request), kind, *hints)
 
 
 def _say(facts: dict[str, object], sentence: str, *, as_json: bool) -> None:

@@ -26,6 +26,8 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 TOKEN_CHARACTERS_MAX = 64 * 1024
 _FAR = 2**33
+_JTI_CHARACTERS = 64
+"""Longer than any `jti` of ours, shorter than the first part of a token."""
 """Seconds since the epoch: what ends later than the year 2242 was not meant so, and no gateway believes it."""
 
 
@@ -189,5 +191,9 @@ def _identity(token: str, issuer: str) -> tuple[str, int]:
         if not isinstance(identity, str):
             raise ConfigurationError(Problem("token revoke", "this token has no id ('jti')", ("see --subject",)))
         return arguments.text(identity, "token revoke"), until
+    if token.startswith("eyJ") and len(token) > _JTI_CHARACTERS:
+        # Taken for an id it would be "revoked", and the token that it is a part of would go on.
+        hints = ("paste all of it, or its jti as 'runagentctl token inspect' shows it",)
+        raise ConfigurationError(Problem("token revoke", "this is a part of a token", hints))
     # The digest of a certificate, which may be good for years.
     return arguments.text(token, "token revoke"), 0 if _FINGERPRINT.fullmatch(token) else until

@@ -54,16 +54,20 @@ def find(places: Sequence[Path]) -> Found:
     """Read the files of these folders, and these files. ConfigurationError where a place itself is not to be used."""
     paths: set[Path] = set()
     folders: set[Path] = set()
+    files: list[AgentFile] = []
+    broken: list[Broken] = []
     for place in places:
         path = Path(os.path.abspath(place))
         if os.path.isdir(path):
             folders.add(path)
             paths |= {path / name for name in _listed(path)}
-        else:
+        elif os.path.lexists(path):
             paths.add(path)
+        else:
+            # Said before its folder is looked at: what is wrong is the name that was given, and not who may write /tmp.
+            broken.append(Broken(path=path, problems=(Problem(str(path), "no such file or folder"),)))
     if len(paths) > FILES_MAX:
         raise ConfigurationError(Problem("", f"{len(paths)} agent files are more than {FILES_MAX}, the most here"))
-    files, broken = [], []
     for path in sorted(paths):
         try:
             files.append(agent_file.parse(_read(path), path))
@@ -80,7 +84,7 @@ def _open_folder(path: Path) -> int:
         raise ConfigurationError(Problem(str(path), _words(error))) from error
     try:
         if reason := _untrusted(os.fstat(descriptor)):
-            raise ConfigurationError(_refused(path, reason))
+            raise ConfigurationError(_refused(path, reason, folder=True))
         place, why = changeable.on_the_way(str(path), _owners())
         if place:
             what = f"{why}, and the way to {path} leads through it: another agent could be served"
@@ -151,8 +155,11 @@ def _untrusted(status: os.stat_result) -> tuple[str, str] | None:
     return None
 
 
-def _refused(path: Path, reason: tuple[str, str]) -> Problem:
+def _refused(path: Path, reason: tuple[str, str], *, folder: bool = False) -> Problem:
     what, command = reason
+    if folder:
+        # No command: the folder may be one, such as /tmp, that has to be as it is.
+        return Problem(str(path), what, ("keep agent files in a folder that only root can write",))
     return Problem(str(path), what, (f"look at what it says, then run {command} on it",))
 
 

@@ -23,7 +23,7 @@ SCOPE = re.compile(
 )
 SCOPE_HINT = (
     "write 'agents:invoke:AGENT/TAG' (a '*' may end AGENT and TAG; names are percent-encoded), or one of agents:read, "
-    "agents:deploy, policies:write, keys:admin, audit:read, metrics:read"
+    "audit:read, metrics:read"
 )
 
 _SCOPE = {"type": "string", "pattern": schema.whole(SCOPE)}

@@ -72,7 +72,13 @@ SCHEMA = schema.table(
             default=[],
         ),
     },
-    dependentRequired={"certificate": ["key"], "key": ["certificate"]},
+    dependentRequired={
+        "certificate": ["key"],
+        "key": ["certificate"],
+        "client_ca": ["certificate"],
+        "client_certificates": ["client_ca"],
+        "clients": ["client_ca"],
+    },
 )
 
 
@@ -97,10 +103,13 @@ def read(table: Table, folder: Path) -> Tls | None:
     clients = tuple(_client(each) for each in table.tables("clients"))
     if wanted not in _WANTED:
         table.problem("client_certificates", f"must be optional or required, not {wanted!r}")
-    if clients and not authority_name:
-        table.problem("client_ca", "must name a file: whoever signs the certificates of the clients below")
+    if (clients or table.has("client_certificates")) and not authority_name:
+        table.problem("client_ca", "must name a file: whoever signs the certificates of clients")
     table.finish()
     if not certificate_name and not key_name:
+        if authority_name:
+            # Without them all is plain HTTP: clients that have to show a certificate would be let in without one.
+            table.problem("certificate", "must name a file in PEM: clients can only show certificates over TLS")
         return None
     for key, name in (("certificate", certificate_name), ("key", key_name)):
         if not name:

@@ -373,6 +373,7 @@ class Foreman:
 
 def serve(options: ServeOptions) -> int:
     """Run until SIGINT or SIGTERM; the exit status. Problems are printed, one clear text each."""
+    program = "runagentctl" if options.check_only else "runagentd"
     try:
         _require_root()
         directory = state.create_or_open(options.state_dir)
@@ -381,10 +382,10 @@ def serve(options: ServeOptions) -> int:
         log = Log(sys.stderr, source="foreman", form=Form(options.log_format), level=Level.INFO)
         foreman = Foreman(options, directory, log)
     except ConfigurationError as error:
-        complain(f"runagentd: {error}")
+        complain(f"{program}: {error}")
         return 2
     except HostError as error:
-        complain(f"runagentd: {error}")
+        complain(f"{program}: {error}")
         return 1
     try:
         foreman.start()
@@ -420,7 +421,7 @@ def serve(options: ServeOptions) -> int:
     except Interrupted:
         return 0
     except HostError as error:
-        complain(f"runagentd: {error}")
+        complain(f"{program}: {error}")
         return 1
     finally:
         foreman.stop()

@@ -105,7 +105,7 @@ def _entrypoint(where: str, item: Tree, folder: Folder, findings: Findings) -> E
     if ("stream" in last.lower().split("_")) and not tag.endswith(_STREAM):
         findings.hint(
             f"{where}.tag",
-            f'"{function}" looks like a stream, but clients stream only from tags that end in "{_STREAM}"',
+            f'"{function}" looks like a stream, but RunAgent\'s clients stream only from tags that end in "{_STREAM}"',
         )
     return Entrypoint(
         tag=tag,

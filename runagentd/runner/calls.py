@@ -249,8 +249,8 @@ def error_frame(call: Call, error: BaseException, limits: Limits) -> bytes:
         case TooLarge():
             return _error(call, CallErrorKind.TOO_LARGE, str(error))
         case NotSingle():
-            hint = f"call the tag '{call.tag}_stream', or ask for a stream" if call.tag else None
-            return _error(call, CallErrorKind.STREAMS, str(error), hint=hint)
+            # What to do about it differs between the doors, and they say it.
+            return _error(call, CallErrorKind.STREAMS, str(error))
         case LookupError() if call.target is None:
             return _error(call, CallErrorKind.UNKNOWN_TAG, f"there is no entrypoint '{call.tag[:200]}'")
     try:

@@ -61,6 +61,7 @@ def test_describe_is_one_screen(daemon: Daemon) -> None:
     assert (status, err) == (0, "")
     assert out.count("\n") <= 24
     assert f"  id         {row.agent}\n" in out
+    assert re.search(r"^  version    v1 [0-9a-f]{64} \(default\)$", out, re.MULTILINE)
     assert re.search(r"^  policy     \S*two\S*  [0-9a-f]{12}$", out, re.MULTILINE)
     assert "  sandbox    256 MiB, 1 CPU, 64 tasks; made by fork, calls apart by instance\n" in out
     assert "  calls      1 at a time in an instance, 64 may wait, deadline 30 s, 2 s to stop\n" in out

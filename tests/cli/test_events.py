@@ -71,6 +71,13 @@ def test_what_happened_is_told_in_its_order(daemon: Daemon) -> None:
     assert ended["instance"] == of_one[1]["instance"]
 
 
+def test_of_an_agent_that_is_not_there_nothing_is_told_and_that_is_said(daemon: Daemon) -> None:
+    """Whoever has mistyped a name would take an empty screen for a quiet agent."""
+    status, out, err = run("events", "nobody", state=daemon.state_dir)
+    assert (status, out) == (0, "")
+    assert err.startswith("runagentctl: nothing has happened to an agent with the id or the name 'nobody'\nhint: ")
+
+
 def test_what_an_operator_does_is_told_as_well(daemon: Daemon) -> None:
     """Restarts, other bounds, keys, settings; and instances that are added for calls."""
     assert run("restart", "one", state=daemon.state_dir)[0] == 0

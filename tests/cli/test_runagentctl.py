@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import pytest
 
@@ -301,7 +301,7 @@ def test_check_of_what_is_no_folder_is_one_sentence(folder: str) -> None:
     """With a hint."""
     status, out, err = run("check", folder)
     assert (status, out) == (1, "")
-    assert re.search(rf"^runagent(d|ctl): {folder}: (no such file or directory|not a directory)$", err, re.MULTILINE)
+    assert re.search(rf"^runagentctl: {folder}: (no such file or directory|not a directory)$", err, re.MULTILINE)
 
 
 # ---- policy and doctor
@@ -368,6 +368,20 @@ def test_doctor_looks_at_each_runtime_that_is_named(tmp_path: Path) -> None:
     assert list(doctor_commands._runtimes(None)) == []
 
 
+def test_the_sandbox_of_doctor_is_not_configured_as_the_daemon_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under its [tls] doctor ended with a traceback: it is no client of that daemon's, and needs no certificate."""
+    read = []
+
+    def look(command: list[str], **_: object) -> NoReturn:
+        read.append(Path(command[command.index("--config") + 1]).read_text())
+        raise InterruptedError
+
+    monkeypatch.setattr(subprocess, "Popen", look)
+    with pytest.raises(InterruptedError):
+        list(doctor_commands._throwaway())
+    assert read == [""]
+
+
 # ---- wrong use
 
 
@@ -398,6 +412,8 @@ def test_version() -> None:
         ("check", "examples/data", "--policy", "no-such-policy"),
         ("check", "examples/data", "--policy", "data=base"),
         ("ps", "--frobnicate"),
+        ("scale", "x", "3:2"),
+        ("deploy", "examples/data", "--instances", "3:2"),
     ],
     ids=" ".join,
 )
@@ -422,6 +438,21 @@ def test_without_a_state_directory_there_is_one_sentence(tmp_path: Path, words: 
             "hint: give --state-dir, or start 'runagentd serve' first\n"
         ),
     )
+
+
+@pytest.mark.parametrize("words", [("warm",), ("policy", "check"), ("key", "rotate"), ("apply",)], ids=" ".join)
+def test_each_command_says_in_its_help_what_it_does(words: tuple[str, ...]) -> None:
+    """And not only in the list of all commands."""
+    status, out, err = run(*words, "--help")
+    assert (status, err) == (0, "")
+    assert re.search(r"\n\n[A-Z][^:]+\.\n\n(positional arguments|options):\n", out)
+
+
+def test_a_file_in_the_place_of_a_state_directory_is_one_sentence() -> None:
+    """As a folder is that is none."""
+    status, out, err = run("ps", state=Path("/etc/passwd"))
+    assert (status, out) == (1, "")
+    assert err.startswith("runagentctl: /etc/passwd is not a state directory of runagentd\nhint: ")
 
 
 def test_without_a_running_daemon_there_is_one_sentence(tmp_path: Path) -> None:

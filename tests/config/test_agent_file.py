@@ -144,6 +144,17 @@ def test_only_places_that_were_named_are_answered_for(tmp_path: Path) -> None:
     assert not one.covers(str(tmp_path / "b.toml"))
 
 
+def test_a_place_that_is_not_there_is_told_as_that(tmp_path: Path) -> None:
+    """And not as one whose folder others may write: nobody should change the mode of /tmp for a slip of the pen."""
+    tmp_path.chmod(0o777)
+    [broken] = agent_files.find([tmp_path / "none.toml"]).broken
+    assert [str(problem) for problem in broken.problems] == [f"{tmp_path}/none.toml: no such file or folder"]
+    (tmp_path / "there.toml").write_text("")
+    [broken] = agent_files.find([tmp_path / "there.toml"]).broken
+    assert str(broken.problems[0]).startswith(f"{tmp_path}: others than its owner may write it")
+    assert "chmod" not in str(broken.problems[0])
+
+
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     """It could not be written down who manages the agent."""
     (tmp_path / os.fsdecode(b"\xff.toml")).write_text('folder = "x"')

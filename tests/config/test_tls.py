@@ -41,6 +41,14 @@ def test_files_that_are_not_there_or_not_both_named_are_told(tmp_path: Path) -> 
     )
 
 
+def test_clients_cannot_have_to_show_certificates_without_tls(tmp_path: Path) -> None:
+    """It would be plain HTTP for everybody, and nobody would be told."""
+    certificates.write(tmp_path)
+    assert problem(tmp_path, b'[tls]\nclient_ca = "certificate.pem"\nclient_certificates = "required"\n') == (
+        "runagentd.toml: tls.certificate: must name a file in PEM: clients can only show certificates over TLS"
+    )
+
+
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     """With the command that mends it."""
     certificates.write(tmp_path, mode=0o644)
@@ -79,6 +87,7 @@ def test_an_expired_certificate_an_encrypted_key_and_other_files_are_refused(tmp
         ('client_ca = "none.pem"\n', "tls.client_ca: "),
         ('client_ca = "key.pem"\n', "tls.client_ca: this is no certificate in PEM"),
         ('client_certificates = "maybe"\n', "tls.client_certificates: must be optional or required, not 'maybe'"),
+        ('client_certificates = "required"\n', "tls.client_ca: must name a file"),
         ('[[tls.clients]]\nsan = "DNS:a"\nsubject = "a"\n', "tls.client_ca: must name a file"),
         ('client_ca = "certificate.pem"\n[[tls.clients]]\nsubject = "a"\n', "write either san or sha256"),
         ('client_ca = "certificate.pem"\n[[tls.clients]]\nsan = "a"\nsubject = "a"\n', "'a' is no name"),

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,14 @@ def test_text_is_readable_and_has_no_control_characters() -> None:
 def test_what_a_stranger_wrote_is_one_field(text: str, shown: str) -> None:
     """Else it could say after a quotation mark which agent, caller or outcome a line is about."""
     assert written(Form.TEXT, "stderr", text=text).endswith(f" gateway: stderr text={shown}\n")
+
+
+def test_a_value_cannot_go_on_as_another_field() -> None:
+    """Not by a quote of its own, nor by a backslash before the one that ends it."""
+    line = written(Form.TEXT, "stdout", text='x" cause=oom agent="y', word='a"b', pair="a=b", last="c \\", plain="a\\b")
+    fields = line.partition(": stdout ")[2].rstrip("\n")
+    assert fields == r"""text="x\" cause=oom agent=\"y" word="a\"b" pair="a=b" last="c \\" plain=a\b"""
+    assert [field.partition("=")[0] for field in shlex.split(fields)] == ["text", "word", "pair", "last", "plain"]
 
 
 @pytest.mark.parametrize("key", ["token", "authorization", "cookie", "secret", "password", "api_key", "query"])

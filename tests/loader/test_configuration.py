@@ -144,8 +144,8 @@ def test_a_streaming_function_under_a_plain_tag_is_mentioned() -> None:
     entry = {"file": "main.py", "module": "run_stream", "tag": "main"}
     assert manifest({"agent_name": "x", "entrypoints": [entry]}).hints == (
         (
-            'runagent.config.json: entrypoints[0].tag: "run_stream" looks like a stream, but clients stream only from '
-            'tags that end in "_stream"'
+            'runagent.config.json: entrypoints[0].tag: "run_stream" looks like a stream, but RunAgent\'s clients '
+            'stream only from tags that end in "_stream"'
         ),
     )
 

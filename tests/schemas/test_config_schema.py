@@ -197,6 +197,8 @@ def test_writing_a_default_changes_nothing(path: tuple[str, ...], folder: Path) 
         '[issuers.corp]\nissuer = "https://a.example"\naudience = ["x"]\nalgorithms = ["HS256"]',
         '[issuers.corp]\nissuer = "https://a.example"\naudience = ["x"]\n[[issuers.corp.grants]]\nclaim = "x"',
         '[tls]\nkey = "key.pem"',
+        '[tls]\nclient_ca = "certificate.pem"',
+        '[tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\nclient_certificates = "required"',
         '[[tls.clients]]\nsubject = "shop"',
         '[[tls.clients]]\nsubject = "shop"\nsan = "DNS:x"\nsha256 = "' + "0" * 64 + '"',
         '[http]\ncors_origins = ["https://app.example/"]',

@@ -126,6 +126,7 @@ def test_after_a_subject_was_revoked_a_new_token_is_good_at_once(daemon: Daemon)
         (["token", "revoke"], "token revoke: name one token, or --subject, or --before"),
         (["token", "revoke", "x", "--subject", "y"], "token revoke: name one token, or --subject, or --before"),
         (["token", "revoke", "--before", "soon"], '--before: "soon" is not a time'),
+        (["token", "revoke", "eyJ" + "a" * 90], "token revoke: this is a part of a token"),
         (["key", "create", "--subject", "a", "--name", "b", "--expires", "1y"], '--expires: "1y" is not a duration'),
         (["key", "create", "--subject", "a", "--name", "b", "--address", "x"], '--address: "x" is no network'),
         (["signing-key", "rotate"], "signing-key rotate: the next key was published less than 300 s ago"),
