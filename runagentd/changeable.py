@@ -46,9 +46,13 @@ def on_the_way(path: str, owners: Collection[int]) -> tuple[str, str]:
             place = os.path.dirname(place)
             continue
         entry = os.path.join(place, part)
-        if not stat.S_ISLNK(os.lstat(entry).st_mode):
+        status = os.lstat(entry)
+        if not stat.S_ISLNK(status.st_mode):
             place = entry
             continue
+        # In a sticky folder others may have links of their own, and lead them elsewhere at any time.
+        if status.st_uid not in owners:
+            return entry, f"belongs to uid {status.st_uid}"
         links += 1
         if links > _LINKS_MAX:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)

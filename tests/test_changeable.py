@@ -80,6 +80,18 @@ def test_what_a_link_leads_through_is_on_the_way(tmp_path: Path, way: Path) -> N
     assert changeable.on_the_way(f"{tmp_path}/direct/file", ROOT)[0] == str(way.parent.parent)
 
 
+def test_a_link_of_somebody_elses_in_a_sticky_folder_is_named(tmp_path: Path, way: Path) -> None:
+    """It can be led elsewhere at any time, whoever owns what it leads to now."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link = shared / "link"
+    link.symlink_to(way.parent)
+    assert changeable.on_the_way(str(link / "file"), ROOT) == ("", "")
+    os.chown(link, NOBODYS, -1, follow_symlinks=False)
+    assert changeable.on_the_way(str(link / "file"), ROOT) == (str(link), "belongs to uid 12345")
+
+
 def test_a_way_that_leads_nowhere_ends(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(OSError, match="Too many levels") as caught:
