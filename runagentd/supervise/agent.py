@@ -489,7 +489,10 @@ class Agent:
         self.restarts += cause not in _ROUTINE
         self.last_cause = cause
         if not expected:
-            delay = lifecycle.restart_delay_ms(self.failures, one_callers=self.one_caller and instance.ready_ns > 0)
+            by_calls = lifecycle.can_be_brought_about(
+                cause, was_ready=instance.ready_ns > 0, one_caller=self.one_caller
+            )
+            delay = lifecycle.restart_delay_ms(self.failures, by_calls=by_calls)
             self._load.not_before = time.monotonic() + delay / 1000
         return self.retry_after_ms
 

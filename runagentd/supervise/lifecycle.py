@@ -114,16 +114,24 @@ _WHY_KILLED = {
 STEADY_SECONDS = 10.0
 """An instance that was ready this long has proven itself: its end starts the delays anew."""
 _DELAY_MAX_MS = 30_000
-_DELAY_OF_ONE_CALLER_MAX_MS = 1_000
+_DELAY_BY_CALLS_MAX_MS = 1_000
 
 
-def restart_delay_ms(failures: int, *, one_callers: bool = False) -> int:
+def can_be_brought_about(cause: Cause, *, was_ready: bool, one_caller: bool) -> bool:
+    """Whether it may be a caller who had this end come, and not the agent by itself.
+
+    Nearly every function has a moment in which it does not stop, and whoever calls chooses when it is told to.
+    """
+    return was_ready and (one_caller or cause is Cause.DEADLINE)
+
+
+def restart_delay_ms(failures: int, *, by_calls: bool = False) -> int:
     """How long to wait after the `failures`-th end in a row (1, 2, …): 0, 100, 200, 400 ms, … up to 30 s.
 
-    `one_callers`: the instance was ready, and served one caller. Who can make their own instance end is not to keep
-    those of others from being started, so that delay ends at a second.
+    `by_calls`: the end can be brought about by a caller. Who does that is not to keep instances from being started for
+    others, so that delay ends at a second.
     """
     if failures <= 1:
         return 0
     doublings = min(failures - 2, 20)
-    return min(_DELAY_OF_ONE_CALLER_MAX_MS if one_callers else _DELAY_MAX_MS, 100 << doublings)
+    return min(_DELAY_BY_CALLS_MAX_MS if by_calls else _DELAY_MAX_MS, 100 << doublings)

@@ -317,6 +317,22 @@ def test_what_is_revoked_here_is_revoked_whoever_issued_it(gateway: Gateway) -> 
     assert me(gateway, token(sub="carol")).status == 200
 
 
+@pytest.mark.parametrize("whose", ["subject", "anybody"])
+def test_a_clock_that_is_ahead_keeps_no_token_from_a_revocation(gateway: Gateway, whose: str) -> None:
+    """Half a minute, as tokens may be dated ahead: what was issued before it ends with it, and a little more."""
+    now = int(time.time())
+    ahead, later = token(sub="bob", iat=now + 25), token(sub="bob", iat=now + 20, jti="x")
+    assert me(gateway, ahead).status == 200
+    gone = (trust.SubjectRevoked(subject="corp:bob", before=now),) if whose == "subject" else ()
+    before = 0 if gone else now
+    gateway.supervisor.tell_trust([Revoked(token_ids=(), subjects=gone, before=before), TrustTold(epoch=1)])
+    for each in (ahead, later):
+        assert refusal(gateway, each) == "the token, key or certificate was revoked"
+    gone = (trust.SubjectRevoked(subject="corp:carol", before=now - 31),)
+    gateway.supervisor.tell_trust([Revoked(token_ids=(), subjects=gone, before=0), TrustTold(epoch=2)])
+    assert me(gateway, token(sub="carol", iat=now)).status == (200 if whose == "subject" else 401)
+
+
 def test_both_forms_of_a_signature_are_one_token(gateway: Gateway) -> None:
     """Of an ECDSA signature (r, s) everybody can make (r, n - s): a token without jti is known by what was signed."""
     shown = sign(EC, "e", "ES256", {name: value for name, value in claims(URL).items() if name != "jti"})

@@ -1,12 +1,26 @@
-"""What becomes of an instance, and why it ended: the table and two pure functions."""
+"""What becomes of an instance, and why it ended: the table and pure functions."""
 
 from __future__ import annotations
 
 import signal
+import time
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from runagentd.supervise.lifecycle import Event, LifecycleError, State, after, cause_of_end, restart_delay_ms
+from runagentd.supervise.agent import Agent
+from runagentd.supervise.instance import Instance, Surroundings
+from runagentd.supervise.lifecycle import (
+    Event,
+    LifecycleError,
+    State,
+    after,
+    can_be_brought_about,
+    cause_of_end,
+    restart_delay_ms,
+)
+from runagentd.supervise.version import Version
 from runagentd.wire.control import Cause
 from runagentd.wire.launch import ExitKind, ExitRecord
 
@@ -58,4 +72,35 @@ def test_the_first_restart_is_immediate_and_later_ones_wait_longer_up_to_thirty_
 
 
 def test_who_ends_their_own_instance_delays_others_by_a_second_at_most() -> None:
-    assert [restart_delay_ms(n, one_callers=True) for n in (1, 2, 5, 6, 1000)] == [0, 100, 800, 1000, 1000]
+    assert [restart_delay_ms(n, by_calls=True) for n in (1, 2, 5, 6, 1000)] == [0, 100, 800, 1000, 1000]
+
+
+@pytest.mark.parametrize(
+    ("cause", "ready", "one_caller", "expected"),
+    [
+        (Cause.DEADLINE, True, False, True),
+        (Cause.DEADLINE, False, False, False),
+        (Cause.SIGNAL, True, False, False),
+        (Cause.SIGNAL, True, True, True),
+        (Cause.IMPORT, False, True, False),
+    ],
+)
+def test_a_call_that_does_not_stop_is_what_any_caller_can_bring_about(
+    cause: Cause, ready: bool, one_caller: bool, expected: bool
+) -> None:
+    """A deadline of a millisecond, or to go away, is all that it takes where a function computes for a while."""
+    assert can_be_brought_about(cause, was_ready=ready, one_caller=one_caller) is expected
+
+
+def test_a_caller_in_a_hurry_keeps_others_waiting_for_a_second_at_most() -> None:
+    """An agent whose process crashes as often is slowed down all the same."""
+
+    def delays_after(cause: Cause) -> list[int]:
+        scaling, calls = SimpleNamespace(instances_min=0, instances_max=1), SimpleNamespace(one_caller=False)
+        version = SimpleNamespace(policy=SimpleNamespace(scaling=scaling, calls=calls))
+        agent = Agent(cast(Version, version), cast(Surroundings, None))
+        instance = cast(Instance, SimpleNamespace(ready_ns=time.monotonic_ns()))
+        return [agent._count(instance, cause) for _ in range(12)]
+
+    assert max(delays_after(Cause.DEADLINE)) <= 1000
+    assert max(delays_after(Cause.SIGNAL)) > 29_000

@@ -17,6 +17,7 @@ from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.guard.identity import Principal
 from runagentd.gateway.guard.keyring import NOBODY
+from runagentd.gateway.guard.tokens import SKEW_SECONDS
 from runagentd.wire.control import TRUST_ROWS_MAX, ApiKeysGone, ApiKeysKnown, ApiKeysUsed, Revoked, TrustedKeys
 from runagentd.wire.trust import ApiKey, PublicKey
 
@@ -109,10 +110,12 @@ class Trust:
             return principal.api_key in self._api_keys
         if principal.signed_by is not None and self.key(principal.signed_by) is None:
             return False
+        # By a clock that may be ahead of ours, "issued" may be later than a revocation that came after it.
+        issued = principal.issued - (0 if principal.issuer_key is None else SKEW_SECONDS)
         return not (
             principal.token_id in self._revoked_ids
-            or principal.issued <= self._revoked_before
-            or principal.issued <= self._revoked_up_to.get(principal.subject, 0)
+            or issued <= self._revoked_before
+            or issued <= self._revoked_up_to.get(principal.subject, 0)
         )
 
     # ---- when API keys were used
