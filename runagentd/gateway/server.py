@@ -72,6 +72,9 @@ class _Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        # aiohttp closes a connection on which it has had no request for so long, and of what is answered here it knows
+        # nothing: it would cut a call off in its midst. `_look_if_idle` minds the time until aiohttp has had one.
+        self.keep_alive(True)  # ends that timer (aiohttp.web_protocol)
         ssl_object = transport.get_extra_info("ssl_object")
         self.certificate = None if ssl_object is None else ssl_object.getpeercert(True)
         self._idle_since = self._loop.time()

@@ -322,6 +322,8 @@ def deploys(place: Path, *, deploys: int, rollbacks: int, broken: int, kills: in
         trial = Deploys(daemon, folder, random.Random(seed))
         findings = asyncio.run(trial.run(deploys, rollbacks, broken, kills))
         family |= traces.family(daemon.process.pid, traces.identity(daemon.state_dir))
+    # What the last supervisor that was killed has left dead, init reaps in its own time.
+    traces.wait_until_gone(family, SETTLE_SECONDS)
     left = traces.left(daemon.state_dir, family)
     if left:
         findings.wrong.append(f"left after the stop: {left}")

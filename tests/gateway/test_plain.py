@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import select
 import socket
 import time
 from pathlib import Path
@@ -227,6 +228,20 @@ def test_a_client_that_goes_away_during_a_plain_request_cancels_its_call(gateway
         number = runner.expect(Frame.CALL).call
     cancel = runner.expect(Frame.CANCEL)
     assert (cancel.call, cancel.header) == (number, b'{"reason":"client"}')
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_used_is_not_idle(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However old it is: neither a call that takes longer is cut off, nor is the connection closed after one."""
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.2)
+    runner = gateway.ready()
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as raw:
+        for word in ("one", "two"):
+            raw.sendall(call(gateway))
+            number = runner.expect(Frame.CALL).call
+            assert select.select([raw], [], [], 0.5)[0] == [], "it was closed"
+            runner.result(number, word)
+            assert raw.recv(65536).endswith(b'"' + word.encode() + b'"')
 
 
 @pytest.mark.slow

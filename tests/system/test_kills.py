@@ -237,5 +237,6 @@ def test_a_supervisor_that_is_killed_in_its_first_deploy_leaves_nothing(tmp_path
         pass
     killer.join()
     assert len(killed) > 3, "supervisor, zygote, spare, reaper and runner"
-    assert traces.wait_until_gone(killed, BACK_SECONDS) == set()
+    # Dead at once, and reaped by an init that takes its time.
+    assert traces.wait_until_gone(killed, 10) == set()
     assert traces.left(state_dir, killed) == {}
