@@ -21,6 +21,7 @@ from runagentd.wire.settings import IssuerSource
 ASK_SECONDS = 30.0
 """Between two fetches that somebody asks for: a token with a made-up key costs nobody more than that."""
 FAILURE_SECONDS_MAX = 300.0
+_DOUBLINGS = 10
 
 
 class Source:
@@ -81,7 +82,8 @@ class Source:
 
     def _pause(self) -> float:
         if self._failures:
-            return min(FAILURE_SECONDS_MAX, float(self.settings.refresh), 2.0 ** (self._failures - 1))
+            # Bounded before it is a float: 2.0 ** 1024 is none, and some days of failures would end all attempts.
+            return min(FAILURE_SECONDS_MAX, float(self.settings.refresh), 2.0 ** min(self._failures - 1, _DOUBLINGS))
         return float(self.settings.refresh)
 
     async def _fetch(self) -> None:

@@ -8,6 +8,7 @@ is not understood is any value, a default that is no JSON is left out.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import urllib.parse
 from collections.abc import Iterable
@@ -190,8 +191,13 @@ def _typed(text: str | None) -> Schema:
     return {**schema_of(text), **({"x-runagentd-type": text[:TYPE_CHARACTERS_MAX]} if text else {})}
 
 
+@functools.lru_cache(maxsize=4096)
 def schema_of(text: str | None) -> Schema:
-    """The JSON Schema (2020-12) of a type as Python writes it; the schema of any value where it is not understood."""
+    """The JSON Schema (2020-12) of a type as Python writes it; the schema of any value where it is not understood.
+
+    Remembered, and not to be changed: what an agent calls a type can take a millisecond or two to read, a hundred
+    times in one description, and the document is made anew for each who asks.
+    """
     if not text or len(text) > TYPE_CHARACTERS_MAX:
         return {}
     try:

@@ -295,7 +295,7 @@ class Pipeline:
         key = idempotency.parse(request.idempotency_key or "")
         path = f"{request.door}/{agent.id}" + (f"/{asked.tag}" if request.door == "native" else "")
         content = asked.tag.encode() + b"\0" + canonical(asked.arguments)
-        before = self._ledger.begin(key, principal=asked.principal, path=path, mode=asked.mode, request=content)
+        before = self._ledger.begin(key, principal=asked.caller, path=path, mode=asked.mode, request=content)
         if isinstance(before, idempotency.Entry):
             running.entry = before
             return False

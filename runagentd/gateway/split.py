@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from runagentd import errors
 from runagentd.errors import Fault, Refusal
-from runagentd.wire.control import Ended, FromGateway, Outcomes, Share
+from runagentd.wire.control import Cause, Ended, FromGateway, Outcomes, Share
 
 TELL_SECONDS = 0.5
 
@@ -92,10 +92,13 @@ class Tally:
 def failure(refusal: Refusal | None, *, hurried: bool) -> bool | None:
     """Whether a call has failed by its version's fault; None where its end says nothing about the version.
 
-    Refusals that are the caller's fault, the host's or the operator's say nothing, nor does a deadline of the caller's.
+    Refusals that are the caller's fault, the host's or the operator's say nothing, nor does a deadline of the caller's,
+    nor that an instance was replaced because another call did not stop: perhaps at a deadline of that caller's.
     """
     if refusal is None:
         return False
     if refusal.kind.fault is not Fault.AGENT or (refusal.kind is errors.TIMEOUT and hurried):
+        return None
+    if refusal.kind is errors.INSTANCE_DIED and refusal.cause == Cause.DEADLINE:
         return None
     return True

@@ -13,6 +13,8 @@ import msgspec
 
 from runagentd.wire.channel import ValueType
 
+CANONICAL_BYTES_MAX = 16 * 1024
+
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -49,8 +51,11 @@ def is_utf8(data: bytes) -> bool:
 def canonical(data: bytes) -> bytes:
     """The same bytes for JSON texts that mean the same: objects in order of their names, no space between.
 
-    Numbers stay as they were written, so that 1 and 1.0 differ; so does all text that has a name twice in an object.
+    Numbers stay as they were written, so that 1 and 1.0 differ; so does all text that has a name twice in an object,
+    and a long one: to make this of a MiB takes 0.3 s (measured 2026-11-28), in which nobody else is answered.
     """
+    if len(data) > CANONICAL_BYTES_MAX:
+        return data
     try:
         found = json.loads(data, parse_int=_Number, parse_float=_Number, object_pairs_hook=_members)
         pieces: list[str] = []

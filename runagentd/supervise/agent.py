@@ -460,7 +460,10 @@ class Agent:
                     side=self.side,
                 )
             )
-        if not expected and instance.version is self.version:
+        # A call that did not stop is one of those that the gateway counts, unless its caller chose the version or gave
+        # it no time: then this end says nothing of the version either.
+        told_as_call = lifecycle.can_be_brought_about(cause, was_ready=instance.ready_ns > 0, one_caller=False)
+        if not expected and not told_as_call and instance.version is self.version:
             self.around.died(self)
         write = self.around.log.info if expected else self.around.log.warning
         write("an instance ended", agent=self.id, instance=instance.id, cause=cause, detail=detail)

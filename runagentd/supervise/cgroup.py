@@ -352,8 +352,11 @@ class Group:
                     if not outside:
                         break
                     for pid in outside:
-                        with contextlib.suppress(ProcessLookupError):
-                            self._write(place, f"{_FROZEN}/cgroup.procs", str(pid))
+                        # Again, just before: the moves of others took milliseconds each, and in some hundred of them
+                        # agents can use up all pids that there are, so that this one is a process of the host's by now.
+                        if pid in self._processes(place):
+                            with contextlib.suppress(ProcessLookupError):
+                                self._write(place, f"{_FROZEN}/cgroup.procs", str(pid))
                 self._write(place, f"{_FROZEN}/cgroup.freeze", "1")
 
     def thaw(self) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from runagentd.supervise import cgroup
 from runagentd.supervise.cgroup import CgroupHost, Group
+from runagentd.supervise.cgroup_files import CgroupFiles
 from tests.supervise.cgroup_fake import FakeV2
 
 _MIB = 1024 * 1024
@@ -291,6 +292,44 @@ def test_what_is_frozen_does_nothing_and_can_go_on_or_be_killed() -> None:
             group.freeze(keep=kept.pid)
         finally:
             group.kill()
+    assert _soon(group.remove)
+    assert host.remove()
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_a_process_that_ended_meanwhile_is_not_moved_by_its_number() -> None:
+    """Somebody else's may have it by then, and would be frozen, and killed with the group."""
+
+    class Watched(CgroupFiles):
+        """The process that is not moved first ends as soon as the other one has been."""
+
+        def __init__(self) -> None:
+            self.moved: list[int] = []
+
+        def write(self, directory: int, name: str, text: str) -> None:
+            if name == "one/frozen/cgroup.procs":
+                self.moved.append(int(text))
+            super().write(directory, name, text)
+            for process in those if self.moved else ():
+                if process.pid not in self.moved:
+                    process.kill()
+                    process.wait()
+
+    files = Watched()
+    host = cgroup.CgroupHost(cgroup.own_layout(), _state_id(), files=files, is_ours=lambda pid: pid == os.getpid())
+    group = host.create("one")
+    sleep = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"]
+    those = [subprocess.Popen(sleep), subprocess.Popen(sleep)]
+    try:
+        for process in those:
+            _join_by_descriptors(group, process.pid)
+        group.freeze(keep=0)
+        assert len(files.moved) == 1
+    finally:
+        group.kill()
+        for process in those:
+            process.wait()
     assert _soon(group.remove)
     assert host.remove()
 

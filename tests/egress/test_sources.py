@@ -151,3 +151,12 @@ def test_a_set_without_a_usable_key_is_a_failure_and_not_the_end_of_all_keys() -
         assert kids(told[-1]) == ["k1"]
 
     run(play)
+
+
+def test_the_pause_between_attempts_has_a_bound_however_many_have_failed() -> None:
+    """An issuer may be out for days, and whoever shows unknown keys has it asked twice a minute."""
+    source = Source(SETTINGS, tell=lambda _: None, log=Log(None, source="egress"), get=Server().get)
+    pauses = []
+    for source._failures in (1, 2, 5, 9, 10, 1024, 1025, 100_000):
+        pauses.append(source._pause())
+    assert pauses == [1.0, 2.0, 16.0, 256.0, 300.0, 300.0, 300.0, 300.0]

@@ -280,6 +280,14 @@ def test_a_result_that_is_too_large_is_remembered_as_run(ledger: Ledger, monkeyp
     assert refusal(ledger) == "IDEMPOTENCY_NOT_STORED"
 
 
+def test_a_long_text_is_its_own_form() -> None:
+    """Whoever repeats a call sends the same bytes; to take a MiB apart would keep all others waiting."""
+    short = b'[[],{"b":1, "a":"' + b"x" * (16 * 1024 - 20) + b'"}]'
+    assert (len(short), canonical(short)[:9]) == (16 * 1024, b'[[],{"a":')
+    long = short.replace(b"x", b"xx", 1)
+    assert canonical(long) == long
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),

@@ -169,6 +169,12 @@ def test_a_type_becomes_a_schema_where_it_is_understood(text: str | None, schema
     assert schema is None or schema_of(text) == schema
 
 
+def test_a_type_is_read_once_whoever_asks_for_the_document() -> None:
+    """Such a text takes a millisecond, and an agent can have a hundred of them."""
+    text = ("f(a=" * 500)[:499] + "!"
+    assert schema_of(text) is schema_of(text)
+
+
 @given(st.text(max_size=120))
 def test_any_text_becomes_a_schema(text: str) -> None:
     """Whatever an agent calls a type."""

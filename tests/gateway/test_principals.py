@@ -107,6 +107,19 @@ def test_one_person_in_two_tenants_is_two_callers(gateway: Gateway) -> None:
     end(one, call(gateway, "a", "red"))
 
 
+def test_what_a_repeated_call_is_answered_with_is_of_one_tenant(gateway: Gateway) -> None:
+    """The same person, key and arguments: in the name of another tenant it is another call."""
+    one, two = serve(gateway, A1, A2)
+    key = {"Idempotency_Key": '"key-of-16-letters"'}
+    acme, other = (gateway.token(subject="alice", tenant=tenant) for tenant in ("acme", "other"))
+    asked = gateway.send("POST", INVOKE, b"{}", token=acme, **key)
+    end(one, asked, "for acme")
+    asked = gateway.send("POST", INVOKE, b"{}", token=other, **key)
+    end(two, asked, "for the other")
+    again = gateway.ask("POST", INVOKE, b"{}", token=acme, **key)
+    assert (again.json(), again.headers["idempotency-replayed"]) == ("for acme", "true")
+
+
 def test_answers_are_kept_for_each_of_the_two_as_well(gateway: Gateway) -> None:
     """The cache does not carry over what instances do not."""
     caching = Caching(ttl=60, swr=0, scope=CacheScope.PRIVATE, streams=False, max_bytes=1024)

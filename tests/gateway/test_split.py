@@ -31,6 +31,12 @@ def test_a_deadline_of_the_callers_own_says_nothing() -> None:
     assert failure(None, hurried=True) is False
 
 
+def test_what_another_call_has_cost_says_nothing() -> None:
+    """That one did not stop, perhaps at a deadline of its caller's: it was counted, or not, by itself."""
+    assert failure(Refusal(errors.INSTANCE_DIED, "", cause="deadline"), hurried=False) is None
+    assert failure(Refusal(errors.INSTANCE_DIED, "", cause="signal"), hurried=False) is True
+
+
 def test_the_supervisor_is_told_what_came_since_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all versions in one message, one for each half second, and none where nothing has ended."""
     told: list[FromGateway] = []

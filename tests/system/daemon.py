@@ -66,14 +66,21 @@ class Daemon:
         )
 
     def request(
-        self, method: str, path: str, *, body: Any = None, token: str | None = None, timeout: float = 60.0
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        token: str | None = None,
+        timeout: float = 60.0,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any]:
         """One request with this daemon's token, or with another."""
         parts = urllib.parse.urlsplit(self.url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-        headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": "application/json"}
+        sent = {"Authorization": f"Bearer {token or self.token}", "Content-Type": "application/json", **(headers or {})}
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            connection.request(method, path, None if body is None else json.dumps(body), sent)
             answer = connection.getresponse()
             text = answer.read()
             return answer.status, json.loads(text) if text else None

@@ -30,12 +30,17 @@ SOURCE = """
     def nap(seconds: float) -> str:
         time.sleep(seconds)
         return WORD
+
+    def compute() -> str:
+        import hashlib
+        hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 30_000_000)  # hears of no signal until it is done
+        return WORD
 """
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    return agent(tmp_path, "chat", SOURCE, "say", "nap")
+    return agent(tmp_path, "chat", SOURCE, "say", "nap", "compute")
 
 
 @pytest.fixture
@@ -131,6 +136,20 @@ def test_what_callers_do_ends_no_share(daemon: Daemon, place: Path) -> None:
         assert daemon.call("chat@canary", "say", {"text": "raise"})[0] == 502
     time.sleep(2)
     assert percents(daemon) == {1: 50, 2: 50}
+
+
+def test_who_chooses_a_version_and_gives_it_no_time_ends_no_share(daemon: Daemon, tmp_path: Path, place: Path) -> None:
+    """A call that does not stop costs the instance, and each caller chooses when it is told to."""
+    strict = policy(tmp_path, "strict", '[calls]\ncancel_grace = "100ms"\n')
+    ctl(daemon, "deploy", place, "--policy", strict)
+    second(daemon, place)
+    numbers = sorted(versions(daemon))
+    ctl(daemon, "traffic", "chat", f"v{numbers[-2]}=50", f"v{numbers[-1]}=50")
+    ctl(daemon, "alias", "chat", "canary", f"v{numbers[-1]}")
+    path, ends = "/v1/agents/chat@canary/entrypoints/compute:invoke", 0
+    while ends < 4 and daemon.request("POST", path, body={}, headers={"Runagent-Timeout": "1ms"})[0] in (503, 504):
+        ends = ctl(daemon, "events", "chat").count("a call did not stop within its grace")
+    assert percents(daemon) == {**dict.fromkeys(numbers, 0), numbers[-2]: 50, numbers[-1]: 50}
 
 
 def test_a_version_whose_instances_die_gets_no_more_calls(daemon: Daemon, place: Path) -> None:
