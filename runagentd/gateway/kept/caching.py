@@ -176,6 +176,11 @@ class Member:
             finally:
                 self._waiter = None
 
+    def at_hand(self, bytes_max: int) -> list[Value]:
+        """None: there is one result, and `next` gives it."""
+        del bytes_max
+        return []
+
     def leave(self) -> None:
         """This caller wants nothing more."""
         if self in self.flight.members:
