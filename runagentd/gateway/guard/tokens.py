@@ -114,8 +114,11 @@ class Verifier:
         self._claims_decoder = msgspec.json.Decoder(_Claims)
         self._jws = jwt.PyJWS(algorithms=["EdDSA"])
         self._forged: dict[bytes, Ed25519PublicKey] = {}
-        """By digest, with the key that did not sign them, which will be true for ever. To find that out takes 150 µs,
-        and who has such a token shows it again and again: an attacker, or a client that nobody has told of a new one."""
+        """By digest, with the key that did not sign them: that stays true for ever.
+
+        To find it out takes 150 µs, and who has such a token shows it again and again: an attacker, or a client that
+        nobody has told of a new one.
+        """
 
     def takes(self, credentials: Credentials) -> bool:
         return looks_like_one(credentials.token)
