@@ -134,7 +134,8 @@ class Call:
         self._error: Refusal | None = None
         self._events: deque[Value] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._in_hand = False
+        self._in_hand = 0
+        """how many values were taken and are not yet out of our hands"""
 
     # ---- what the channel and the queue do
 
@@ -186,8 +187,8 @@ class Call:
         To ask for the next one says that the one before has left our hands: its credit goes back to the runner.
         """
         if self._in_hand:
-            self._in_hand = False
-            self.unread -= 1
+            self.unread -= self._in_hand
+            self._in_hand = 0
             if self.credit is not None:
                 self.credit(self)
         while not self._events:
@@ -196,8 +197,17 @@ class Call:
                     raise self._error
                 return None
             await self._wait(patience)
-        self._in_hand = True
+        self._in_hand = 1
         return self._events.popleft()
+
+    def at_hand(self, bytes_max: int) -> list[Value]:
+        """Values that have come as well, of so many bytes together at most: they leave our hands with the last one."""
+        found: list[Value] = []
+        events = self._events
+        while events and (bytes_max := bytes_max - len(events[0].body)) >= 0:
+            found.append(events.popleft())
+        self._in_hand += len(found)
+        return found
 
     async def _wait(self, patience: float | None) -> None:
         loop = self._loop or asyncio.get_running_loop()
@@ -232,6 +242,11 @@ class Replay:
         """The next value, at once; None at the end."""
         del patience
         return next(self._values, None)
+
+    def at_hand(self, bytes_max: int) -> list[Value]:
+        """None: whatever it is, `next` gives it."""
+        del bytes_max
+        return []
 
 
 def _expire(waiter: asyncio.Future[None]) -> None:

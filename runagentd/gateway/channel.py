@@ -26,6 +26,9 @@ TRACEBACK_BYTES_MAX = 64 * 1024
 WRITE_BUFFER_BYTES = 256 * 1024
 """Above this, what we have written waits in our memory because the runner does not read: no new call is sent."""
 
+LARGE_BYTES = 64 * 1024
+"""What is so large is written as it is: to join it with what stands before it would copy it."""
+
 
 class _Hello(msgspec.Struct):
     version: int
@@ -168,13 +171,20 @@ class Channel(asyncio.Protocol):
             f'"principal":"{asked.principal}","request_id":"{asked.request_id}","traceparent":"{asked.traceparent}"'
         )
         header += "}" if asked.tracestate is None else f',"tracestate":{_json(asked.tracestate)}}}'
-        self._write(wire.pack(Frame.CALL, number, header.encode(), asked.arguments))
+        self._send_call(number, header.encode(), asked.arguments)
         call.number = number
         call.sent = True
         call.state = State.OPEN
         call.outstanding = credits
         call.credit = self._give_credit if streaming else None
         self.open_calls[number] = call
+
+    def _send_call(self, number: int, header: bytes, arguments: bytes) -> None:
+        if len(arguments) < LARGE_BYTES:
+            self._write(wire.pack(Frame.CALL, number, header, arguments))
+        else:
+            self._write(wire.head(Frame.CALL, number, header, len(arguments)) + header)
+            self._write(arguments)
 
     def cancel(self, call: Call, reason: str) -> None:
         """Ask the function of an open call to stop. Its place is free at the closing frame, and not before."""
@@ -298,7 +308,11 @@ class Channel(asyncio.Protocol):
 
     def _flush(self) -> None:
         unwritten, self._unwritten = self._unwritten, []
-        if self._transport is not None and not self.over:
+        if self._transport is None or self.over:
+            return
+        if any(len(piece) >= LARGE_BYTES for piece in unwritten):
+            self._transport.writelines(unwritten)
+        else:
             self._transport.write(b"".join(unwritten))
 
     def _free_number(self) -> int:

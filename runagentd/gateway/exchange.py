@@ -13,6 +13,8 @@ import msgspec
 from runagentd.gateway.guard.identity import Credentials
 
 JSON = "application/json"
+JOINED_BYTES_MAX = 16 * 1024
+"""How much more of a stream that has come already goes out with a chunk, in one piece."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -40,8 +42,8 @@ class WebSocket(Protocol):
     async def receive(self) -> str | bytes | None:
         """The next message, or None when the other side is gone."""
 
-    async def send(self, text: bytes) -> None:
-        """Send a text message, given as UTF-8; returns when it has left our hands, like `Stream.send`."""
+    async def send(self, *texts: bytes) -> None:
+        """Send text messages, given as UTF-8; returns when they have left our hands, like `Stream.send`."""
 
     async def close(self, code: int, reason: str) -> None:
         """Close it."""

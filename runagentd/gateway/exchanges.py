@@ -281,9 +281,10 @@ class _AiohttpWebSocket:
             return cast("str | bytes", message.data)
         return None
 
-    async def send(self, text: bytes) -> None:
+    async def send(self, *texts: bytes) -> None:
         self._watch.waiting()
-        await self._ws.send_frame(text, WSMsgType.TEXT)
+        for text in texts:
+            await self._ws.send_frame(text, WSMsgType.TEXT)
         self._watch.done()
 
     async def close(self, code: int, reason: str) -> None:

@@ -478,15 +478,26 @@ class Running:
         if value is None:
             self.record()
         else:
-            self.chunks += 1
-            self.result_bytes += len(value.body)
-            if self.contents is not None:
-                self.contents.delivered(value.body)
+            self._delivered(value)
             if self.fields is not None:
                 self.headers.update(self.fields(value))
             if self.single:
                 self.record()
         return value
+
+    def at_hand(self, bytes_max: int) -> list[Value]:
+        """More of a stream that has come already, to be sent in one piece with what `next` has given."""
+        source = self.call or self.replay or self.member
+        found = source.at_hand(bytes_max) if source is not None else []
+        for value in found:
+            self._delivered(value)
+        return found
+
+    def _delivered(self, value: Value) -> None:
+        self.chunks += 1
+        self.result_bytes += len(value.body)
+        if self.contents is not None:
+            self.contents.delivered(value.body)
 
     @property
     def began(self) -> bool:

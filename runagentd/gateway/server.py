@@ -36,6 +36,8 @@ IDLE_SECONDS = 75
 """Also how long a client may take to send the head of a request."""
 LINGER_SECONDS = 2.0
 KNOWN_BYTES_MAX = 2 * 1024
+LARGE_BYTES = 64 * 1024
+"""A body of so much is written after its head and not joined with it, which would copy it."""
 AHEAD_BYTES = 64 * 1024
 """What a client may send before it has the answer to its plain request; then nothing more is read."""
 
@@ -149,7 +151,7 @@ class _Connection(RequestHandler):
             transport.write(_whole(_fault(errors.SERVER, exchange.id), exchange.id, {}, connection="close"))
             transport.close()
             return
-        transport.write(_whole(reply, exchange.id, front.fields(request.head.fields.get("origin"))))
+        _send(transport, reply, exchange.id, front.fields(request.head.fields.get("origin")))
         if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
             watch = Watch(transport)
             watch.waiting()
@@ -281,7 +283,7 @@ class _WholeReply(web.StreamResponse):
         if self._keep_alive and request.version < (1, 1):
             connection = "keep-alive"
         head_only = request.method == "HEAD"
-        transport.write(_whole(self._reply, self._id, self._fields, connection=connection, head_only=head_only))
+        _send(transport, self._reply, self._id, self._fields, connection=connection, head_only=head_only)
         if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
             watch = Watch(transport)
             watch.waiting()
@@ -290,6 +292,21 @@ class _WholeReply(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Everything was written by `prepare`."""
+
+
+def _send(
+    transport: asyncio.Transport,
+    reply: Reply,
+    request_id: str,
+    fields: dict[str, str],
+    *,
+    connection: str = "",
+    head_only: bool = False,
+) -> None:
+    apart = not head_only and len(reply.body) >= LARGE_BYTES
+    transport.write(_whole(reply, request_id, fields, connection=connection, head_only=head_only or apart))
+    if apart:
+        transport.write(reply.body)
 
 
 def _whole(

@@ -42,7 +42,7 @@ def run(launch: steps.Launch, *, runner: int, agent_uid: int, last_capability: i
         if any(descriptor == lifeline for descriptor, _ in events):
             os._exit(0)
         os.read(children, 128)
-        _reap(runner, exit_pipe)
+        reap(runner, exit_pipe)
 
 
 def _confine(launch: steps.Launch, agent_uid: int, last_capability: int) -> None:
@@ -55,7 +55,7 @@ def _confine(launch: steps.Launch, agent_uid: int, last_capability: int) -> None
     steps.not_dumpable(launch)
 
 
-def _reap(runner: int, exit_pipe: int) -> None:
+def reap(runner: int, exit_pipe: int) -> None:
     while True:
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)

@@ -27,7 +27,7 @@ def run(launch: steps.Launch) -> NoReturn:
     try:
         progress = SpareProgress(launch)
         progress.carry_out(steps.parse(launch.read("steps")))
-        launch.mounts = _receive(launch)
+        launch.mounts = receive(launch)
         progress.carry_out(steps.parse(launch.read("steps")))
     except BaseException:  # noqa: BLE001  (nothing may unwind into the zygote's loop, which is below us on the stack)
         os._exit(REFUSED_STATUS)
@@ -58,7 +58,7 @@ class SpareProgress(Progress):
         """Become two: the reaper, pid 1, which gives up all privileges now, and the runner, which goes on here."""
         launch = self.launch
         confined, tell = os.pipe()
-        pid = os.fork()
+        pid = _fork()
         if pid:
             kernel.set_process_name("reaper")
             os.close(confined)
@@ -109,10 +109,20 @@ class SpareProgress(Progress):
         gate.pass_gate(self)
 
 
+def _fork() -> int:
+    """As the spare was forked itself, where that is possible."""
+    if not kernel.thread_id_address():
+        return os.fork()
+    pid, pidfd = kernel.fork_alone()
+    if pid:
+        os.close(pidfd)
+    return pid
+
+
 _ASSIGNMENTS = {wire.ASSIGN: wire.ASSIGN_DESCRIPTORS, wire.ASSIGN_FRESH: wire.ASSIGN_FRESH_DESCRIPTORS}
 
 
-def _receive(launch: steps.Launch) -> list[int]:
+def receive(launch: steps.Launch) -> list[int]:
     """Wait for an assignment; its first descriptors get their names, the others are given back."""
     with socket.socket(fileno=os.dup(launch.descriptors["socket"])) as connection:
         message, ancillary, flags, _ = connection.recvmsg(

@@ -20,6 +20,7 @@ import types
 from typing import NoReturn
 
 from runagentd import kernel
+from runagentd.launch import rehearsal as launch_rehearsal
 from runagentd.launch import spare, steps
 from runagentd.runner import rehearsal
 from runagentd.wire import launch as wire
@@ -55,6 +56,7 @@ def main(control: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     rehearsal.rehearse_often()
+    launch_rehearsal.rehearse_often()
     # Its generators are made with the first random bytes, which takes a millisecond. Each fork seeds them anew: by the
     # step `reseed`, and OpenSSL by itself when it sees another pid.
     ssl.RAND_bytes(1)
@@ -122,7 +124,7 @@ def _fork_spare(
     v2, entrances = descriptors[named : named + has_v2], descriptors[named + has_v2 :][:v1]
     if v2 and kernel.thread_id_address():
         flags = kernel.CLONE_NEWPID if new_pid_namespace else 0
-        pid, pidfd = kernel.fork_into(flags=flags, cgroup=v2[0])
+        pid, pidfd = kernel.fork_alone(flags=flags, cgroup=v2[0])
     else:
         entrances += [os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory) for directory in v2]
         pid, pidfd = _fork(own_pid_namespace, new_pid_namespace)

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 
+from runagentd.runner import surroundings
+
 FOLDER = "__agent__"
 """The package that the agent's folder is; no file can have this name and be imported by it in earnest."""
 
@@ -179,7 +181,8 @@ def install(app_path: str, not_below: Sequence[str]) -> AgentFinder:
 def import_file(app_path: str, file: str) -> types.ModuleType:
     """The module of one entry file, `file` relative to the agent's folder; raises whatever its import raises."""
     path = os.path.join(app_path, file)
-    for module in list(sys.modules.values()):
+    for name in surroundings.imported_since():
+        module = sys.modules.get(name)
         if isinstance(module, types.ModuleType) and vars(module).get("__file__") == path:
             return module
     name = file.removesuffix(".py").replace("/", ".")

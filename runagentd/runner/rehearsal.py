@@ -119,7 +119,8 @@ class _Kept:
             name: getattr(sys, name)
             for name in ("argv", "orig_argv", "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
         }
-        self._modules = dict(sys.modules)
+        self._ours = surroundings.ours()
+        self._main = sys.modules["__main__"]
         self._importers = dict(sys.path_importer_cache)
         self._environment = dict(os.environ)
         self._folder = os.getcwd()
@@ -135,8 +136,11 @@ class _Kept:
             setattr(sys, name, value)
         for found, before in self._lists:
             found[:] = before
-        sys.modules.clear()
-        sys.modules.update(self._modules)
+        if sys.modules["__main__"] is not self._main:
+            for name in surroundings.imported_since():
+                del sys.modules[name]
+            sys.modules["__main__"] = self._main
+        sys.modules.update(self._ours)
         sys.path_importer_cache.clear()
         sys.path_importer_cache.update(self._importers)
         os.environ.clear()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import importlib.machinery
 import io
+import itertools
 import os
 import signal
 import site
@@ -31,6 +32,9 @@ _replaced: list[object] = []
 """What `prepare` takes away and nobody needs: to free it would write to a hundred pages shared with the zygote."""
 
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
+_BUILT_IN = frozenset(sys.builtin_module_names)
+_PACKAGE = __name__.partition(".")[0]
+_MAIN = "__main__"
 
 
 def prepare(manifest: Manifest, app_path: str) -> None:
@@ -44,6 +48,7 @@ def prepare(manifest: Manifest, app_path: str) -> None:
     entry_folders = [os.path.dirname(os.path.join(app_path, entrypoint.file)) for entrypoint in manifest.entrypoints]
     _path([app_path, *entry_folders])
     _hide_runner()
+    _new_main()
     forget_shadowed(own_names(dict.fromkeys([app_path, *entry_folders])))
     _builtins()
 
@@ -103,11 +108,39 @@ def _path(folders: list[str]) -> None:
 
 def _hide_runner() -> None:
     """Our modules live on in their functions' globals; the agent's modules of these names win."""
-    for name in [name for name in sys.modules if name == "runagentd" or name.startswith("runagentd.")]:
+    for name in ours():
         _replaced.append(sys.modules.pop(name))
-    main = types.ModuleType("__main__")
+
+
+def _new_main() -> None:
+    """As the last of all modules: what comes after it was imported since."""
+    main = types.ModuleType(_MAIN)
     main.__dict__["__builtins__"] = builtins
-    sys.modules["__main__"] = main
+    _replaced.append(sys.modules.pop(_MAIN, None))
+    sys.modules[_MAIN] = main
+
+
+def ours() -> dict[str, types.ModuleType]:
+    """The modules of this program, found from package to package.
+
+    Not by a look at each name in sys.modules: that writes to a page of each, to count a reference, and an instance
+    shares with the zygote only what nobody writes to: 0.8 MB (measured 2026-11-28).
+    """
+    found: dict[str, types.ModuleType] = {}
+    names = [_PACKAGE]
+    while names:
+        name = names.pop()
+        module = sys.modules.get(name)
+        if module is not None:
+            found[name] = module
+            if hasattr(module, "__path__"):
+                names += [f"{name}.{below}" for below, value in vars(module).items() if type(value) is types.ModuleType]
+    return found
+
+
+def imported_since() -> list[str]:
+    """The names of the modules that were imported since `prepare`, the last one first; see `ours`."""
+    return list(itertools.takewhile(_MAIN.__ne__, reversed(sys.modules)))
 
 
 def own_names(folders: dict[str, None]) -> set[str]:
@@ -134,7 +167,9 @@ def forget_shadowed(names: set[str]) -> None:
 
     The runner goes on with the one it has: it holds references, and asks sys.modules for nothing.
     """
-    lost = names - PLAIN_PYTHON_HAS - set(sys.builtin_module_names) - {"__main__"}
+    lost = names - PLAIN_PYTHON_HAS - _BUILT_IN - {_MAIN}
+    if not any(name in sys.modules for name in lost):
+        return  # as nearly always; see `ours`
     for name in [name for name in sys.modules if name.partition(".")[0] in lost]:
         del sys.modules[name]
 

@@ -33,6 +33,9 @@ _TYPE_NAMES = {
 }  # fmt: skip
 _TEXTUAL = (uuid.UUID, decimal.Decimal, pathlib.PurePath)
 _ARRAYS: tuple[type[Iterable[Any]], ...] = (list, tuple, collections.deque, range, type({}.keys()), type({}.values()))
+_LONG = 4096
+_ESCAPED = tuple(map(chr, (*range(0x20), ord('"'), ord("\\"))))
+"""What cannot stand in a JSON text as it is (RFC 8259, section 7)."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 _OBJECT_STR = getattr(object, "__str__", None)
@@ -61,6 +64,9 @@ class Unserialisable(Exception):
 def encode(value: object) -> tuple[str, bytes]:
     """The type of `value` in RunAgent's words, and its JSON text in UTF-8 without raw newlines."""
     try:
+        if type(value) is str and len(value) >= _LONG and not any(character in value for character in _ESCAPED):
+            # The encoder looks at each character for itself, and takes 3.5 ms for a million where this takes 0.4.
+            return "string", b'"%b"' % value.encode("utf-8")
         if not _is_plain(value, 0):
             value = normalise(value)
         # Any other iterable or subclass was replaced by normalise, so the table has every type that can be here.

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 PROTOCOL_VERSION = 1
 
@@ -127,10 +127,15 @@ class RawFrame(NamedTuple):
 
 def pack(type: Frame, call: int, header: bytes = b"", body: bytes = b"") -> bytes:
     """One frame as bytes; ValueError where header or body are too large to be a frame."""
-    length = _AFTER_LENGTH + len(header) + len(body)
+    return b"".join((head(type, call, header, len(body)), header, body))
+
+
+def head(type: Frame, call: int, header: bytes, body_bytes: int) -> bytes:
+    """What stands before the header of such a frame; ValueError as from `pack`."""
+    length = _AFTER_LENGTH + len(header) + body_bytes
     if len(header) > HEADER_BYTES_MAX or length + 4 > FRAME_BYTES_MAX:
         raise ValueError(f"a frame of {length} bytes with a header of {len(header)} is too large")
-    return b"".join((_PREFIX.pack(length, type, call, len(header)), header, body))
+    return _PREFIX.pack(length, type, call, len(header))
 
 
 class Splitter:
@@ -146,13 +151,18 @@ class Splitter:
 
     def feed(self, data: bytes) -> list[RawFrame]:
         """All frames that are complete with `data`; ChannelError where the bytes are no frames of ours."""
-        if self._buffer:
-            # A large frame comes in many pieces: they are gathered, and looked at again only when they are enough.
-            self._buffer += data
-            if len(self._buffer) < self._needed:
-                return []
-            data = bytes(self._buffer)
-            self._buffer.clear()
+        if not self._buffer:
+            return self._split(data)
+        # A large frame comes in many pieces: they are gathered, and looked at again only when they are enough.
+        self._buffer += data
+        if len(self._buffer) < self._needed:
+            return []
+        whole, self._buffer = self._buffer, bytearray()
+        # Of a view, so that what was gathered is copied once: into the frames that it is made of.
+        frames = self._split(cast(bytes, memoryview(whole)))
+        return [frame._replace(header=bytes(frame.header), body=bytes(frame.body)) for frame in frames]
+
+    def _split(self, data: bytes) -> list[RawFrame]:
         frames: list[RawFrame] = []
         start, size = 0, len(data)
         self._needed = PREFIX_BYTES

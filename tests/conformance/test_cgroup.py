@@ -203,7 +203,7 @@ def test_a_process_that_is_born_in_its_group_and_enters_the_others_has_joined_al
         sys.path.insert(0, {str(ROOT)!r})
         from runagentd import kernel
         *entrances, v2 = [int(number) if number != "-" else None for number in sys.argv[1:]]
-        pid, pidfd = (os.fork(), -1) if v2 is None else kernel.fork_into(flags=0, cgroup=v2)
+        pid, pidfd = (os.fork(), -1) if v2 is None else kernel.fork_alone(cgroup=v2)
         if pid == 0:
             for entrance in entrances:
                 os.write(entrance, b"0")

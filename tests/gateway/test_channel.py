@@ -218,6 +218,26 @@ def test_a_stream_gets_credits_back_as_its_chunks_leave() -> None:
     assert asyncio.run(take(600 * 1024, 4)) == [3, 2, 1, 0, 1]
 
 
+def test_chunks_that_came_together_are_taken_together_as_far_as_their_bytes_allow() -> None:
+    """They leave our hands with the one before them, and until then none of their credits goes back."""
+
+    async def run() -> list[tuple[list[bytes], int, int]]:
+        channel = Channel(Owner(), result_bytes=4096, traceback=False)
+        channel.connection_made(cast(asyncio.Transport, Transport()))
+        channel.data_received(wire.pack(Frame.HELLO, 0, b'{"version":1}') + wire.pack(Frame.DESCRIBE, 0, b"", b"{}"))
+        call = Call(asked(Mode.STREAM))
+        channel.start(call, now=0.0)
+        channel.data_received(b"".join(frame(Frame.CHUNK, 1, {"type": "integer"}, b"%d" % n) for n in (1, 22, 333, 4)))
+        seen = []
+        for bytes_max in (5, 5):
+            first = await call.next()
+            rest = call.at_hand(bytes_max)
+            seen.append(([value.body for value in (first, *rest) if value is not None], call.unread, call.outstanding))
+        return seen
+
+    assert asyncio.run(run()) == [([b"1", b"22", b"333"], 4, 0), ([b"4"], 1, 15)]
+
+
 def test_a_runner_that_does_not_read_gets_no_credit_frames() -> None:
     """Otherwise one that only sends would make us keep a frame for each of its chunks."""
 
@@ -230,7 +250,7 @@ def test_a_runner_that_does_not_read_gets_no_credit_frames() -> None:
                 stream.next().send(None)
             except StopIteration:
                 pass
-        stream._in_hand = False
+        stream._in_hand = 0
         stream.unread = 0
         channel._give_credit(stream)
         assert channel._unwritten == before

@@ -51,6 +51,20 @@ def test_a_call_reaches_the_function_with_its_keyword_arguments_and_returns_the_
     assert got.headers["server"] == "runagentd"
 
 
+@pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
+def test_large_arguments_and_results_go_there_and_back_whole(gateway: Gateway, accept: str) -> None:
+    """They are not joined with what stands before them."""
+    runner = gateway.ready()
+    text = json.dumps("x" * 200_000)
+    asked = gateway.send("POST", INVOKE, b'{"text":' + text.encode() + b"}", Accept=accept)
+    call = runner.expect(Frame.CALL)
+    assert call.body == b'[[],{"text":' + text.encode() + b"}]"
+    runner.result(call.call, "x" * 200_000)
+    got = answer(asked)
+    assert (got.status, text.encode() in got.body) == (200, True)
+    assert accept != "*/*" or (got.body, got.headers["content-length"]) == (text.encode(), "200002")
+
+
 def test_an_agent_is_found_by_its_name_and_names_may_hold_anything(gateway: Gateway) -> None:
     """A percent-encoded slash belongs to the name; a tag may hold colons; the verb is the last part."""
     gateway.supervisor.serve(agent="a/1", name="my agent/ü", tags=("x:y/z",))

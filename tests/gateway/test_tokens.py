@@ -207,6 +207,40 @@ def test_a_token_that_was_changed_anywhere_is_refused(issuer: Issuer) -> None:
         issuer.refusal(changed)
 
 
+def test_a_forged_token_is_remembered_with_the_key_that_did_not_sign_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody verifies it twice, and under another key of the same name it is looked at again. The oldest go first."""
+    monkeypatch.setattr(tokens, "FORGED_MAX", 2)
+    signer, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    keys = {"k": other.public_key()}
+    verifier = tokens.Verifier(keys.get, issuer=HERE, audience=HERE)
+    verified: list[str] = []
+    decode = verifier._jws.decode_complete
+
+    def noted(token: str, *arguments: Any, **more: Any) -> Any:
+        verified.append(token)
+        return decode(token, *arguments, **more)
+
+    monkeypatch.setattr(verifier._jws, "decode_complete", noted)
+    claims = {"iss": HERE, "aud": HERE, "sub": "a", "client_id": "a", "iat": 1, "exp": 60, "jti": "j", "scope": ""}
+    first, *more = (
+        jwt.encode({**claims, "jti": name}, signer, algorithm="EdDSA", headers={"typ": "at+jwt", "kid": "k"})
+        for name in ("j1", "j2", "j3")
+    )
+
+    def message(token: str) -> str:
+        with pytest.raises(Refusal) as refused:
+            asyncio.run(verifier.verify(Credentials(token), {}, 2.0))
+        return refused.value.message
+
+    assert [message(first), message(first)] == ["the token's signature is not valid"] * 2
+    assert verified == [first]
+    keys["k"] = signer.public_key()
+    assert asyncio.run(verifier.verify(Credentials(first), {}, 2.0)).token_id == "j1"
+    keys["k"] = other.public_key()
+    assert [message(token) for token in (*more, first)] == ["the token's signature is not valid"] * 3
+    assert verified == [first, first, *more, first]
+
+
 @given(st.one_of(st.text(max_size=60), st.from_regex(r"[A-Za-z0-9_-]{1,40}\.[A-Za-z0-9_-]{1,40}\.[A-Za-z0-9_-]{1,40}")))
 def test_any_text_is_refused_and_never_raises_anything_else(text: str) -> None:
     """Whatever PyJWT, cryptography and msgspec think of it."""

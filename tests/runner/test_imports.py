@@ -140,6 +140,28 @@ def test_names_that_no_import_could_say(agent: Launch) -> None:
     assert runner.call("d").value == "__agent__.__main__"
 
 
+def test_a_file_that_the_agent_has_loaded_itself_is_not_executed_again(agent: Launch) -> None:
+    """Under whatever name it is in sys.modules."""
+    runner = agent(
+        {
+            "main.py": """
+                import importlib.util, os, sys
+                path = os.path.join(os.path.dirname(__file__), "other.py")
+                spec = importlib.util.spec_from_file_location("odd", path)
+                sys.modules["odd"] = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(sys.modules["odd"])
+                def run(): return sys.modules["odd"].times
+            """,
+            "other.py": "import builtins\ntimes = getattr(builtins, 'times', 0) + 1\nbuiltins.times = times\n"
+            "def name(): return [__name__, times]",
+        },
+        "run",
+        "name=other.py:name",
+    )
+    assert runner.call("run").value == 1
+    assert runner.call("name").value == ["odd", 1]
+
+
 def test_all_problems_of_all_entrypoints_are_told_at_once(agent: Launch) -> None:
     """Tag, place, what and a hint for each; a missing function gets a suggestion."""
     runner = agent(

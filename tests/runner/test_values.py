@@ -9,6 +9,7 @@ import decimal
 import enum
 import fractions
 import ipaddress
+import json
 import pathlib
 import sys
 import types
@@ -216,6 +217,14 @@ def test_what_has_no_json_form_is_refused_with_the_place(value: object, message:
     with pytest.raises(Unserialisable) as caught:
         encode(value)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("odd", ["", "é\u20ac\U0001f600", '"', "\\", "\n", "\x00", "\x1f", "\x7f", "\u2028", "\ud800"])
+def test_a_long_text_has_the_same_form_as_a_short_one(odd: str) -> None:
+    """It is written in another way where nothing in it has to be escaped."""
+    short, long = encode(odd + "x")[1], encode(odd + "x" * 5000)[1]
+    assert long == short[:-1] + b"x" * 4999 + b'"'
+    assert json.loads(long)[-5000:] == "x" * 5000
 
 
 def test_nesting_is_bounded() -> None:

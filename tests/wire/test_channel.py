@@ -94,6 +94,7 @@ def test_frames_are_the_same_in_whatever_pieces_they_arrive(frames: list[RawFram
         for frame in splitter.feed(stream[start:end])
     ]
     assert seen == frames
+    assert all(type(part) is bytes for frame in seen for part in (frame.header, frame.body))
     assert splitter.pending_bytes == 0
 
 

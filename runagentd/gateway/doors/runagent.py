@@ -22,7 +22,7 @@ from runagentd.gateway.calls import Mode
 from runagentd.gateway.doors import envelope
 from runagentd.gateway.doors.history import HistoryDoor
 from runagentd.gateway.doors.native import bearer, check_method
-from runagentd.gateway.exchange import Exchange, Reply, WebSocket
+from runagentd.gateway.exchange import JOINED_BYTES_MAX, Exchange, Reply, WebSocket
 from runagentd.gateway.guard.identity import Credentials
 from runagentd.gateway.paths import query_value
 from runagentd.gateway.pipeline import Pipeline, Running, View
@@ -211,8 +211,9 @@ async def _send_all(ws: WebSocket, running: Running, invocation_id: str) -> None
     try:
         await ws.send(envelope.started(invocation_id))
         while (value := await running.next()) is not None:
-            await ws.send(envelope.chunk(value))
-            chunks += 1
+            values = [value, *running.at_hand(JOINED_BYTES_MAX)]
+            await ws.send(*map(envelope.chunk, values))
+            chunks += len(values)
         await ws.send(envelope.completed(invocation_id, chunks=chunks, seconds=time.monotonic() - began))
         await asyncio.wait({watch}, timeout=GOODBYE_SECONDS)
     finally:

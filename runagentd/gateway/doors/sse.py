@@ -10,7 +10,7 @@ import msgspec
 
 from runagentd.errors import Refusal
 from runagentd.gateway.doors import problems
-from runagentd.gateway.exchange import Exchange, Reply, Stream
+from runagentd.gateway.exchange import JOINED_BYTES_MAX, Exchange, Reply, Stream
 from runagentd.gateway.pipeline import Running
 from runagentd.gateway.values import Value
 
@@ -48,7 +48,11 @@ async def respond(exchange: Exchange, running: Running) -> Reply | None:
                 await stream.send(b'id: %d\nevent: done\ndata: {"chunks":%d}\n\n' % (sent + 1, sent))
                 return None
             sent += 1
-            await stream.send(_chunk(sent, value))
+            pieces = [_chunk(sent, value)]
+            for more in running.at_hand(JOINED_BYTES_MAX):
+                sent += 1
+                pieces.append(_chunk(sent, more))
+            await stream.send(b"".join(pieces))
     except Refusal as refusal:
         if stream is None:
             return problems.problem(refusal.settle(), exchange.id)

@@ -117,7 +117,10 @@ class Cache:
 
     def count(self, agent: str) -> Counts:
         """The counters of an agent."""
-        return self.counts.setdefault(agent, Counts())
+        counts = self.counts.get(agent)
+        if counts is None:
+            counts = self.counts[agent] = Counts()
+        return counts
 
     def _make_room(self) -> None:
         while self.size > self.bytes_max:

@@ -176,6 +176,11 @@ class Member:
             finally:
                 self._waiter = None
 
+    def at_hand(self, bytes_max: int) -> list[Value]:
+        """None: there is one result, and `next` gives it."""
+        del bytes_max
+        return []
+
     def leave(self) -> None:
         """This caller wants nothing more."""
         if self in self.flight.members:
@@ -208,7 +213,7 @@ class Stage:
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
-        self._forms: dict[bytes, bytes] = {}
+        self._keys: dict[tuple[str, str, str, str, bool, bytes], bytes] = {}
         self._flights: dict[tuple[str, bytes], Flight] = {}
         self._refreshes = 0
 
@@ -302,22 +307,23 @@ class Stage:
                 partition = f"tenant {tenant.hexdigest()}"
             case _:
                 partition = f"principal {asked.caller}"
-        key = key_of(
-            agent.id.encode(), agent.version.encode(), agent.policy_digest.encode(), asked.tag.encode(),
-            asked.mode.value.encode(), self._form(asked.arguments),
-        )  # fmt: skip
-        return Place(partition, key, rules, agent.id, asked.tag, asked.request_id)
+        return Place(partition, self._key(asked, agent), rules, agent.id, asked.tag, asked.request_id)
 
-    def _form(self, arguments: bytes) -> bytes:
-        """The canonical form; of short arguments it is remembered, for to make it takes ten microseconds."""
-        if len(arguments) > FORM_BYTES_MAX:
-            return canonical(arguments)
-        form = self._forms.get(arguments)
-        if form is None:
-            if len(self._forms) >= FORMS_MAX:
-                self._forms.clear()
-            form = self._forms[arguments] = canonical(arguments)
-        return form
+    def _key(self, asked: Asked, agent: Agent) -> bytes:
+        """Of short arguments it is remembered: to put them into their canonical form takes ten microseconds."""
+        streams, arguments = asked.mode is Mode.STREAM, asked.arguments
+        question = (agent.id, agent.version, agent.policy_digest, asked.tag, streams, arguments)
+        key = self._keys.get(question)
+        if key is None:
+            key = key_of(
+                agent.id.encode(), agent.version.encode(), agent.policy_digest.encode(), asked.tag.encode(),
+                asked.mode.value.encode(), canonical(arguments),
+            )  # fmt: skip
+            if len(arguments) <= FORM_BYTES_MAX:
+                if len(self._keys) >= FORMS_MAX:
+                    self._keys.clear()
+                self._keys[question] = key
+        return key
 
 
 def _hit(entry: Entry, age: int, status: str, rules: Caching) -> Found:
