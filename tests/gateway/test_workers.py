@@ -413,6 +413,27 @@ def test_a_stream_whose_gateway_ends_is_cut_and_nobody_takes_it_for_complete(gat
     asked.close()
 
 
+def test_a_websocket_whose_gateway_ends_is_told_so(gateway: Gateway) -> None:
+    """1012: the service is started again."""
+    runner = gateway.ready("say_stream")
+    with socket.create_connection(("127.0.0.1", gateway.port), TIMEOUT) as client:
+        client.sendall(
+            f"GET {WEBSOCKET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.token()}\r\n"
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        )
+        text = b'{"entrypoint_tag":"say_stream"}'
+        client.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+        call = runner.expect(Frame.CALL).call
+        cut_off(gateway)
+        received = b""
+        while b"\x88" not in received:
+            received += client.recv(4096)
+        assert received.startswith(b"HTTP/1.1 101 ")
+        assert received.partition(b"\x88")[2][1:3] == (1012).to_bytes(2)
+        assert runner.until(Frame.CANCEL).call == call
+
+
 def test_a_connection_that_the_next_gateway_has_no_place_for_is_cut(gateway: Gateway) -> None:
     connections = [kept(gateway) for _ in range(3)]
     cut_off(gateway)
