@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -220,6 +221,7 @@ def test_a_stream_waits_for_what_has_not_left_the_worker(
     assert worker.receive().kind is Kind.PIECE
     worker.send(wire.pack_count(1, 100))
     assert worker.is_cut()
+    assert any("more was sent than there was" in line for line in gateway.log_lines)
     assert runner.until(Frame.CANCEL).call == number
 
 
@@ -411,6 +413,31 @@ def test_a_stream_whose_gateway_ends_is_cut_and_nobody_takes_it_for_complete(gat
         answer.read()
     assert runner.until(Frame.CANCEL).call == call
     asked.close()
+
+
+def test_a_worker_takes_one_connection_at_a_time(gateway: Gateway) -> None:
+    """Until the gateway has answered for it; what comes meanwhile is left to others, or waits."""
+    ours = []
+    for number in (1, 2):
+        end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        end.settimeout(TIMEOUT)
+        socket.send_fds(gateway.links._workers[number][0], [b"gateway"], [theirs.fileno()])
+        theirs.close()
+        ours.append(end)
+    gateway.wait_until(lambda: gateway.relay.links == {})
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), TIMEOUT))
+        for end in ours:
+            stack.enter_context(end)
+            for _ in range(2):
+                [place] = Splitter(wire.FROM_WORKER).feed(end.recv(65536))
+                assert place.kind is Kind.PLACE
+                end.sendall(wire.pack(Kind.PLACED, place.number, bytes([Verdict.YES])))
+            [place] = Splitter(wire.FROM_WORKER).feed(end.recv(65536))
+            end.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                end.recv(1)
 
 
 def test_a_websocket_whose_gateway_ends_is_told_so(gateway: Gateway) -> None:
