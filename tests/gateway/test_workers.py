@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runagentd.foreman.settings_link import Recipient, SettingsLink
+from runagentd.gateway import line
 from runagentd.log import Log
 from runagentd.wire import exchanges as wire
 from runagentd.wire.channel import Frame
@@ -289,21 +290,20 @@ def test_a_worker_that_is_lost_is_the_cause_of_what_it_had(
     gateway.wait_until(lambda: gateway.relay.connections == 0)
 
 
-def test_a_worker_that_does_not_read_is_cut(gateway: Gateway, worker: Captured) -> None:
+def test_a_worker_that_does_not_read_is_cut(
+    gateway: Gateway, worker: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the gateway keeps for it has a bound."""
-    messages = b"".join(
-        wire.pack(Kind.PLACE, number, b"127.0.0.1") + wire.pack(Kind.RELEASED, number) for number in range(1, 4097)
-    )
-    offset = 0
+    monkeypatch.setattr(line, "UNREAD_BYTES_MAX", 512 * 1024)
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
-        for _ in range(400):
-            worker.send(messages)
-            offset += 4096
-            messages = b"".join(
-                wire.pack(Kind.PLACE, offset + number, b"127.0.0.1") + wire.pack(Kind.RELEASED, offset + number)
-                for number in range(1, 4097)
+        for number in range(1, 10**6, 1000):
+            worker.send(
+                *(
+                    wire.pack(Kind.PLACE, each, b"127.0.0.1") + wire.pack(Kind.RELEASED, each)
+                    for each in range(number, number + 1000)
+                )
             )
-    assert any("it does not read" in line for line in gateway.log_lines)
+    assert any("it does not read" in said for said in gateway.log_lines)
     assert gateway.ask("GET", "/livez").status == 200
 
 
