@@ -93,15 +93,23 @@ class Daemon:
     def endpoint(self) -> Endpoint:
         listing = self.listing()
         runner = next(row.pid for row in listing.instances if row.agent == self.agent)
-        supervisor = next(row.pid for row in listing.daemons if row.name == "supervisor")
-        children = Path(f"/proc/{self.foreman}/task/{self.foreman}/children").read_text(encoding="ascii").split()
-        gateway = next(int(pid) for pid in children if int(pid) != supervisor)
         return Endpoint(
             name="runagentd",
             url=self.url + self.path("echo"),
             token=self.token,
-            processes=(("gateway", gateway), ("runner", runner)),
+            processes=(*self._readers(), ("runner", runner)),
         )
+
+    def _readers(self) -> list[tuple[str, int]]:
+        """The gateway, and its workers where it has some."""
+        found = []
+        for pid in Path(f"/proc/{self.foreman}/task/{self.foreman}/children").read_text(encoding="ascii").split():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"runagentd.gateway.__main__" in command:
+                found.insert(0, ("gateway", int(pid)))
+            elif b"runagentd.worker.__main__" in command:
+                found.append((f"worker {len(found)}", int(pid)))
+        return found
 
     def listing(self) -> admin.Instances:
         return admin_client.instances(self._admin_socket)

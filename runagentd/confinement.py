@@ -1,6 +1,7 @@
 """What a process that faces the network gives up before it reads a byte: ids, capabilities, most of the kernel.
 
-Runs as: the gateway and the egress process; root until `confine` returns. The builder takes the looks alone.
+Runs as: the gateway, its workers and the egress process; root until `confine` returns. The builder takes the looks
+alone.
 Reads from strangers: nothing.
 
 The filter is a list of what is refused, and not of what is allowed: CPython, OpenSSL and SQLite are updated by the
@@ -159,15 +160,16 @@ def _line(code: int, k: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("<HBBI", code, if_true, if_false, k)
 
 
-def confine(uid: int, gid: int, filter: bytes, *, tasks: int) -> None:
+def confine(uid: int, gid: int, filter: bytes, *, tasks: int, last_capability: int | None = None) -> None:
     """Drop to `uid`, load the filter, and believe the kernel only: PermissionError where anything is left.
 
-    `tasks` is how many threads and processes the uid may have, this one not counted where it is 0.
+    `tasks` is how many threads and processes the uid may have, this one not counted where it is 0. `last_capability` is
+    for a process that sees no more of /proc than itself.
     """
     # What a captured process forks would outlive its restart, and the daemon.
     resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
     if os.getuid() == 0:
-        kernel.drop_privileges(uid, gid)
+        kernel.drop_privileges(uid, gid, last=last_capability)
     look(kernel.status_fields(), uid, gid)
     if len(os.listdir("/proc/self/task")) != 1:
         raise PermissionError("another thread would not have the filter")

@@ -1,6 +1,6 @@
 """Descriptors that a daemon is given when it starts, by name: LISTEN_FDS of sd_listen_fds(3).
 
-Runs as: the supervisor and the gateway, under systemd or the foreman alike.
+Runs as: the supervisor, the gateway and its workers, under systemd or the foreman alike.
 Reads from strangers: nothing.
 """
 

@@ -1,6 +1,6 @@
 """The operator's settings as they come from the foreman: at the start of a daemon, and whenever they are read anew.
 
-Runs as: the gateway and the egress process; root until the first have been received.
+Runs as: the gateway, its workers and the egress process; root until the first have been received.
 Reads from strangers: nothing; the foreman holds the other end.
 """
 

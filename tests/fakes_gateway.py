@@ -15,7 +15,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +24,14 @@ from typing import Any
 import uvloop
 
 from runagentd import signing
+from runagentd.foreman.worker_links import WorkerLinks
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration
 from runagentd.gateway.listener import CONNECTIONS_MAX, Listener
 from runagentd.gateway.output import open_directory
 from runagentd.gateway.server import Server
 from runagentd.gateway.trace import Trace
+from runagentd.gateway.workers import Workers
 from runagentd.log import Form, Level, Log
 from runagentd.trust import TrustStore
 from runagentd.wire import channel, control, record
@@ -37,6 +39,8 @@ from runagentd.wire.channel import Frame, RawFrame
 from runagentd.wire.control import Cause, FromGateway
 from runagentd.wire.manifest import Caching, Entrypoint, Manifest
 from runagentd.wire.settings import Settings
+from runagentd.worker import link as worker_link
+from runagentd.worker.listener import SharedListener
 
 STATE_ID = "0123456789abcdef"
 TIMEOUT = 10.0
@@ -314,6 +318,8 @@ class Gateway:
     tls: ssl.SSLContext | None = None
     level: Level = Level.DEBUG
     """of what it logs"""
+    workers: int = 1
+    """2 or more read HTTP for it, in the same thread and with all of their own code"""
 
     def __enter__(self) -> Gateway:
         self.key = signing.create_or_open(str(self.folder / "keys"))
@@ -351,6 +357,8 @@ class Gateway:
         uvloop.run(self._main())
 
     async def _main(self) -> None:
+        self._working: list[asyncio.Task[None]] = []
+        self._ends: list[asyncio.Event] = []
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         audience = signing.audience(STATE_ID)
@@ -369,24 +377,79 @@ class Gateway:
             version="0.1.0",
         )
         self.server = Server(self.application.answer, front=lambda: self.application.front)
-        listener = Listener(
+        shutdown = self._relay(log) if self.workers > 1 else self._listen()
+        link = self._loop.create_task(self.application.link.run())
+        self.application.egress.start()
+        self._started.set()
+        await self._stop.wait()
+        link.cancel()
+        await shutdown()
+        self.application.close()
+        await asyncio.sleep(0.01)  # for the transports to close
+
+    def _listen(self) -> Callable[[], Awaitable[None]]:
+        self.listener: Listener | Workers
+        self.listener = listener = Listener(
             self._http,
             protocol=self.server.protocol,
             place=self.application.place,
             connections_max=self.connections_max,
             tls=self.tls,
         )
-        self.listener = listener
         listener.start(128)
-        link = self._loop.create_task(self.application.link.run())
-        self.application.egress.start()
-        self._started.set()
-        await self._stop.wait()
-        link.cancel()
-        listener.close()
-        await self.server.shutdown(0.1)
-        self.application.close()
-        await asyncio.sleep(0.01)  # for the transports to close
+
+        async def shutdown() -> None:
+            listener.close()
+            await self.server.shutdown(0.1)
+
+        return shutdown
+
+    def _relay(self, log: Log) -> Callable[[], Awaitable[None]]:
+        """As gateway, workers and foreman do it."""
+        self.links = WorkerLinks()
+        self.listener = self.relay = Workers(
+            socket.socket(fileno=os.dup(self.links.renew_gateway())),
+            answer=self.application.answer,
+            front=lambda: self.application.front,
+            place=self.application.place,
+            connections_max=self.connections_max,
+            log=log,
+        )
+        self.relay.start()
+        self.application.connections = lambda: (self.relay.connections, self.relay.connections_max)
+        self.application.workers = self.relay.figures
+        self.worker_gateways = [self._work(number, log) for number in range(1, self.workers + 1)]
+
+        async def shutdown() -> None:
+            await self.relay.shutdown(0.1)
+            for end in self._ends:
+                end.set()
+            await asyncio.gather(*self._working)
+            self.links.close()
+            self._http.close()
+
+        return shutdown
+
+    def _work(self, number: int, log: Log) -> worker_link.Gateway:
+        ends = asyncio.Event()
+        self._ends.append(ends)
+        introductions = socket.socket(fileno=os.dup(self.links.renew_worker(number)))
+        gateway = worker_link.Gateway(introductions, drain=ends.set, alone=ends.set, log=log)
+        server = Server(gateway.forward, front=lambda: self.application.front)
+        listener = SharedListener(
+            self._http.dup(), server=server, gateway=gateway, connections_max=CONNECTIONS_MAX, tls=self.tls
+        )
+        listener.start(128)
+        gateway.start()
+
+        async def work() -> None:
+            await ends.wait()
+            listener.close()
+            await server.shutdown(0.1)
+            gateway.close()
+
+        self._working.append(self._loop.create_task(work()))
+        return gateway
 
     # ---- what a test asks
 
@@ -507,8 +570,8 @@ def abort(connection: http.client.HTTPConnection) -> None:
     connection.close()
 
 
-def running(settings: Settings | None = None) -> Iterator[Gateway]:
+def running(settings: Settings | None = None, *, workers: int = 1) -> Iterator[Gateway]:
     """For a pytest fixture: a gateway with its supervisor connected, in a short folder (unix(7): 108 bytes)."""
     with tempfile.TemporaryDirectory(prefix="gw") as folder:
-        with Gateway(Path(folder), settings=settings or Settings()) as gateway:
+        with Gateway(Path(folder), settings=settings or Settings(), workers=workers) as gateway:
             yield gateway

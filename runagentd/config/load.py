@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import cache, history, http, issuers, limits, packages, roles, runtimes, telemetry, tls
+from runagentd.config import cache, gateway, history, http, issuers, limits, packages, roles, runtimes, telemetry, tls
 from runagentd.config.runtimes import NamedInterpreter
 from runagentd.config.table import Table, toml
 from runagentd.config.tls import Tls
@@ -79,6 +79,8 @@ def parse(data: bytes, name: str, folder: Path) -> Document:
         http=http.read(document.table("http")),
         issuers=believed,
         cache_bytes=cache.read(document.table("cache")),
+        workers=gateway.read(document.table("gateway")),
+        tls=certificates is not None,
         history_seconds=history_seconds,
         history_bytes=history_bytes,
         telemetry=telemetry.read(document.table("telemetry")),

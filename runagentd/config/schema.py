@@ -7,7 +7,7 @@ It is about form: files that are named and what keys say together are looked at 
 
 from __future__ import annotations
 
-from runagentd.config import cache, history, http, issuers, limits, packages, roles, runtimes, telemetry, tls
+from runagentd.config import cache, gateway, history, http, issuers, limits, packages, roles, runtimes, telemetry, tls
 from runagentd.schema import document, table
 
 
@@ -20,6 +20,7 @@ def schema() -> str:
         "roles": roles.SCHEMA,
         "limits": limits.SCHEMA,
         "http": http.SCHEMA,
+        "gateway": gateway.SCHEMA,
         "cache": cache.SCHEMA,
         "telemetry": telemetry.SCHEMA,
         "packages": packages.SCHEMA,

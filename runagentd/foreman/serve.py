@@ -7,6 +7,7 @@ Reads from strangers: nothing. What an agent says of itself is passed on as byte
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -27,6 +28,7 @@ from runagentd.foreman.daemons import Daemon
 from runagentd.foreman.progress import ProgressLine
 from runagentd.foreman.reload import Reloader
 from runagentd.foreman.settings_link import Recipient, SettingsLink
+from runagentd.foreman.worker_links import WorkerLinks
 from runagentd.log import Form, Level, Log, complain
 from runagentd.uids import Leases
 from runagentd.wire import admin
@@ -96,16 +98,36 @@ class Foreman:
         self._supervisor = Daemon(
             "supervisor", self._supervisor_command, self._supervisor_descriptors(), self._renew_supervisor
         )
-        self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors(), self._renew_settings)
+        self._gateway = Daemon("gateway", self._gateway_command, self._gateway_descriptors(), self._renew_gateway)
+        self._worker_links = WorkerLinks()
+        self._workers = [self._worker(number) for number in self._worker_numbers]
         self._egress = Daemon("egress process", self._egress_command, self._egress_descriptors(), self._renew_egress)
-        self._daemons = [self._supervisor, self._gateway]
+        self._daemons = [self._supervisor, self._gateway, *self._workers]
         self._reloader: Reloader | None = None
         self._progress = ProgressLine(sys.stderr, log.info)
         self._up = False
         """whether all was there once: from then on, whatever ends is started again for ever"""
 
-    def _renew_settings(self) -> None:
+    @property
+    def _worker_numbers(self) -> range:
+        """Where one process is enough, the gateway reads HTTP itself."""
+        return range(1, self._settings.workers + 1 if self._settings.workers > 1 else 1)
+
+    def _worker(self, number: int) -> Daemon:
+        uid = self._leases.lease()
+        descriptors = {"http": self._http.fileno(), "lifeline": self._lifeline}
+
+        def renew() -> None:
+            descriptors["settings"] = self._settings.renew(Recipient.WORKER, number)
+            descriptors["gateway"] = self._worker_links.renew_worker(number)
+
+        command = functools.partial(self._worker_command, number, uid)
+        return Daemon(f"gateway worker {number}", command, descriptors, renew)
+
+    def _renew_gateway(self) -> None:
         self._gateway.descriptors["settings"] = self._settings.renew(Recipient.GATEWAY)
+        if self._workers:
+            self._gateway.descriptors["workers"] = self._worker_links.renew_gateway()
 
     def _renew_supervisor(self) -> None:
         self._supervisor.descriptors["settings"] = self._settings.renew(Recipient.SUPERVISOR)
@@ -199,6 +221,12 @@ class Foreman:
             daemon.signal(signal.SIGTERM)
         for daemon in (self._gateway, self._egress):
             self._end(daemon, min(deadline, time.monotonic() + _GATEWAY_STOP_SECONDS))
+        # They have heard from the gateway that it was the end, and write out what it has answered.
+        for daemon in self._workers:
+            daemon.signal(signal.SIGTERM)
+        until = min(deadline, time.monotonic() + _GATEWAY_STOP_SECONDS)
+        for daemon in self._workers:
+            self._end(daemon, until)
         self._sweep()
         for path in (self._directory.control_socket, self._directory.admin_socket):
             path.unlink(missing_ok=True)
@@ -341,6 +369,10 @@ class Foreman:
         uid = str(self._egress_uid)
         return [*_python("egress"), "--uid", uid, "--gid", uid, *self._log_options()]
 
+    def _worker_command(self, number: int, uid: int, first: bool) -> Sequence[str]:
+        options = ["--number", str(number), "--uid", str(uid), "--gid", str(uid)]
+        return [*_python("worker"), *options, *self._log_options()]
+
     def _log_options(self) -> list[str]:
         level = ["-v"] if self._options.verbose else ["-q"] if self._options.check_only else []
         return ["--log-format", self._options.log_format, *level]
@@ -350,8 +382,9 @@ class Foreman:
 
     def _gateway_descriptors(self) -> dict[str, int]:
         gateway_folder.own(self._directory.gateway, self._gateway_uid)
+        http = {"http": self._http.fileno()} if self._settings.workers == 1 else {}
         return {
-            "http": self._http.fileno(),
+            **http,
             "lifeline": self._lifeline,
             "control": self._control.fileno(),
             "egress": self._keys[0].fileno(),

@@ -2,7 +2,8 @@
 
 Runs as: its own uid, with no capability; root until `confine`, which reads nothing but its own files.
 Reads from strangers: the network and instances, once confined.
-Started as `python -m runagentd.gateway`, with LISTEN_FDS for `http` (listening), `lifeline` (its end is ours),
+Started as `python -m runagentd.gateway`, with LISTEN_FDS for `http` (listening) or, where others read HTTP for it,
+`workers` (SOCK_SEQPACKET: links to workers come over it, see `gateway.workers`), `lifeline` (its end is ours),
 `control` (listening, for the supervisor), `egress` (SOCK_SEQPACKET, see `wire.issuers`), `data` (a directory of our
 uid, for logs), `settings` (SOCK_SEQPACKET, see `wire.settings`).
 """
@@ -18,7 +19,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -31,6 +32,7 @@ from runagentd.gateway.configuration import Configuration, receive
 from runagentd.gateway.confinement import confine, own_folder
 from runagentd.gateway.listener import CONNECTIONS_MAX, Listener
 from runagentd.gateway.server import Server
+from runagentd.gateway.workers import Workers
 from runagentd.wire.record import RecordError
 
 DRAIN_SECONDS = 8.0
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.forward_standard_logging(journal)
     try:
         passed = _descriptors()
-        http = socket.socket(fileno=passed["http"])
+        clients = socket.socket(fileno=passed["http" if "http" in passed else "workers"])
         control = socket.socket(fileno=passed["control"])
         egress = socket.socket(fileno=passed["egress"])
         version = _version()
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     collector.take_over()
     uvloop.run(
         _serve(
-            http,
+            clients,
             lifeline=passed["lifeline"],
             control=control,
             egress=egress,
@@ -100,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _descriptors() -> dict[str, int]:
     passed = inherited.descriptors(os.environ)
-    missing = [name for name in ("http", "lifeline", "control", "egress", "data", "settings") if name not in passed]
+    needed = ("http" if "workers" not in passed else "workers", "lifeline", "control", "egress", "data", "settings")
+    missing = [name for name in needed if name not in passed]
     if missing:
         hint = "the gateway is started by 'runagentd serve', or by systemd"
         raise ConfigurationError(
@@ -126,7 +129,7 @@ def _raise_descriptor_limit() -> int:
 
 
 async def _serve(
-    http: socket.socket,
+    clients: socket.socket,
     *,
     lifeline: int,
     control: socket.socket,
@@ -150,12 +153,11 @@ async def _serve(
         control=control,
         egress=egress,
         folder=folder,
-        secure=tls_context is not None,
+        secure=configuration.settings.tls,
         logs=logs,
         log=journal,
         version=version,
     )
-    server = Server(application.answer, front=lambda: application.front)
     application.report_use()
     application.egress.start()
     over = asyncio.Event()
@@ -172,7 +174,7 @@ async def _serve(
     def settings_changed() -> None:
         try:
             changed = receive(settings_link)
-            if changed is not None:
+            if changed is not None and configuration.settings.workers == 1:
                 _renew_tls(tls_context, changed, journal)
         except (RecordError, OSError) as error:
             journal.error("new settings cannot be read; those before stay", problem=str(error))
@@ -187,6 +189,30 @@ async def _serve(
     loop.add_signal_handler(signal.SIGTERM, application.announcements.drain, DRAIN_SECONDS)
     # Ctrl+C goes to every process of a terminal's group; the foreman decides what it means.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
+    serving = _listening if configuration.settings.workers == 1 else _relaying
+    shutdown = serving(clients, application, tls_context, journal)
+    link = loop.create_task(application.link.run())
+    drained = loop.create_task(application.announcements.drained.wait())
+    ended = loop.create_task(over.wait())
+    collecting = loop.create_task(collector.pace(statm))
+    try:
+        await asyncio.wait({drained, ended, link}, return_when=asyncio.FIRST_COMPLETED)
+        if drained.done() and not ended.done():
+            await shutdown()
+    finally:
+        for task in (drained, ended, link, collecting):
+            task.cancel()
+        application.close()
+    if link.done() and not link.cancelled() and link.exception() is not None:
+        journal.error("the link to the supervisor failed", problem=type(link.exception()).__name__)
+        os._exit(1)  # nothing works without it; whoever started us starts another
+
+
+def _listening(
+    http: socket.socket, application: Application, tls_context: ssl.SSLContext | None, journal: log.Log
+) -> Callable[[], Awaitable[None]]:
+    """Read HTTP ourselves; gives what ends that."""
+    server = Server(application.answer, front=lambda: application.front)
     listener = Listener(
         http,
         protocol=server.protocol,
@@ -196,23 +222,36 @@ async def _serve(
     )
     listener.start(BACKLOG)
     application.connections = lambda: (listener.connections, listener.connections_max)
-    link = loop.create_task(application.link.run())
-    drained = loop.create_task(application.announcements.drained.wait())
-    ended = loop.create_task(over.wait())
-    collecting = loop.create_task(collector.pace(statm))
     journal.info("serving", address=_address(http))
-    try:
-        await asyncio.wait({drained, ended, link}, return_when=asyncio.FIRST_COMPLETED)
-        if drained.done() and not ended.done():
-            listener.close()
-            await server.shutdown(SHUTDOWN_SECONDS)
-    finally:
-        for task in (drained, ended, link, collecting):
-            task.cancel()
-        application.close()
-    if link.done() and not link.cancelled() and link.exception() is not None:
-        journal.error("the link to the supervisor failed", problem=type(link.exception()).__name__)
-        os._exit(1)  # nothing works without it; whoever started us starts another
+
+    async def shutdown() -> None:
+        listener.close()
+        await server.shutdown(SHUTDOWN_SECONDS)
+
+    return shutdown
+
+
+def _relaying(
+    introductions: socket.socket, application: Application, _: ssl.SSLContext | None, journal: log.Log
+) -> Callable[[], Awaitable[None]]:
+    """Have workers read HTTP; gives what ends that."""
+    workers = Workers(
+        introductions,
+        answer=application.answer,
+        front=lambda: application.front,
+        place=application.place,
+        connections_max=_raise_descriptor_limit(),
+        log=journal,
+    )
+    workers.start()
+    application.connections = lambda: (workers.connections, workers.connections_max)
+    application.workers = workers.figures
+    journal.info("serving through workers")
+
+    async def shutdown() -> None:
+        await workers.shutdown(SHUTDOWN_SECONDS)
+
+    return shutdown
 
 
 def _renew_tls(context: ssl.SSLContext | None, changed: Configuration, journal: log.Log) -> None:

@@ -134,12 +134,15 @@ class Application:
         self._public_keys = PublicKeys(self._trust)
         self.connections: Callable[[], tuple[int, int]] = lambda: (0, 0)
         """how many there are, and how many there may be: known once somebody listens"""
+        self.workers: Callable[[], list[tuple[int, int, int]]] = list
+        """of each worker its number, its connections, and how many exchanges it has begun"""
         self._metrics = Metrics(
             version=version,
             directory=self.directory,
             limits=self._limits,
             cache=self._cache,
             connections=lambda: self.connections(),
+            workers=lambda: self.workers(),
             supervisors=lambda: self.announcements.supervisors,
             spans=lambda: (self._spans.written, self._spans.lost),
             send=self._send,

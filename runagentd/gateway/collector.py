@@ -1,6 +1,6 @@
 """When Python's garbage collector looks at everything: at a pace of our own, and not whenever many objects are new.
 
-Runs as: the gateway.
+Runs as: the gateway, or its workers.
 Reads from strangers: nothing.
 
 What the gateway makes for a call is freed as soon as nothing refers to it; the collector is there for circles, of which

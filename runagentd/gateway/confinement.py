@@ -39,9 +39,15 @@ def own_folder(data: int) -> Path:
     return PLACE
 
 
-def confine(uid: int, gid: int) -> None:
+def confine(uid: int, gid: int, *, last_capability: int | None = None) -> None:
     """Drop to `uid`, load the filter, and believe the kernel only: PermissionError where anything is left."""
-    confinement.confine(uid, gid, confinement.program(platform.machine()), tasks=0)
+    filter = confinement.program(platform.machine())
+    confinement.confine(uid, gid, filter, tasks=0, last_capability=last_capability)
+    look_at_sockets()
+
+
+def look_at_sockets() -> None:
+    """By an attempt: PermissionError where we can make one."""
     try:
         socket.socket(socket.AF_UNIX).close()
     except PermissionError:

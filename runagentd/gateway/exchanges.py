@@ -1,6 +1,6 @@
 """Requests as exchanges: what the doors ask of HTTP, said by aiohttp or by a plain request.
 
-Runs as: the gateway.
+Runs as: the gateway, or its workers.
 Reads from strangers: the network, by way of aiohttp, with bounds on bodies, messages, and the patience of slow readers.
 """
 
@@ -41,6 +41,7 @@ class PlainExchange:
         "_request",
         "arrived",
         "certificate",
+        "connection",
         "found",
         "header",
         "id",
@@ -52,9 +53,16 @@ class PlainExchange:
     header: Callable[[str], str | None]
 
     def __init__(
-        self, request: plain.Plain, peername: object, certificate: bytes | None, front: Front, found: Found
+        self,
+        request: plain.Plain,
+        peername: object,
+        certificate: bytes | None,
+        front: Front,
+        found: Found,
+        connection: object,
     ) -> None:
         self.certificate = certificate
+        self.connection = connection
         self.found = found
         self._front = front
         self._request = request
@@ -75,10 +83,19 @@ class PlainExchange:
     def declared_bytes(self) -> int | None:
         return len(self._request.body)
 
+    def fields(self) -> dict[str, str]:
+        """All of them, their names in lower case."""
+        return self._request.head.fields
+
+    @property
+    def body(self) -> bytes:
+        """The body, which has come."""
+        return self._request.body
+
     async def read_body(self, limit: int) -> bytes:
         body = self._request.body
         if len(body) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         return body
 
     async def open_stream(self, status: int, headers: dict[str, str]) -> Stream:
@@ -119,6 +136,19 @@ class HttpExchange:
         return self._front.foreign(self)
 
     @property
+    def connection(self) -> object:
+        """The protocol object of its connection."""
+        return self._request.protocol
+
+    def fields(self) -> dict[str, str]:
+        """All of them, their names in lower case, and all lines of a name in one."""
+        found: dict[str, str] = {}
+        for name, value in self._request.headers.items():
+            key = name.lower()
+            found[key] = f"{found[key]}, {value}" if key in found else value
+        return found
+
+    @property
     def certificate(self) -> bytes | None:
         found: bytes | None = getattr(self._request.protocol, "certificate", None)
         return found
@@ -141,7 +171,7 @@ class HttpExchange:
         if content.is_eof():
             body = content.read_nowait()  # it came together with the head, as most do
             if len(body) > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             return body
         pieces: list[bytes] = []
         size = 0
@@ -150,7 +180,7 @@ class HttpExchange:
                 piece = await content.readany()
                 size += len(piece)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise too_large(limit)
                 pieces.append(piece)
         return b"".join(pieces)
 
@@ -197,7 +227,8 @@ class HttpExchange:
         return strict.opens_websocket(self.method, self._request.version, self.header)
 
 
-def _too_large(limit: int) -> Refusal:
+def too_large(limit: int) -> Refusal:
+    """The refusal of a body."""
     return Refusal(errors.TOO_LARGE, f"the request is larger than the {limit} bytes that the agent takes")
 
 

@@ -1,6 +1,6 @@
 """The frames of a WebSocket's client, in front of aiohttp's reader: what RFC 6455 forbids, and aiohttp lets pass.
 
-Runs as: the gateway.
+Runs as: the gateway, or its workers.
 Reads from strangers: yes, the heads of frames; payloads are passed on unread.
 
 aiohttp takes frames without a mask (section 5.1: "MUST close the connection"), lengths that are written longer than

@@ -1,6 +1,6 @@
 """Accept connections: so many at one time and no more, over all and for each address, TLS handshakes included.
 
-Runs as: the gateway.
+Runs as: the gateway, or its workers.
 Reads from strangers: nothing but their addresses; what they send is read by `server`, or by TLS before it.
 
 An accept of our own and not the event loop's: that one counts a connection from its first byte of HTTP on, so that
@@ -9,11 +9,12 @@ whoever begins handshakes and never ends them is bounded by descriptors alone.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 from runagentd import errors
@@ -36,30 +37,27 @@ class Place(Protocol):
         """The connection has ended."""
 
 
-class Listener:
-    """Owns a listening socket, of which it makes connections of `protocol`."""
+class Acceptor(abc.ABC):
+    """Owns a listening socket, of which it makes connections of `protocol`, and says who has no place."""
 
     def __init__(
         self,
         listening: socket.socket,
         *,
         protocol: Callable[[Callable[[], None]], asyncio.Protocol],
-        place: Callable[[str], Place | None],
         connections_max: int,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | None,
+        at_once: int,
     ) -> None:
-        """`protocol` makes one for a connection, and calls what it is given when that is lost.
-
-        `place` takes one for a connection of an address, or says None where the address has no more.
-        """
+        """`protocol` makes one for a connection, and calls what it is given when that is lost."""
         self._socket = listening
         self._protocol = protocol
-        self._place = place
         self.connections_max = connections_max
         self._tls = tls
+        self._at_once = at_once
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
-        self._resume: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
         self.connections = 0
         """that there are, handshakes included"""
 
@@ -67,50 +65,43 @@ class Listener:
         """Accept from now on."""
         self._socket.setblocking(False)
         self._socket.listen(backlog)
+        self.resume()
+
+    def pause(self) -> None:
+        """Accept nothing for a while: who connects waits in the kernel's queue."""
+        self._loop.remove_reader(self._socket)
+
+    def resume(self) -> None:
+        """Accept again."""
         self._loop.add_reader(self._socket, self._accept_some)
 
     def close(self) -> None:
         """Accept no more; handshakes that have not ended do not, connections that there are go on."""
-        if self._resume is not None:
-            self._resume.cancel()
+        if self._later is not None:
+            self._later.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
         for task in self._beginning:
             task.cancel()
 
     def _accept_some(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(self._at_once):
             try:
                 connection, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:  # EMFILE, ENFILE, ENOBUFS, ENOMEM: accept(2)
-                self._loop.remove_reader(self._socket)
-                self._resume = self._loop.call_later(
-                    PAUSE_SECONDS, self._loop.add_reader, self._socket, self._accept_some
-                )
+                self.pause()
+                self._later = self._loop.call_later(PAUSE_SECONDS, self.resume)
                 return
             self._take(connection, str(address[0]))
 
+    @abc.abstractmethod
     def _take(self, connection: socket.socket, address: str) -> None:
-        if self.connections >= self.connections_max:
-            self._refuse(connection, errors.OVERLOADED, "the daemon has as many connections as it takes")
-            return
-        place = self._place(address)
-        if place is None:
-            self._refuse(connection, errors.RATE_LIMIT, "too many connections from this address", "address-connections")
-            return
-        self.connections += 1
-        ended = False
+        """Begin it, or turn it away."""
 
-        def end() -> None:
-            nonlocal ended
-            if not ended:
-                ended = True
-                self.connections -= 1
-                place.release()
-
-        task = self._loop.create_task(self._begin(connection, end))
+    def _start(self, beginning: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(beginning)
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
 
@@ -129,6 +120,12 @@ class Listener:
             if not isinstance(error, OSError | asyncio.TimeoutError):
                 raise
 
+    def _turn_away(self, connection: socket.socket) -> None:
+        self._refuse(connection, errors.OVERLOADED, "the daemon has as many connections as it takes")
+
+    def _turn_away_address(self, connection: socket.socket) -> None:
+        self._refuse(connection, errors.RATE_LIMIT, "too many connections from this address", "address-connections")
+
     def _refuse(self, connection: socket.socket, kind: ErrorKind, message: str, limit: str | None = None) -> None:
         """Tell it, where that costs no handshake, and wait for nothing."""
         with contextlib.closing(connection), contextlib.suppress(OSError):
@@ -138,3 +135,40 @@ class Listener:
                 connection.shutdown(socket.SHUT_WR)
                 # What is here already, so that closing is no reset, which could overtake the answer.
                 connection.recv(_UNREAD_BYTES)
+
+
+class Listener(Acceptor):
+    """Finds a place for each connection itself."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        *,
+        protocol: Callable[[Callable[[], None]], asyncio.Protocol],
+        place: Callable[[str], Place | None],
+        connections_max: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`place` takes one for a connection of an address, or says None where the address has no more."""
+        super().__init__(listening, protocol=protocol, connections_max=connections_max, tls=tls, at_once=AT_ONCE)
+        self._place = place
+
+    def _take(self, connection: socket.socket, address: str) -> None:
+        if self.connections >= self.connections_max:
+            self._turn_away(connection)
+            return
+        place = self._place(address)
+        if place is None:
+            self._turn_away_address(connection)
+            return
+        self.connections += 1
+        ended = False
+
+        def end() -> None:
+            nonlocal ended
+            if not ended:
+                ended = True
+                self.connections -= 1
+                place.release()
+
+        self._start(self._begin(connection, end))

@@ -171,6 +171,7 @@ class SupervisorFigures:
 class Metrics:
     """Everything that `GET /metrics` shows. `connections` gives how many there are, and how many there may be.
 
+    `workers` gives of each its number, its connections, and how many exchanges it has begun.
     `supervisors` gives how many have been here, `spans` how many were written and lost.
     """
 
@@ -182,6 +183,7 @@ class Metrics:
         limits: Limits,
         cache: Cache,
         connections: Callable[[], tuple[int, int]],
+        workers: Callable[[], list[tuple[int, int, int]]],
         supervisors: Callable[[], int],
         spans: Callable[[], tuple[int, int]],
         send: Callable[[FromGateway], None],
@@ -191,6 +193,7 @@ class Metrics:
         self._limits = limits
         self._cache = cache
         self._connections = connections
+        self._workers = workers
         self._supervisors = supervisors
         self._spans = spans
         self.calls = CallCounts()
@@ -268,6 +271,17 @@ class Metrics:
         there, most = self._connections()
         yield GaugeMetricFamily("runagentd_connections", "Connections of clients.", value=there)
         yield GaugeMetricFamily("runagentd_connections_max", "Connections that there may be.", value=most)
+        by_worker = GaugeMetricFamily(
+            "runagentd_worker_connections", "Connections of clients to a worker of the gateway.", labels=("worker",)
+        )
+        requests = CounterMetricFamily(
+            "runagentd_worker_requests", "Requests that a worker of the gateway has read.", labels=("worker",)
+        )
+        for number, of_worker, begun in self._workers():
+            by_worker.add_metric((str(number),), of_worker)
+            requests.add_metric((str(number),), begun)
+        yield by_worker
+        yield requests
         yield GaugeMetricFamily("runagentd_cache_bytes", "What the response cache takes.", value=self._cache.size)
         yield GaugeMetricFamily(
             "runagentd_cache_bytes_max", "What the response cache may take.", value=self._cache.bytes_max

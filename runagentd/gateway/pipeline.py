@@ -32,7 +32,7 @@ from runagentd.gateway.kept import idempotency
 from runagentd.gateway.kept.caching import Keeper, Member, Stage, directives
 from runagentd.gateway.kept.idempotency import Ledger
 from runagentd.gateway.kept.invocation import Contents
-from runagentd.gateway.requests import CallRecord, Request
+from runagentd.gateway.requests import WORKER_LOST, CallRecord, Request
 from runagentd.gateway.trace import Tracer
 from runagentd.gateway.values import Value, canonical
 from runagentd.log import Log
@@ -378,6 +378,13 @@ def _revoked() -> Refusal:
     return refused("the token, key or certificate was revoked")
 
 
+def _gone(error: BaseException | None) -> Refusal:
+    """Why nobody waits for the answer."""
+    if isinstance(error, asyncio.CancelledError) and error.args == (WORKER_LOST,):
+        return Refusal(errors.CANCELLED, "the worker that had the client's connection ended", cause=WORKER_LOST)
+    return Refusal(errors.CANCELLED, "the client went away", cause="client")
+
+
 def no_agent(identity: str) -> Refusal:
     """The one answer for an agent that is not there and for one that is somebody else's."""
     return Refusal(errors.AGENT_NOT_FOUND, f"there is no agent {identity!r} that this token may call")
@@ -537,7 +544,7 @@ class Running:
         self.leave()  # a door that leaves before the end has a client that is gone, or too slow
         if not self._recorded:
             if self.refusal is None:
-                self.refusal = Refusal(errors.CANCELLED, "the client went away", cause="client")
+                self.refusal = _gone(error)
             self.record()
 
     def record(self) -> None:

@@ -1,6 +1,6 @@
 """The plain request, which nearly all calls are: a POST whose head and body have come in one piece.
 
-Runs as: the gateway. Pure.
+Runs as: the gateway, or its workers. Pure.
 Reads from strangers: yes. Says yes to requests of one narrow form, about which no two readings of RFC 9112 differ, and
 None to all others, good or bad: those are the HTTP library's business, from their first byte on.
 """

@@ -17,6 +17,8 @@ from runagentd.gateway.calls import Mode
 from runagentd.gateway.guard.identity import Credentials
 from runagentd.gateway.trace import Trace
 
+WORKER_LOST = "worker-lost"
+"""Why a call was cancelled, and what its task is cancelled with: the process that had its client's connection ended."""
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}")
 _IDS_AT_ONCE = 256

@@ -1,6 +1,6 @@
 """HTTP by aiohttp: with `exchanges` the only module that knows which server is underneath.
 
-Runs as: the gateway.
+Runs as: the gateway, or its workers.
 Reads from strangers: the network; aiohttp's parser does, with bounds on lines, fields, time and connections.
 """
 
@@ -44,7 +44,7 @@ AHEAD_BYTES = 64 * 1024
 Answer = Callable[[Exchange], Awaitable[Reply | None]]
 
 
-class _Connection(RequestHandler):
+class Connection(RequestHandler):
     """A connection whose plain requests are answered here, without the costs of aiohttp's way to a handler.
 
     From the first request on that is not plain, all is aiohttp's. Its malformed requests get an answer of ours, without
@@ -54,7 +54,7 @@ class _Connection(RequestHandler):
     def __init__(self, server: Server, lost: Callable[[], None], **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
-        self._lost = lost
+        self.lost = lost
         self._plain = True
         self._known: plain.Head | None = None
         """of the last request, where it was as short as most are: a connection that does nothing costs no more"""
@@ -86,7 +86,7 @@ class _Connection(RequestHandler):
         super().connection_lost(exc)
         # A WebSocket's, which leads back to this connection: a circle with all that the client had sent of a message.
         self._data_received_cb = None
-        self._lost()
+        self.lost()
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -137,7 +137,7 @@ class _Connection(RequestHandler):
             return
         front = self._server.front()
         exchange = PlainExchange(
-            request, self.peername, self.certificate, front, self._found_about(request.head, front)
+            request, self.peername, self.certificate, front, self._found_about(request.head, front), self
         )
         try:
             reply = await self._server.answer(exchange)
@@ -223,7 +223,7 @@ class Server(web.Server):
 
     def protocol(self, lost: Callable[[], None]) -> RequestHandler:
         """For one connection; `lost` is called when that has ended."""
-        return _Connection(
+        return Connection(
             self,
             lost,
             loop=asyncio.get_running_loop(),
@@ -238,7 +238,7 @@ class Server(web.Server):
         )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if isinstance(request.protocol, _Connection):
+        if isinstance(request.protocol, Connection):
             request.protocol.begun = True
         front = self.front()
         if strict.is_in_doubt(request.version, request.raw_path, request.headers):

@@ -1,6 +1,6 @@
 """What aiohttp lets pass in a request's head and RFC 9112 does not: where two readers could differ, we read nothing.
 
-Runs as: the gateway. Pure.
+Runs as: the gateway, or its workers. Pure.
 Reads from strangers: yes, heads that aiohttp has taken apart. tests/hostile holds what was found to need a rule here.
 """
 

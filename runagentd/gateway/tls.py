@@ -1,6 +1,6 @@
 """TLS: a server's context from a certificate and a key that came as descriptors, and others in their place later.
 
-Runs as: the gateway.
+Runs as: the gateway, or its workers.
 Reads from strangers: handshakes; OpenSSL does.
 """
 

@@ -1,6 +1,6 @@
 """What the operator's configuration asks of the daemons: made by the foreman from runagentd.toml, sent as records.
 
-Runs as: the foreman writes them, the gateway, the egress process and the supervisor read them. Pure.
+Runs as: the foreman writes them; the gateway and its workers, the egress process and the supervisor read them. Pure.
 Reads from strangers: nothing; the file is the operator's. None of them parses TOML.
 
 The foreman sends one over a SOCK_SEQPACKET pair, of which it keeps its end: once for each daemon that it starts, and
@@ -197,7 +197,20 @@ class Settings:
     issuers: tuple[Issuer, ...] = ()
     cache_bytes: int = 64 * 1024 * 1024
     """how much of kept answers fits into memory; 0 keeps none"""
+    workers: int = 1
+    """how many processes read HTTP; 1 is the gateway itself"""
+    tls: bool = False
+    """whether it is HTTPS, which with several of them only they speak"""
     history_seconds: int = 7 * 24 * 3600
     history_bytes: int = 64 * 1024 * 1024
     """how long, and in how much of the disk, calls are kept; 0 keeps none"""
     telemetry: Telemetry = Telemetry()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """All that a worker of the gateway is told; certificates and their key travel beside it."""
+
+    http: Http = Http()
+    client_certificates: str = ""
+    """as in `Settings`"""

@@ -54,8 +54,9 @@ from runagentd.policy import load as policy_load
 from runagentd.runner.jsonpath import JsonPath, JsonPathError
 from runagentd.runner.parameters import Parameters, WrongArgument
 from runagentd.supervise.load import parse_report
-from runagentd.wire import admin, channel, control, issuers, launch, manifest, record
+from runagentd.wire import admin, channel, control, exchanges, issuers, launch, manifest, record
 from runagentd.wire.channel import ChannelError, ValueType
+from runagentd.wire.exchanges import ExchangeError
 from runagentd.wire.issuers import ALGORITHMS, KeySet, VerifyingKey
 from runagentd.wire.record import RecordError
 from runagentd.wire.settings import Http, Issuer, Settings
@@ -335,6 +336,37 @@ def read_channel(kinds: frozenset[channel.Frame], data: bytes) -> None:
         assert splitter.pending_bytes <= 4096
 
 
+EXCHANGES: dict[exchanges.Kind, Callable[[bytes], object]] = {
+    exchanges.Kind.PLACE: exchanges.address,
+    exchanges.Kind.CERTIFICATE: exchanges.certificate,
+    exchanges.Kind.HEAD: exchanges.head,
+    exchanges.Kind.BEGIN: exchanges.begin,
+    exchanges.Kind.BODY: exchanges.piece,
+    exchanges.Kind.BODY_FAILED: exchanges.body_fault,
+    exchanges.Kind.SENT: exchanges.count,
+    exchanges.Kind.MESSAGE: exchanges.said,
+    exchanges.Kind.PLACED: exchanges.verdict,
+    exchanges.Kind.READ_BODY: exchanges.number_of,
+    exchanges.Kind.REPLY: exchanges.answer,
+    exchanges.Kind.MORE: exchanges.piece,
+    exchanges.Kind.OPEN_STREAM: exchanges.opening,
+    exchanges.Kind.OPEN_WEBSOCKET: exchanges.number_of,
+    exchanges.Kind.TEXT: exchanges.piece,
+    exchanges.Kind.CLOSE: exchanges.close,
+    exchanges.Kind.FAULT: exchanges.failed,
+}
+"""Kinds whose body is parsed; the others' is taken whole, or there is none."""
+
+
+def read_exchanges(kinds: frozenset[exchanges.Kind], data: bytes) -> None:
+    splitter = exchanges.Splitter(kinds)
+    for piece in (data[:7], data[7:]):
+        for message in splitter.feed(piece):
+            assert message.kind in kinds
+            EXCHANGES.get(message.kind, len)(message.body)
+        assert splitter.pending_bytes <= exchanges.MESSAGE_BYTES_MAX + 4
+
+
 def read_record(cls: type[Any], bytes_max: int, data: bytes) -> None:
     """What is read is written in the same bytes."""
     assert record.encode(record.decode(cls, data, bytes_max=bytes_max)) == data
@@ -562,6 +594,24 @@ TARGETS: dict[str, Target] = {
         functools.partial(read_channel, channel.FROM_GATEWAY),
         [channel.pack(channel.Frame.CALL, 1, b'{"tag":"say","mode":"single"}', b"[[],{}]")],
         (ChannelError,),
+    ),
+    "from-worker": Target(
+        functools.partial(read_exchanges, exchanges.FROM_WORKER),
+        [
+            exchanges.pack(exchanges.Kind.PLACE, 1, b"127.0.0.1")
+            + exchanges.pack_head(1, "POST", "/v1", {"host": "x"})
+            + exchanges.pack_begin(1, exchanges.Begin(1, False, 2, "0af76519-16cd-43dd-8448-eb211c80319c", b"{}")),
+            exchanges.pack_piece(exchanges.Kind.BODY, 1, b"{}", last=True) + exchanges.pack_count(1, 1),
+        ],
+        (ExchangeError,),
+    ),
+    "to-worker": Target(
+        functools.partial(read_exchanges, exchanges.FROM_GATEWAY),
+        [
+            exchanges.pack_answer(1, exchanges.Answer(200, True, "application/json", {"Age": "1"}, b"1")),
+            exchanges.pack_opening(1, 200, {"A": "b"}) + exchanges.pack(exchanges.Kind.PIECE, 1, b"x"),
+        ],
+        (ExchangeError,),
     ),
     "configuration-json": Target(
         functools.partial(read_configuration, "runagent.config.json"), [json.dumps(SHORT).encode()]

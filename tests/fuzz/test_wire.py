@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from runagentd.wire import admin, channel, control, issuers, launch, manifest, record
 from runagentd.wire.channel import ChannelError
 from runagentd.wire.record import RecordError
+from tests.fuzz import targets
 from tests.wire import messages
 
 EXAMPLES = int(os.environ.get("RUNAGENTD_FUZZ", "300"))
@@ -102,3 +104,14 @@ def test_a_stream_of_any_bytes_is_frames_or_a_channel_error(pieces: list[bytes])
             assert splitter.pending_bytes <= 4096
     except ChannelError:
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["from-worker", "to-worker"])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_bytes_on_the_link_to_a_worker_are_messages_or_an_error_of_ours(name: str, data: st.DataObject) -> None:
+    """Bodies included, and no more is held than one message."""
+    target = targets.TARGETS[name]
+    with contextlib.suppress(*target.errors):
+        target.parse(data.draw(st.binary(max_size=200) | damaged(tuple(target.seeds))))

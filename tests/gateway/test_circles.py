@@ -14,8 +14,11 @@ from aiohttp import web
 
 from runagentd.errors import Refusal
 from runagentd.gateway import collector
+from runagentd.gateway.server import Connection
 from runagentd.wire.channel import Frame
 from tests.fakes_gateway import Gateway, answer
+
+BY_WORKERS_TOO = True
 
 INVOKE = "/v1/agents/echo-1/entrypoints/say:invoke"
 RUN = "/api/v1/agents/echo-1/run"
@@ -146,5 +149,26 @@ def test_so_is_a_websocket_with_what_came_of_a_message(gateway: Gateway) -> None
         while websockets() - before >= TIMES // 2 and time.monotonic() < end:
             time.sleep(0.05)
         assert websockets() - before < TIMES // 2
+    finally:
+        gc.enable()
+
+
+def test_so_is_a_connection_with_all_that_was_known_of_it(gateway: Gateway) -> None:
+    """Of whichever kind its requests were, and whoever has read them."""
+    plain = b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+
+    def connections() -> int:
+        return sum(isinstance(each, Connection) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = connections()
+        for sent in (plain, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"):
+            for _ in range(TIMES):
+                with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as client:
+                    client.sendall(sent)
+                    assert client.recv(1000).startswith(b"HTTP/1.1 ")
+        gateway.wait_until(lambda: connections() - before < TIMES // 2)
     finally:
         gc.enable()

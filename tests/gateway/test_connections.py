@@ -19,13 +19,17 @@ from runagentd.gateway.configuration import Configuration
 from tests import certificates
 from tests.fakes_gateway import TIMEOUT, Gateway, HttpAnswer
 
+WORKERS = pytest.mark.parametrize("workers", [1, 2], ids=["alone", "workers"])
+
 
 @contextlib.contextmanager
-def started(text: str = "", *, most: int = 4096, tls: ssl.SSLContext | None = None) -> Iterator[Gateway]:
+def started(
+    text: str = "", *, most: int = 4096, tls: ssl.SSLContext | None = None, workers: int = 1
+) -> Iterator[Gateway]:
     """A gateway with these settings (TOML)."""
     settings = load.parse(text.encode(), "runagentd.toml", Path("/")).settings
     with tempfile.TemporaryDirectory(prefix="gw") as folder:
-        with Gateway(Path(folder), settings=settings, connections_max=most, tls=tls) as gateway:
+        with Gateway(Path(folder), settings=settings, connections_max=most, tls=tls, workers=workers) as gateway:
             yield gateway
 
 
@@ -63,9 +67,10 @@ def context(folder: Path) -> ssl.SSLContext:
     return made
 
 
-def test_one_connection_more_than_there_may_be_is_refused_and_the_next_is_not() -> None:
+@WORKERS
+def test_one_connection_more_than_there_may_be_is_refused_and_the_next_is_not(workers: int) -> None:
     """503 and when to come again; nothing of it is read. Those that there are go on."""
-    with started(most=3) as gateway:
+    with started(most=3, workers=workers) as gateway:
         with connected(gateway, 3) as [first, *_]:
             told = refusal(gateway)
             assert (told.status, told.headers["retry-after"], told.headers["connection"]) == (503, "1", "close")
@@ -78,18 +83,22 @@ def test_one_connection_more_than_there_may_be_is_refused_and_the_next_is_not() 
         gateway.wait_until(lambda: gateway.listener.connections == 0)
 
 
-def test_a_refused_client_that_has_sent_its_request_already_can_read_why() -> None:
+@WORKERS
+def test_a_refused_client_that_has_sent_its_request_already_can_read_why(workers: int) -> None:
     """Closing with bytes unread would be a reset, which overtakes the answer."""
-    with started(most=1) as gateway, connected(gateway):
+    with started(most=1, workers=workers) as gateway, connected(gateway):
         for _ in range(20):
             assert gateway.ask("GET", "/livez").status == 503
 
 
-def test_handshakes_that_do_not_end_are_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@WORKERS
+def test_handshakes_that_do_not_end_are_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
     """A client that connects and says nothing takes a place, and only for as long as a handshake may take."""
     monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 0.3)
     trusting = ssl.create_default_context()
-    with started(most=2, tls=context(tmp_path)) as gateway:
+    with started(most=2, tls=context(tmp_path), workers=workers) as gateway:
         trusting.load_verify_locations(tmp_path / "certificate.pem")
         with connected(gateway, 2):
             with socket.create_connection(("127.0.0.1", gateway.port), TIMEOUT) as third:
@@ -102,9 +111,10 @@ def test_handshakes_that_do_not_end_are_connections(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 600])
-def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path, sent: bytes) -> None:
+@WORKERS
+def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path, sent: bytes, workers: int) -> None:
     """However it fails: with a client that leaves, with half a record, with what is no TLS."""
-    with started(tls=context(tmp_path)) as gateway:
+    with started(tls=context(tmp_path), workers=workers) as gateway:
         with socket.create_connection(("127.0.0.1", gateway.port), TIMEOUT) as raw:
             raw.sendall(sent)
         gateway.wait_until(lambda: gateway.server.requests_count == 0 and gateway.listener.connections == 0)
@@ -114,9 +124,10 @@ def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path, sent: bytes
 PER_ADDRESS = "[limits]\nloopback = true\n[limits.address]\nconnections = 2\n"
 
 
-def test_an_address_has_so_many_connections_and_others_have_theirs() -> None:
+@WORKERS
+def test_an_address_has_so_many_connections_and_others_have_theirs(workers: int) -> None:
     """429, and which limit it was; a connection that ends makes room for another."""
-    with started(PER_ADDRESS) as gateway:
+    with started(PER_ADDRESS, workers=workers) as gateway:
         with connected(gateway, 2) as [first, _]:
             told = refusal(gateway)
             assert (told.status, told.headers["retry-after"]) == (429, "1")
@@ -131,9 +142,10 @@ def test_an_address_has_so_many_connections_and_others_have_theirs() -> None:
         assert gateway.inside(lambda: dict(gateway.application._limits._places)) == {}
 
 
-def test_handshakes_count_for_their_address(tmp_path: Path) -> None:
+@WORKERS
+def test_handshakes_count_for_their_address(tmp_path: Path, workers: int) -> None:
     """Otherwise one client could take all places before it has shown anything."""
-    with started(PER_ADDRESS, tls=context(tmp_path)) as gateway, connected(gateway, 2):
+    with started(PER_ADDRESS, tls=context(tmp_path), workers=workers) as gateway, connected(gateway, 2):
         with socket.create_connection(("127.0.0.1", gateway.port), TIMEOUT) as third:
             assert third.recv(1) == b""
 
@@ -147,15 +159,17 @@ def test_handshakes_count_for_their_address(tmp_path: Path) -> None:
     ],
     ids=["this machine", "a trusted proxy", "no limit"],
 )
-def test_who_is_not_limited_by_address(text: str) -> None:
+@WORKERS
+def test_who_is_not_limited_by_address(text: str, workers: int) -> None:
     """Behind a proxy everybody has its address."""
-    with started(text) as gateway, connected(gateway, 5):
+    with started(text, workers=workers) as gateway, connected(gateway, 5):
         assert gateway.ask("GET", "/livez").status == 200
 
 
-def test_a_changed_limit_holds_for_the_next_connection() -> None:
+@WORKERS
+def test_a_changed_limit_holds_for_the_next_connection(workers: int) -> None:
     """SIGHUP ends none that there are."""
-    with started(PER_ADDRESS) as gateway, connected(gateway, 2):
+    with started(PER_ADDRESS, workers=workers) as gateway, connected(gateway, 2):
         changed = load.parse(PER_ADDRESS.replace("2", "4").encode(), "x", Path("/")).settings
         gateway.inside(lambda: gateway.application.configure(Configuration(changed, {})))
         with connected(gateway, 2):
@@ -166,6 +180,7 @@ def test_without_descriptors_it_waits_and_goes_on(gateway: Gateway, monkeypatch:
     """accept(2): EMFILE. A listening socket that stays readable must not turn the loop without end."""
     monkeypatch.setattr(listener, "PAUSE_SECONDS", 0.05)
     failing = [True]
+    assert isinstance(gateway.listener, listener.Listener)
     real = gateway.listener._socket
 
     class Exhausted:

@@ -14,6 +14,8 @@ from runagentd.gateway.doors import runagent, sse
 from runagentd.wire.channel import Frame
 from tests.fakes_gateway import Gateway
 
+BY_WORKERS_TOO = True
+
 INVOKE = "/v1/agents/echo-1/entrypoints/say:invoke"
 
 

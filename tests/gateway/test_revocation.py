@@ -19,6 +19,8 @@ from runagentd.wire.channel import Frame
 from runagentd.wire.trust import ApiKey, ApiKeySecret
 from tests.fakes_gateway import TIMEOUT, Gateway, HttpAnswer, answer
 
+BY_WORKERS_TOO = True
+
 INVOKE = "/v1/agents/echo/entrypoints/say:invoke"
 
 

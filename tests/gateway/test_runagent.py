@@ -11,6 +11,8 @@ import pytest
 from runagentd.wire.channel import Frame
 from tests.fakes_gateway import Gateway, HttpAnswer, answer
 
+BY_WORKERS_TOO = True
+
 RUN = "/api/v1/agents/echo-1/run"
 
 

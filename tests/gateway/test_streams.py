@@ -20,6 +20,8 @@ from runagentd.wire.channel import Frame
 from runagentd.wire.control import Cause
 from tests.fakes_gateway import FakeRunner, Gateway, answer
 
+BY_WORKERS_TOO = True
+
 INVOKE = "/v1/agents/echo-1/entrypoints/say:invoke"
 
 

@@ -31,9 +31,9 @@ from tests.hostile.requests import (
 INSIDES = ("aiohttp", "llhttp", "traceback", ".py", "expected", "invalid", "duplicate", "b'")
 
 
-@pytest.fixture(scope="module")
-def front() -> Iterator[Front]:
-    for gateway in fakes_gateway.running():
+@pytest.fixture(scope="module", params=[1, 2], ids=["alone", "workers"])
+def front(request: pytest.FixtureRequest) -> Iterator[Front]:
+    for gateway in fakes_gateway.running(workers=request.param):
         key = ApiKey(
             id=KEY_ID, subject="alice", tenant=None, scopes=("agents:invoke:*/*",), created=int(time.time()),
             expires=0, addresses=(), secrets=(ApiKeySecret(digest=apikeys.digest(KEY), until=0),),

@@ -71,9 +71,9 @@ def close(code: int, reason: bytes = b"") -> bytes:
     return frame(CLOSE, struct.pack(">H", code) + reason)
 
 
-@pytest.fixture(scope="module")
-def front() -> Iterator[Front]:
-    for gateway in fakes_gateway.running():
+@pytest.fixture(scope="module", params=[1, 2], ids=["alone", "workers"])
+def front(request: pytest.FixtureRequest) -> Iterator[Front]:
+    for gateway in fakes_gateway.running(workers=request.param):
         yield Front(gateway, Recorder(gateway.ready("say_stream", limits=MANY)))
 
 

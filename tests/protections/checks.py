@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -339,8 +339,23 @@ def _tried(name: str, drops: frozenset[str], issuer: Issuer, folder: Path, refus
     uid = str(next(_EGRESS_UIDS))
     files = [str(path) for path in (issuer.ca, folder / "file", folder / "socket")]
     command = [sys.executable, "-m", "tests.protections.egress", uid, uid, issuer.url, *files, name, *sorted(drops)]
+    return _said(command, refusal, "by the egress process itself")
+
+
+def worker(name: str, refusal: str) -> Test:
+    """One attempt of `tests.protections.worker`, which must be answered with `refusal`."""
+
+    def check(trial: Trial, drops: frozenset[str], policy: str) -> Outcome:
+        uid = str(next(_EGRESS_UIDS))
+        command = [sys.executable, "-m", "tests.protections.worker", uid, uid, name, *sorted(drops)]
+        return _said(command, refusal, "by the worker itself")
+
+    return Test(name=f"worker: {name}", check=check, alone=True)
+
+
+def _said(command: Sequence[str], refusal: str, refused: str) -> Outcome:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_EGRESS_SECONDS, check=False)
     if done.returncode == process.NOT_STARTED:
-        raise Refused("by the egress process itself")
+        raise Refused(refused)
     word = done.stdout.strip() or "broken"
     return Outcome(word=word, detail=done.stderr[-300:], held=word == refusal)

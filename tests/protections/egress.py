@@ -64,7 +64,8 @@ def _word(error: fetch.FetchError) -> str:
     return "done" if str(error).startswith("ClientConnector") else "broken"
 
 
-def _replace(owner: Any, name: str, by: Any) -> Callable[[], None]:  # Any: what is replaced is of any type
+def replace(owner: Any, name: str, by: Any) -> Callable[[], None]:  # Any: what is replaced is of any type
+    """What puts `by` in a function's place."""
     return lambda: setattr(owner, name, by)
 
 
@@ -76,14 +77,16 @@ def _filter(**changes: Any) -> Callable[[], None]:  # Any: as `confinement.progr
         more = {name: (*options[name], *value) if name == "allowed" else value for name, value in changes.items()}
         return program(machine, **(options | more))
 
-    return _replace(confinement, "program", changed)
+    return replace(confinement, "program", changed)
 
 
-def _stay_root(uid: int, gid: int) -> None:
+def stay_root(uid: int, gid: int, *, last: int | None) -> None:
+    """In place of `kernel.drop_privileges`."""
     kernel.set_no_new_privs()
 
 
-def _keep_capabilities(uid: int, gid: int) -> None:
+def keep_capabilities(uid: int, gid: int, *, last: int | None) -> None:
+    """In place of `kernel.drop_privileges`."""
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     library = ctypes.CDLL(None, use_errno=True)
@@ -97,28 +100,28 @@ def _keep_capabilities(uid: int, gid: int) -> None:
     kernel.set_no_new_privs()
 
 
-def _nothing(*_: object) -> None:
-    pass
+def nothing(*_: object) -> None:
+    """In place of what protects."""
 
 
 def _no_look() -> None:
-    _replace(confinement, "look", _nothing)()
-    _replace(confinement, "look_at_filter", _nothing)()
+    replace(confinement, "look", nothing)()
+    replace(confinement, "look_at_filter", nothing)()
 
 
 WEAKEN: dict[str, Callable[[], None]] = {
     "look": _no_look,
-    "egress: identity": _replace(kernel, "drop_privileges", _stay_root),
-    "egress: capabilities": _replace(kernel, "drop_privileges", _keep_capabilities),
-    "egress: filter": _replace(kernel, "load_seccomp_filter", _nothing),
-    "egress: tasks": _replace(resource, "setrlimit", _nothing),
+    "egress: identity": replace(kernel, "drop_privileges", stay_root),
+    "egress: capabilities": replace(kernel, "drop_privileges", keep_capabilities),
+    "egress: filter": replace(kernel, "load_seccomp_filter", nothing),
+    "egress: tasks": replace(resource, "setrlimit", nothing),
     "egress: socket families": _filter(families=()),
     "egress: no listening": _filter(allowed=("bind",)),
     "egress: no processes": _filter(allowed=("clone", "fork", "vfork"), threads=False),
     "egress: no programs": _filter(allowed=("execve", "execveat")),
     "egress: no namespaces": _filter(allowed=("unshare",)),
-    "egress: public addresses of names": _replace(fetch, "_is_public", lambda text: True),
-    "egress: public addresses as written": _replace(fetch, "_is_private_literal", lambda host: False),
+    "egress: public addresses of names": replace(fetch, "_is_public", lambda text: True),
+    "egress: public addresses as written": replace(fetch, "_is_private_literal", lambda host: False),
 }
 
 

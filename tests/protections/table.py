@@ -32,6 +32,7 @@ from tests.protections.checks import (
     reaper,
     siblings,
     two_calls,
+    worker,
 )
 from tests.protections.weakenings import ARGUMENTS, FAMILIES
 
@@ -328,8 +329,15 @@ EGRESS = (
     ),
 )
 
+WORKER = (
+    _row("worker: files", worker("find a file of the host's", "ENOENT")),
+    _row("worker: identity", worker("signal a process of root's", "EPERM")),
+    _row("worker: capabilities", worker("signal a process of root's", "EPERM")),
+    _row("worker: filter", worker("make a socket", "EPERM")),
+)
+
 DEPLOYING = (_row("widening", WIDER_VERSION),)
 
 PROTECTIONS: tuple[Protection, ...] = (
-    *SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *CALLS, *FILTER, *EGRESS, *DEPLOYING
+    *SPARE, *INSTANCE, *FRESH, *MOUNTS, *REAPER, *ZYGOTE, *CALLS, *FILTER, *EGRESS, *WORKER, *DEPLOYING
 )  # fmt: skip

@@ -17,12 +17,21 @@ from tests.escape.attempts import siblings
 from tests.escape.attempts.everything import ATTEMPTS
 from tests.plan.facts import DEBIAN
 from tests.plan.test_build import plan_of
-from tests.protections import egress
+from tests.protections import egress, worker
 from tests.protections.__main__ import END, SECURITY, START, run, with_table
 from tests.protections.probes import PROBES
 from tests.protections.table import PROTECTIONS
 from tests.protections.traces import TRACES
-from tests.protections.weakenings import ARGUMENTS, BAITS, EGRESS, FAMILIES, WEAKENINGS, agent_name, drops_of
+from tests.protections.weakenings import (
+    ARGUMENTS,
+    BAITS,
+    EGRESS,
+    FAMILIES,
+    WEAKENINGS,
+    WORKER,
+    agent_name,
+    drops_of,
+)
 
 NOT_A_PROTECTION = {
     Verb.LOOPBACK: "gives the agent something",
@@ -97,10 +106,11 @@ def test_each_weakening_is_used() -> None:
     assert WEAKENINGS.keys() - used - {"bait: slow look", "descriptors: close", "descriptors: check"} == set()
 
 
-def test_each_weakening_of_egress_is_carried_out_there() -> None:
+def test_each_weakening_of_egress_and_of_a_worker_is_carried_out_there() -> None:
     """They have no part in a launch, so a forgotten one would change nothing."""
     assert egress.WEAKEN.keys() - {"look"} == EGRESS.keys()
-    assert {one.name for one in PROTECTIONS if one.test.alone} == EGRESS.keys()
+    assert worker.WEAKEN.keys() - {"look"} == WORKER.keys()
+    assert {one.name for one in PROTECTIONS if one.test.alone} == EGRESS.keys() | WORKER.keys()
 
 
 def test_an_agents_name_says_how_its_launch_is_weakened() -> None:

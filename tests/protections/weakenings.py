@@ -380,6 +380,11 @@ EGRESS: dict[str, Weakening] = dict.fromkeys(
 )  # fmt: skip
 """The process that connects, without one of its own protections: nothing of a launch, so `egress` does it."""
 
+WORKER: dict[str, Weakening] = dict.fromkeys(
+    ("worker: files", "worker: identity", "worker: capabilities", "worker: filter"), Weakening()
+)
+"""A process that reads HTTP for the gateway, likewise: `worker` does it."""
+
 WEAKENINGS: dict[str, Weakening] = {
     **STEPS,
     **FRESH,
@@ -389,6 +394,7 @@ WEAKENINGS: dict[str, Weakening] = {
     **CALLS,
     **FILTER,
     **EGRESS,
+    **WORKER,
     **DEPLOYING,
     **BAITS,
 }

@@ -65,6 +65,7 @@ FULL: dict[str, Any] = {
     },
     "runtimes": {"3.13": "/opt/python3.13/bin/python3"},
     "telemetry": {"spans": "file", "size": "64MiB", "share": 0.5},
+    "gateway": {"workers": 2},
     "http": {"trusted_proxies": ["10.0.0.0/8"], "forwarded": "forwarded", "cors_origins": ["https://app.example"]},
     "tls": {
         "certificate": "certificate.pem",
@@ -207,6 +208,9 @@ def test_writing_a_default_changes_nothing(path: tuple[str, ...], folder: Path) 
         '[history]\nkeep = "7 days"',
         '[telemetry]\nspans = "otlp"',
         "[telemetry]\nshare = 2",
+        "[gateway]\nworkers = 0",
+        "[gateway]\nworkers = 65",
+        '[gateway]\nworkers = "2"',
         '[runtimes]\n"3.10" = "/usr/bin/python3.10"',
         '[runtimes]\n3.13 = "/usr/bin/python3.13"',
         '[runtimes]\n"3.13" = ""',

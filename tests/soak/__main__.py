@@ -15,9 +15,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="load, kill, look")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1, help="another one calls and kills other things")
+    parser.add_argument("--workers", type=int, default=2, help="how many processes read HTTP")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="runagentd-soak-") as place:
-        findings = soak(Path(place), options.seconds, options.seed)
+        findings = soak(Path(place), options.seconds, options.seed, workers=options.workers)
     for line in findings.lines():
         print(line)
     print("nothing was wrong" if not findings.wrong else f"{len(findings.wrong)} things were wrong")

@@ -5,8 +5,9 @@ A real daemon, real clients. Three agents: one with a fixed instance, one with u
 calls; a fourth is restarted all the time, so that instances are made and ended by the thousand.
 
 Nothing is asked of the daemon that a client or the kernel does not say: each answer that is no result has to be
-retryable and true (a death where something was killed, a lost connection where the gateway was), and at the end nothing
-may be left, every place must be free, and the daemons' memory where it was.
+retryable and true (a death where something was killed, a lost connection where what reads HTTP was), and at the end
+nothing may be left, every place must be free, and the daemons' memory where it was. Where workers
+read HTTP for the gateway, they are killed, too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import random
 import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,9 @@ class Findings:
 class Soak:
     """One run."""
 
-    def __init__(self, daemon: Daemon, seconds: float, chance: random.Random) -> None:
+    def __init__(self, daemon: Daemon, seconds: float, chance: random.Random, *, workers: int) -> None:
         self._daemon = daemon
+        self._workers = workers
         self._seconds = seconds
         self._chance = chance
         self._killed: dict[str, float] = {}
@@ -154,7 +156,7 @@ class Soak:
                 what = await self._call(session, name)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 what = "connection lost"
-                self._must_follow("gateway", began, f"{type(error).__name__} from {name}")
+                self._must_follow_a_reader(began, f"{type(error).__name__} from {name}")
             self.findings.outcomes[what] += 1
             if what != "ok":
                 await asyncio.sleep(0.05)  # as a client that tries again would
@@ -203,7 +205,7 @@ class Soak:
                 self.findings.wrong.append("after an error the body must be cut, or a proxy takes it for success")
             self._refused(200, json.loads(text.rpartition("data: ")[2]), began)
             return "stream cut"
-        self._must_follow("gateway", began, f"a stream just ended: {text[-80:]!r}")
+        self._must_follow_a_reader(began, f"a stream just ended: {text[-80:]!r}")
         return "connection lost"
 
     def _refused(self, status: int, problem: dict[str, Any], began: float) -> str:
@@ -214,14 +216,19 @@ class Soak:
         if code == "INSTANCE_DIED":
             if problem.get("cause") not in ("signal", "supervisor-lost"):
                 self.findings.wrong.append(f"instances were killed, and this says {problem}")
-            self._must_follow("", began, f"{status} {problem.get('detail')}")
+            self._must_follow(list(self._killed), began, f"{status} {problem.get('detail')}")
+        if problem.get("cause") == "gateway-lost":
+            self._must_follow(["gateway"], began, f"{status} {problem.get('detail')}")
         return f"{status} {code}"
 
-    def _must_follow(self, kind: str, began: float, what: str) -> None:
-        """That something of this kind was killed while the call ran, or shortly before."""
-        kinds = [kind] if kind else list(self._killed)
+    def _must_follow_a_reader(self, began: float, what: str) -> None:
+        """That a process was killed that had the connection, or the answer."""
+        self._must_follow(["gateway", "worker"], began, what)
+
+    def _must_follow(self, kinds: Sequence[str], began: float, what: str) -> None:
+        """That something of one of these kinds was killed while the call ran, or shortly before."""
         if not any(self._killed.get(each, 0.0) > began - TRUE_SECONDS for each in kinds):
-            self.findings.wrong.append(f"{what}, and no {kind or 'process'} was killed")
+            self.findings.wrong.append(f"{what}, and no {' or '.join(kinds) or 'process'} was killed")
 
     # ---- kills
 
@@ -230,7 +237,7 @@ class Soak:
             await asyncio.sleep(self._chance.uniform(*KILLS_APART))
             kinds = ["runner", "runner", "reaper", "reaper", "zygote"]
             if not self._calm:
-                kinds += ["gateway", "supervisor"]
+                kinds += ["gateway", "supervisor", *["worker"] * (self._workers > 1)]
             kind = self._chance.choice(kinds)
             with contextlib.suppress(Exception):
                 pid = await asyncio.to_thread(self._pid, kind)
@@ -245,6 +252,8 @@ class Soak:
             return next(row.pid for row in listing.daemons if row.name == kind)
         if kind == "gateway":
             return self._daemon.gateway_pid()
+        if kind == "worker":
+            return self._chance.choice(self._daemon.worker_pids())
         rows = [row for row in listing.instances if row.state == "ready" and row.agent_name != "churns"]
         row = self._chance.choice(rows)
         return row.pid if kind == "runner" else row.reaper_pid
@@ -307,8 +316,10 @@ def _pss(pid: int) -> int:
     raise ValueError("no Pss")
 
 
-def soak(place: Path, seconds: float, seed: int) -> Findings:
+def soak(place: Path, seconds: float, seed: int, *, workers: int = 1) -> Findings:
     """Serve, load, kill, stop, and look. The seed decides what is called and killed, not when things happen."""
+    config = place / "runagentd.toml"
+    config.write_text(f"[gateway]\nworkers = {workers}\n")
     policies = {
         "fixed": "[calls]\nconcurrency = 8\nqueue = 128\n",
         "grows": '[calls]\nconcurrency = 2\n[scaling]\ninstances_max = 4\nidle = "2s"\n',
@@ -317,9 +328,9 @@ def soak(place: Path, seconds: float, seed: int) -> Findings:
     }
     folders = [agent(place, name, WORK, *TAGS) for name in policies]
     chosen = [f"{name}={policy(place, name, text)}" for name, text in policies.items()]
-    with serve(folders, policies=chosen, options=["--spares", "2"]) as daemon:
+    with serve(folders, policies=chosen, options=["--spares", "2", "--config", str(config)]) as daemon:
         family = traces.family(daemon.process.pid, traces.identity(daemon.state_dir))
-        findings = asyncio.run(Soak(daemon, seconds, random.Random(seed)).run())
+        findings = asyncio.run(Soak(daemon, seconds, random.Random(seed), workers=workers).run())
         family |= traces.family(daemon.process.pid, traces.identity(daemon.state_dir))
         zombies = traces.zombies(daemon.process.pid)
         if zombies:

@@ -136,14 +136,21 @@ class Daemon:
     def egress_pid(self) -> int:
         return self._child("runagentd.egress")
 
+    def worker_pids(self) -> list[int]:
+        """Of the gateway's workers."""
+        return self._children("runagentd.worker")
+
     def _child(self, package: str) -> int:
         """The foreman's child that runs a package; 0 where there is none."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in map(int, children):
+        return next(iter(self._children(package)), 0)
+
+    def _children(self, package: str) -> list[int]:
+        found = []
+        for pid in map(int, Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()):
             with contextlib.suppress(OSError):
                 if f"{package}.__main__".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    return pid
-        return 0
+                    found.append(pid)
+        return found
 
     def stop(self) -> int:
         """SIGTERM, and the exit status; everything must be gone within ten seconds."""

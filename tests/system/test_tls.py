@@ -122,6 +122,9 @@ def test_another_certificate_is_served_after_a_hangup_without_a_restart(daemon: 
         assert serial(last) == 2
 
 
+READERS = pytest.mark.parametrize("readers", ["", "[gateway]\nworkers = 2\n"], ids=["alone", "workers"])
+"""Whether the gateway speaks TLS itself, or has others do that."""
+
 MUTUAL = """
     [tls]
     certificate = "certificate.pem"
@@ -164,7 +167,8 @@ def call_without_a_token(connection: http.client.HTTPConnection) -> int:
     return answer.status
 
 
-def test_a_certificate_is_who_the_operator_says_it_is(tmp_path: Path) -> None:
+@READERS
+def test_a_certificate_is_who_the_operator_says_it_is(tmp_path: Path, readers: str) -> None:
     """By a name in it or by its digest; nobody's where neither is known; a token goes before it; it can be revoked."""
     certificates.write(tmp_path, serial=1)
     (tmp_path / "authority").mkdir()
@@ -179,7 +183,7 @@ def test_a_certificate_is_who_the_operator_says_it_is(tmp_path: Path) -> None:
         for name, folder in names.items()
     }
     config = tmp_path / "runagentd.toml"
-    config.write_text(MUTUAL.replace("FINGERPRINT", digests["reader"].upper()))
+    config.write_text(readers + MUTUAL.replace("FINGERPRINT", digests["reader"].upper()))
     with serve([agent(tmp_path, "greeter", SOURCE, "greet")], options=["--config", str(config)]) as daemon:
         with connect(daemon, unverified()) as connection:
             assert me(connection) == (401, "no token was sent")
@@ -206,21 +210,22 @@ def test_a_certificate_is_who_the_operator_says_it_is(tmp_path: Path) -> None:
             subprocess.run([*command, "--state-dir", str(daemon.state_dir)], cwd=ROOT, check=True, timeout=60)
             assert me(connection) == (401, "the token, key or certificate was revoked")
 
-        config.write_text(MUTUAL.replace("FINGERPRINT", digests["nobody"]).replace("optional", "required"))
+        config.write_text(readers + MUTUAL.replace("FINGERPRINT", digests["nobody"]).replace("optional", "required"))
         os.kill(daemon.process.pid, signal.SIGHUP)
         daemon.wait_for_log("the settings have changed")
         with connect(daemon, showing(tmp_path / "nobody.pem")) as connection:
             assert me(connection) == (200, "reader")
 
 
-def test_where_certificates_are_required_nobody_gets_in_without_one(tmp_path: Path) -> None:
+@READERS
+def test_where_certificates_are_required_nobody_gets_in_without_one(tmp_path: Path, readers: str) -> None:
     """Not even with a token."""
     certificates.write(tmp_path, serial=1)
     (tmp_path / "authority").mkdir()
     certificates.write(tmp_path / "authority")
     certificates.write_client(tmp_path, "shop", "spiffe://example.org/shop", authority=tmp_path / "authority")
     config = tmp_path / "runagentd.toml"
-    config.write_text(MUTUAL.replace("FINGERPRINT", "0" * 64).replace("optional", "required"))
+    config.write_text(readers + MUTUAL.replace("FINGERPRINT", "0" * 64).replace("optional", "required"))
     with serve([agent(tmp_path, "greeter", SOURCE, "greet")], options=["--config", str(config)]) as daemon:
         with (
             pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)),
