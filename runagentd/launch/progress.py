@@ -11,7 +11,7 @@ import array
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from runagentd.launch import steps
 from runagentd.wire import launch as wire
@@ -30,7 +30,7 @@ class Progress:
         self.done = list(done)
         self.own: Mapping[str, Own] = {}
 
-    def carry_out(self, todo: Sequence[Sequence[str]]) -> None:
+    def carry_out(self, todo: Iterable[Sequence[str]]) -> None:
         """All of `todo`; does not return where one is refused."""
         verb = ""
         try:

@@ -14,7 +14,7 @@ import random
 import resource
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from runagentd import kernel
@@ -51,21 +51,23 @@ class DescriptorSurprise(OSError):
     """The launcher holds a descriptor that it should not: nothing may start (CVE-2024-21626)."""
 
 
-def parse(text: bytes) -> list[list[str]]:
-    """The steps of `plan.model.tokens`: a list of words each, the verb first."""
-    words = text.decode("utf-8").split("\0")
-    if words.pop() != "":
-        raise ValueError("the steps do not end with NUL")
-    steps = []
+def parse(text: bytes) -> Iterator[list[str]]:
+    """The steps of `plan.model.tokens`, each a list of words, the verb first; ValueError where there is no such step.
+
+    One at a time: what is made of a spare's steps before the reaper parts is held twice, by that and by the runner.
+    """
     position = 0
-    while position < len(words):
-        count = int(words[position])
-        step = words[position + 1 : position + 1 + count]
-        if count < 1 or len(step) != count:
-            raise ValueError("the steps end too early")
-        steps.append(step)
-        position += 1 + count
-    return steps
+
+    def word() -> str:
+        nonlocal position
+        start, position = position, text.index(b"\0", position) + 1
+        return text[start : position - 1].decode("utf-8")
+
+    while position < len(text):
+        count = int(word())
+        if count < 1:
+            raise ValueError("a step has no verb")
+        yield [word() for _ in range(count)]
 
 
 def _below(path: str) -> str:

@@ -174,6 +174,6 @@ def test_a_steps_arguments_cannot_pose_as_another_step() -> None:
     from runagentd.plan.model import Step, Verb
 
     step = Step(verb=Verb.FILE, arguments=("/etc/x", "1\nseccomp\n2"))
-    assert parse(tokens([step, Step(verb=Verb.GATE)])) == [["file", "/etc/x", "1\nseccomp\n2"], ["gate"]]
+    assert list(parse(tokens([step, Step(verb=Verb.GATE)]))) == [["file", "/etc/x", "1\nseccomp\n2"], ["gate"]]
     with pytest.raises(ValueError, match="NUL"):
         tokens([Step(verb=Verb.FILE, arguments=("/etc/x", "a\0b"))])
