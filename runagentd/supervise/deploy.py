@@ -21,10 +21,9 @@ from runagentd import kernel
 from runagentd.errors import ConfigurationError, HostError, Problem
 from runagentd.names import NAME_RULE, agent_id, is_name
 from runagentd.policy import stored
-from runagentd.policy.compare import widening
 from runagentd.policy.files import find
 from runagentd.policy.model import Policy
-from runagentd.supervise import releases, snapshot
+from runagentd.supervise import releases, replies, snapshot
 from runagentd.supervise.agent import WARM_SECONDS, Agent
 from runagentd.supervise.environment_store import Lease
 from runagentd.supervise.environments import Environments
@@ -39,7 +38,7 @@ from runagentd.supervise.store import Deployment, Release, Store
 from runagentd.supervise.teller import Teller
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
-from runagentd.wire.manifest import LoadProblem, Manifest
+from runagentd.wire.manifest import Manifest
 from runagentd.wire.runtime import PythonRuntime
 
 HEALTH_MS_MAX = 30_000
@@ -135,7 +134,7 @@ class Deployer:
                 # It is there no more where it was adopted.
                 await asyncio.to_thread(snapshot.discard, loaded.snapshot)
         except ConfigurationError as error:
-            return _refused(request, error)
+            return replies.refused(request, error)
         except HostError as error:
             return admin.Failed(message=str(error))
 
@@ -175,7 +174,7 @@ class Deployer:
                 async with self.alone(agent_id):
                     if was_there and self._store.find(agent_id) is None:
                         what = "the agent was removed while its packages were installed"
-                        raise _in_folder(request, [Problem("", what, ("deploy it again to have it back",))])
+                        raise replies.in_folder(request, [Problem("", what, ("deploy it again to have it back",))])
                     return await self._deploy(request, loaded, runtime, environment, held)
 
     async def _load(self, request: admin.Deploy, folder: int) -> _Loaded:
@@ -184,7 +183,7 @@ class Deployer:
             # What an operator deploys is whole: a version without what its author believes to be there is a broken one.
             taken = await asyncio.to_thread(snapshot.take, folder, self._homes.incoming(), complete=request.keep)
         except ConfigurationError as error:
-            raise _in_folder(request, error.problems) from error
+            raise replies.in_folder(request, error.problems) from error
         try:
             descriptor = os.open(taken.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -196,7 +195,7 @@ class Deployer:
                 os.close(descriptor)
             if report.manifest is None:
                 problems = tuple(Problem(p.where, p.what, p.hints) for p in report.problems)
-                raise _in_folder(request, problems)
+                raise replies.in_folder(request, problems)
             return _Loaded(
                 snapshot=taken.path,
                 code=taken.digest,
@@ -246,13 +245,13 @@ class Deployer:
         chosen = self._choose(request, loaded)
         if chosen.runtime != runtime:
             what = "the Python that the agent asks for was changed while its packages were installed"
-            raise _in_folder(request, [Problem("", what, ("deploy it again",))])
+            raise replies.in_folder(request, [Problem("", what, ("deploy it again",))])
         hints = chosen.hints
         agent, known = self._served.get(manifest.agent_id), self._store.find(manifest.agent_id)
         digest = environment.digest if environment is not None else ""
         made = identity(code=loaded.code, environment=digest, manifest=manifest, policy=chosen.policy, runtime=runtime)
         if request.shown and request.shown != agreed(request, made, self._before(manifest.agent_id), known):
-            raise ConfigurationError(_changed_meanwhile(request))
+            raise ConfigurationError(replies.changed_meanwhile(request))
         deployment = Deployment(
             manifest=manifest, version=made.digest, code=loaded.code, policy=chosen.spec, environment=digest,
             runtime=made.runtime,
@@ -265,7 +264,7 @@ class Deployer:
                 )
                 self._homes.own(agent.id, origin)
                 self._announce(agent)
-            return _reply(agent.version, hints, ok=True, unchanged=True)
+            return replies.deployed(agent.version, hints, ok=True, unchanged=True)
         if request.keep and known is not None and not known.stays:
             hints = (*hints, "the agent goes with the 'serve' that brought it, and this version with it")
         if known is not None and known.managed_by and not request.managed_by:
@@ -281,9 +280,9 @@ class Deployer:
         serves = False
         try:
             if not await (self._first(version) if agent is None else agent.prove(version)):
-                return _not_started(request, version, hints)
+                return replies.not_started(request, version, hints)
             if problem := await self.unwell(agent or self._served[manifest.agent_id], version):
-                return _unwell(request, version, hints, problem)
+                return replies.unwell(request, version, hints, problem)
             self._places.check_name(request, manifest)  # other agents came and went while it started
             version.number = self._store.serve(
                 deployment,
@@ -307,14 +306,16 @@ class Deployer:
                 await self._withdraw(version)
             await self.prune(manifest.agent_id)
         warm = round(WARM_SECONDS) if agent is not None and agent.former is before else 0
-        return _reply(version, hints, ok=True, before=before, changes=made.changes(was) if was else (), warm=warm)
+        return replies.deployed(
+            version, hints, ok=True, before=before, changes=made.changes(was) if was else (), warm=warm
+        )
 
     def _runtime(self, request: admin.Deploy, manifest: Manifest) -> PythonRuntime:
         """What the agent asks for; ConfigurationError where that is not there."""
         try:
             return self._runtimes.choose(manifest.python)
         except ConfigurationError as error:
-            raise _in_folder(request, error.problems) from error
+            raise replies.in_folder(request, error.problems) from error
 
     async def _installed(
         self,
@@ -332,7 +333,7 @@ class Deployer:
                 descriptor, loaded.manifest.requirements, runtime, tell, build_it=build_it
             )
         except ConfigurationError as error:
-            raise _in_folder(request, error.problems) from error
+            raise replies.in_folder(request, error.problems) from error
         finally:
             os.close(descriptor)
 
@@ -421,7 +422,7 @@ class Deployer:
             number = releases.resolve(known, text) if text else releases.former(known)
             before = agent.version
             if before.number == number:
-                return _promoted(agent, before=before, warm=True)
+                return replies.promoted(agent, before=before, warm=True)
             if number in known.unread:
                 return admin.Failed(message=f"v{number}: {known.unread[number].reason}")
             version = agent.former if agent.is_warm(number) else None
@@ -442,7 +443,7 @@ class Deployer:
                     agent.drop(version)
             self._switch(agent, version, admin.EventKind.PROMOTED, keep_warm=True)
             await self.prune(agent.id)
-            return _promoted(agent, before=before, warm=warm)
+            return replies.promoted(agent, before=before, warm=warm)
 
     async def remove(self, agent_id: str, text: str, *, managed_by: str = "") -> admin.Reply:
         """Forget an agent, or one of its versions that nothing leads to. ConfigurationError for one that is none.
@@ -513,7 +514,7 @@ class Deployer:
         return version
 
     def _switch(self, agent: Agent, version: Version, kind: admin.EventKind, *, keep_warm: bool) -> None:
-        wider = wider_keys(version.policy, agent.policy)
+        wider = replies.wider_keys(version.policy, agent.policy)
         agent.switch(version, keep_warm=keep_warm)
         self._switched(agent, kind, wider)
 
@@ -583,17 +584,12 @@ _ALLOW = {
 
 def check_not_wider(policy: Policy, than: Policy, number: int, *, hint: str) -> None:
     """ConfigurationError where a policy grants anything that the one of the version of this number does not."""
-    wider = wider_keys(policy, than)
+    wider = replies.wider_keys(policy, than)
     if wider:
         raise ConfigurationError(
             *(Problem(f"policy {policy.name}", f"is wider than that of v{number}: {key}") for key in wider),
             Problem("", "nothing was deployed", (hint,)),
         )
-
-
-def wider_keys(policy: Policy, than: Policy) -> tuple[str, ...]:
-    """In words, each key where `policy` grants more than `than`, or something else."""
-    return tuple(f"{each.key} = {each.b}, was {each.a}" for each in widening(than, policy))
 
 
 def _policies(request: admin.Deploy) -> dict[str, str]:
@@ -625,91 +621,3 @@ def _called(name: str, manifest: Manifest) -> Manifest:
     if not is_name(name):
         raise ConfigurationError(Problem("--name", f"a name has {NAME_RULE}"))
     return dataclasses.replace(manifest, agent_name=name, agent_id=agent_id(None, name))
-
-
-def _promoted(agent: Agent, *, before: Version, warm: bool) -> admin.Promoted:
-    version = agent.version
-    return admin.Promoted(
-        agent=agent.id,
-        agent_name=version.deployment.manifest.agent_name,
-        number=version.number,
-        version=version.deployment.version,
-        policy=version.deployment.policy,
-        before=before.number,
-        warm=warm,
-        wider=wider_keys(version.policy, before.policy),
-    )
-
-
-def _not_started(request: admin.Deploy, version: Version, hints: tuple[str, ...]) -> admin.Deployed:
-    what = f"the agent did not start: {version.first_start.detail}"
-    return _reply(version, hints, ok=False, problems=(LoadProblem(where=request.folder, what=what),))
-
-
-def _unwell(request: admin.Deploy, version: Version, hints: tuple[str, ...], problem: str) -> admin.Deployed:
-    words = LoadProblem(
-        where=f"{request.folder}: health",
-        what=f"{problem} (it is called before anybody else calls the agent)",
-    )
-    return _reply(version, hints, ok=False, problems=(words,))
-
-
-def _reply(
-    version: Version,
-    hints: tuple[str, ...],
-    *,
-    ok: bool,
-    problems: tuple[LoadProblem, ...] = (),
-    unchanged: bool = False,
-    before: Version | None = None,
-    changes: tuple[str, ...] = (),
-    warm: int = 0,
-) -> admin.Deployed:
-    manifest = version.deployment.manifest
-    return admin.Deployed(
-        ok=ok,
-        agent=manifest.agent_id,
-        agent_name=manifest.agent_name,
-        tags=tuple(entrypoint.tag for entrypoint in manifest.entrypoints),
-        policy=version.deployment.policy,
-        hints=hints,
-        problems=problems,
-        describe=version.first_start.describe,
-        report=version.first_start.report,
-        unchanged=unchanged,
-        number=version.number,
-        version=version.deployment.version,
-        before=before.number if before is not None else 0,
-        changes=changes,
-        warm_seconds=warm,
-        wider=wider_keys(version.policy, before.policy) if before is not None else (),
-    )
-
-
-_KEYS = {"--name": "name", "--instances": "scaling", "--alias": "aliases", "alias": "aliases"}
-"""What an agent file calls what is an option of 'deploy'."""
-
-
-def _changed_meanwhile(request: admin.Deploy) -> Problem:
-    what = "is not what it was when the difference was shown, or what is deployed has changed meanwhile"
-    return Problem(request.folder, what, ("nothing was deployed: look at the difference again",))
-
-
-def _in_folder(request: admin.Deploy, problems: Sequence[Problem]) -> ConfigurationError:
-    """Several folders may be served at once: say in which one a file is."""
-    return ConfigurationError(
-        *(Problem(f"{request.folder}/{p.where}" if p.where else request.folder, p.what, p.hints) for p in problems)
-    )
-
-
-def _refused(request: admin.Deploy, error: ConfigurationError) -> admin.Deployed:
-    file = request.managed_by
-    problems = tuple(
-        LoadProblem(
-            where=f"{file}: {_KEYS[p.where]}" if file and p.where in _KEYS else p.where, what=p.what, hints=p.hints
-        )
-        for p in error.problems
-    )
-    return admin.Deployed(
-        ok=False, agent="", agent_name="", tags=(), policy="", hints=(), problems=problems, describe=b"", report=b""
-    )

@@ -16,8 +16,9 @@ from runagentd.errors import ConfigurationError, HostError
 from runagentd.log import Log
 from runagentd.supervise import releases
 from runagentd.supervise.agent import Agent
-from runagentd.supervise.deploy import Deployer, wider_keys
+from runagentd.supervise.deploy import Deployer
 from runagentd.supervise.instance import Surroundings
+from runagentd.supervise.replies import wider_keys
 from runagentd.supervise.store import Deployed, Store
 from runagentd.supervise.verdict import Tally, Window, verdict
 from runagentd.supervise.version import Version
