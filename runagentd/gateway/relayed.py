@@ -181,12 +181,12 @@ class RelayedExchange:
 class _Body:
     """The body that is being read."""
 
-    __slots__ = ("_limit", "_pieces", "_size", "whole")
+    __slots__ = ("_gathered", "_limit", "whole")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._pieces: list[bytes] = []
-        self._size = 0
+        # Not a list of pieces: those may be of a byte each, or of none, and a list of them much larger than the limit.
+        self._gathered = bytearray()
         self.whole: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def take(self, message: Message) -> None:
@@ -204,12 +204,11 @@ class _Body:
             self.whole.set_exception(found)
             return
         piece, last = wire.piece(message.body)
-        self._size += len(piece)
-        if self._size > self._limit:
+        self._gathered += piece
+        if len(self._gathered) > self._limit:
             raise ExchangeError("a body is larger than what was asked for")
-        self._pieces.append(piece)
         if last:
-            self.whole.set_result(b"".join(self._pieces))
+            self.whole.set_result(bytes(self._gathered))
 
 
 class _Opened:
@@ -271,8 +270,8 @@ class _RelayedWebSocket(_Opened):
         self._bytes_max = message_bytes_max
         self._asked = False
         """whether a message was asked for that has not come whole"""
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._gathered = bytearray()
+        """as in `_Body`"""
         self._message: str | bytes | None = None
         self._closed = False
         self._arrived: asyncio.Future[None] | None = None
@@ -288,10 +287,11 @@ class _RelayedWebSocket(_Opened):
         message, self._message = self._message, None
         return message
 
-    async def send(self, text: bytes) -> None:
-        pieces = wire.pieces(text)
-        for position, piece in enumerate(pieces, 1):
-            await self._give(wire.pack_piece(Kind.TEXT, self._number, piece, last=position == len(pieces)))
+    async def send(self, *texts: bytes) -> None:
+        for text in texts:
+            pieces = wire.pieces(text)
+            for position, piece in enumerate(pieces, 1):
+                await self._give(wire.pack_piece(Kind.TEXT, self._number, piece, last=position == len(pieces)))
 
     async def close(self, code: int, reason: str) -> None:
         self._line.write(wire.pack_close(self._number, code, reason))
@@ -299,13 +299,13 @@ class _RelayedWebSocket(_Opened):
     def said(self, said: wire.Said) -> None:
         if not self._asked:
             raise ExchangeError("a message that nobody has asked for")
-        self._size += len(said.piece)
-        if self._size > self._bytes_max:
+        self._gathered += said.piece
+        if len(self._gathered) > self._bytes_max:
             raise ExchangeError("a message is larger than what was asked for")
-        self._pieces.append(said.piece)
         if not said.last:
             return
-        whole, self._pieces, self._size, self._asked = b"".join(self._pieces), [], 0, False
+        whole, self._asked = bytes(self._gathered), False
+        self._gathered.clear()
         if said.closed:
             self._closed = True
         else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
 import os
 import socket
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 
 from runagentd.foreman.settings_link import Recipient, SettingsLink
 from runagentd.gateway import line
+from runagentd.gateway.relayed import _Body
 from runagentd.log import Log
 from runagentd.wire import exchanges as wire
 from runagentd.wire.channel import Frame
@@ -178,6 +181,25 @@ def test_a_body_is_asked_for_and_bounded(gateway: Gateway, worker: Captured, run
     assert worker.is_cut()
 
 
+def test_many_small_pieces_are_not_more_to_hold_than_one() -> None:
+    """Neither pieces of a byte nor empty ones, of which there may be any number."""
+
+    async def gather() -> tuple[int, bytes]:
+        body = _Body(1000)
+        more = Message(Kind.BODY, 1, b"\0"), Message(Kind.BODY, 1, b"\0x")
+        tracemalloc.start()
+        for number in range(100_000):
+            body.take(more[number < 1000])
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        body.take(Message(Kind.BODY, 1, b"\1"))
+        return held, await body.whole
+
+    held, whole = asyncio.run(gather())
+    assert whole == b"x" * 1000
+    assert held < 16 * 1024
+
+
 @pytest.mark.parametrize(
     ("fault", "status"), [(BodyFault.TOO_LARGE, 413), (BodyFault.SLOW, 408), (BodyFault.BROKEN, 500)]
 )
@@ -209,11 +231,11 @@ def test_a_stream_waits_for_what_has_not_left_the_worker(
     worker.send(call(worker, accept="text/event-stream"))
     number = runner.expect(Frame.CALL).call
     for _ in range(4):
-        runner.chunk(number, "x" * 10_000)
+        runner.chunk(number, "x" * 20_000)
     opening = worker.receive()
     assert (opening.kind, wire.opening(opening.body)[0]) == (Kind.OPEN_STREAM, 200)
-    pieces = [worker.receive() for _ in range(3)]  # the start, and two chunks: 16 KiB are full
-    assert [message.kind for message in pieces] == [Kind.PIECE] * 3
+    pieces = [worker.receive() for _ in range(2)]  # the start, and a chunk: 16 KiB are full
+    assert [message.kind for message in pieces] == [Kind.PIECE] * 2
     worker.socket.settimeout(0.3)
     with pytest.raises(TimeoutError):
         worker.receive()
