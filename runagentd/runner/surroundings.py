@@ -15,6 +15,7 @@ import os
 import signal
 import site
 import sys
+import threading
 import time
 import types
 
@@ -40,6 +41,7 @@ _MAIN = "__main__"
 def prepare(manifest: Manifest, app_path: str) -> None:
     """All that neither runs code of the agent's nor takes its word for anything but names of files, in order."""
     _signals()
+    _main_thread()
     os.chdir(app_path)
     _streams()
     first_file = manifest.entrypoints[0].file
@@ -62,6 +64,13 @@ def _signals() -> None:
     """What Python sets when it starts, and the launcher undid."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _main_thread() -> None:
+    """CPython remembers the kernel's number of a thread: it would be the zygote's, as it is known on the host."""
+    remember = getattr(threading.main_thread(), "_set_native_id", None)
+    if remember is not None:
+        remember()
 
 
 def _environment(manifest: Manifest) -> None:

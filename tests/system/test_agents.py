@@ -22,7 +22,7 @@ CANARY_OF_THE_HOST = "canary-" + "7f3a"
 CANARY_OF_AN_AGENT = "canary-of-an-" + "agent-91c2"
 
 CURIOUS = """
-    import os, random, secrets, ssl, statistics, sys, uuid
+    import os, random, secrets, ssl, statistics, sys, threading, uuid
     from pathlib import Path
 
     AT_IMPORT = [random.random(), uuid.uuid4().hex]
@@ -32,7 +32,8 @@ CURIOUS = """
 
     def surroundings() -> dict:
         return {"uid": os.getuid(), "gid": os.getgid(), "cwd": os.getcwd(), "home": os.path.expanduser("~"),
-                "host": os.uname().nodename, "pid": os.getpid(), "argv": sys.argv}
+                "host": os.uname().nodename, "pid": os.getpid(), "argv": sys.argv,
+                "thread": threading.main_thread().native_id}
 
     def randoms() -> list[str]:
         return [*map(str, AT_IMPORT), str(random.random()), uuid.uuid4().hex, ssl.RAND_bytes(16).hex(),
@@ -91,6 +92,8 @@ def test_an_agent_is_nobody_in_a_place_of_its_own(daemon: Daemon) -> None:
     found = value(daemon, "first", "surroundings")
     assert (found["uid"], found["gid"], found["cwd"], found["home"]) == (65532, 65532, "/app", "/app")
     assert found["pid"] < 10
+    # Not the number of the zygote on the host, of which each instance is a fork.
+    assert found["thread"] == found["pid"]
     assert found["host"] != Path("/proc/sys/kernel/hostname").read_text().strip()
     assert daemon.row("first").uid >= 1879048192
     assert daemon.row("first").uid != daemon.row("second").uid
