@@ -156,14 +156,19 @@ def _fork(own_pid_namespace: int, new_pid_namespace: bool) -> tuple[int, int]:
 
 
 def _hold_user_namespace(lifeline: int) -> tuple[int, int]:
-    """Fork a process that makes a user namespace and waits to be killed, so that the supervisor can map it."""
+    """Fork a process in a user namespace that waits to be killed, so that the supervisor can map that namespace."""
+    if kernel.thread_id_address():
+        pid, pidfd = kernel.fork_alone(flags=kernel.CLONE_NEWUSER)
+        if pid == 0:
+            _wait_to_be_killed(lifeline)
+        return pid, pidfd
     ready, made = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             kernel.unshare(kernel.CLONE_NEWUSER)
             os.write(made, b"1")
-            os.read(lifeline, 1)  # until the supervisor kills this process, or is gone itself
+            _wait_to_be_killed(lifeline)
         finally:
             os._exit(0)
     os.close(made)
@@ -174,6 +179,14 @@ def _hold_user_namespace(lifeline: int) -> tuple[int, int]:
     finally:
         os.close(ready)
     return pid, os.pidfd_open(pid)
+
+
+def _wait_to_be_killed(lifeline: int) -> NoReturn:
+    """Until the supervisor does it, or is gone itself."""
+    try:
+        os.read(lifeline, 1)
+    finally:
+        os._exit(0)
 
 
 def _reap() -> None:
