@@ -77,11 +77,17 @@ def main(control: int) -> NoReturn:
 
 def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -> None:
     try:
-        message, ancillary, flags, _ = connection.recvmsg(
-            wire.REQUEST.size, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
-        )
-    except ConnectionResetError:  # killed with a reply of ours unread (unix(7))
-        message = b""
+        _answer(connection, own_pid_namespace, known)
+    except (BrokenPipeError, ConnectionResetError):
+        # The supervisor was killed meanwhile, and that is no fault of ours: what was forked for it ends with its
+        # lifeline, which has no writer any more.
+        os._exit(0)
+
+
+def _answer(connection: socket.socket, own_pid_namespace: int, known: set[int]) -> None:
+    message, ancillary, flags, _ = connection.recvmsg(
+        wire.REQUEST.size, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
+    )
     if not message:
         os._exit(0)
     descriptors = kernel.received_descriptors(ancillary)
@@ -104,10 +110,7 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
     except OSError as error:
         reply = wire.REPLY.pack(wire.REPLY_MAGIC, error.errno or 1, token, 0)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", pidfds))] if pidfds else []
-    try:
-        connection.sendmsg([reply], rights)
-    except (BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the supervisor was killed meanwhile; what was just made has its own lifeline, and ends, too
+    connection.sendmsg([reply], rights)
     for descriptor in (*pidfds, *descriptors):
         os.close(descriptor)
     if _open_descriptors() != known:
