@@ -79,11 +79,17 @@ def main(control: int) -> NoReturn:
 
 def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -> None:
     try:
-        message, ancillary, flags, _ = connection.recvmsg(
-            wire.REQUEST.size, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
-        )
-    except ConnectionResetError:  # killed with a reply of ours unread (unix(7))
-        message = b""
+        _answer(connection, own_pid_namespace, known)
+    except (BrokenPipeError, ConnectionResetError):
+        # The supervisor was killed meanwhile, and that is no fault of ours: what was forked for it ends with its
+        # lifeline, which has no writer any more.
+        os._exit(0)
+
+
+def _answer(connection: socket.socket, own_pid_namespace: int, known: set[int]) -> None:
+    message, ancillary, flags, _ = connection.recvmsg(
+        wire.REQUEST.size, socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
+    )
     if not message:
         os._exit(0)
     descriptors = kernel.received_descriptors(ancillary)
@@ -106,10 +112,7 @@ def _serve(connection: socket.socket, own_pid_namespace: int, known: set[int]) -
     except OSError as error:
         reply = wire.REPLY.pack(wire.REPLY_MAGIC, error.errno or 1, token, 0)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", pidfds))] if pidfds else []
-    try:
-        connection.sendmsg([reply], rights)
-    except (BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the supervisor was killed meanwhile; what was just made has its own lifeline, and ends, too
+    connection.sendmsg([reply], rights)
     for descriptor in (*pidfds, *descriptors):
         os.close(descriptor)
     if _open_descriptors() != known:
@@ -162,14 +165,19 @@ def _fork(own_pid_namespace: int, new_pid_namespace: bool) -> tuple[int, int]:
 
 
 def _hold_user_namespace(lifeline: int) -> tuple[int, int]:
-    """Fork a process that makes a user namespace and waits to be killed, so that the supervisor can map it."""
+    """Fork a process in a user namespace that waits to be killed, so that the supervisor can map that namespace."""
+    if kernel.thread_id_address():
+        pid, pidfd = kernel.fork_alone(flags=kernel.CLONE_NEWUSER)
+        if pid == 0:
+            _wait_to_be_killed(lifeline)
+        return pid, pidfd
     ready, made = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             kernel.unshare(kernel.CLONE_NEWUSER)
             os.write(made, b"1")
-            os.read(lifeline, 1)  # until the supervisor kills this process, or is gone itself
+            _wait_to_be_killed(lifeline)
         finally:
             os._exit(0)
     os.close(made)
@@ -180,6 +188,14 @@ def _hold_user_namespace(lifeline: int) -> tuple[int, int]:
     finally:
         os.close(ready)
     return pid, os.pidfd_open(pid)
+
+
+def _wait_to_be_killed(lifeline: int) -> NoReturn:
+    """Until the supervisor does it, or is gone itself."""
+    try:
+        os.read(lifeline, 1)
+    finally:
+        os._exit(0)
 
 
 def _reap() -> None:

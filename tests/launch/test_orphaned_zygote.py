@@ -1,4 +1,4 @@
-"""The zygote's loop, in a process of its own, with a supervisor that is gone."""
+"""The zygote's loop, in a process of its own, when its supervisor is gone."""
 
 from __future__ import annotations
 
