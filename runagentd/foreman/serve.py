@@ -17,6 +17,7 @@ import stat
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from runagentd.uids import Leases
 from runagentd.wire import admin
 
 _DEPLOY_SECONDS = 60.0
+DEPLOYS_AT_ONCE = 32
+"""Half of the connections that the supervisor takes from operators: their commands have room, too."""
 _STOP_SECONDS = 9.0
 _GATEWAY_STOP_SECONDS = 0.5
 _SWEEP_SECONDS = 5.0
@@ -161,10 +164,14 @@ class Foreman:
         self._want_egress()
 
     def deploy(self) -> list[admin.Deployed]:
-        """Deploy every folder, all at the same time; the answers in the order of the folders."""
-        waiting: list[socket.socket] = []
+        """Deploy every folder, some at the same time; the answers in the order of the folders."""
+        waiting: deque[socket.socket] = deque()
+        deployed: list[admin.Deployed] = []
         try:
             for folder in self._options.folders:
+                if len(waiting) == DEPLOYS_AT_ONCE:
+                    deployed.append(self._answer(waiting[0]))
+                    waiting.popleft().close()
                 connection = admin_client.connect(self._directory.admin_socket)
                 waiting.append(connection)
                 descriptor = _open_folder(folder)
@@ -173,7 +180,7 @@ class Foreman:
                     admin_client.send(connection, request, [descriptor])
                 finally:
                     os.close(descriptor)
-            deployed = [self._answer(connection) for connection in waiting]
+            deployed += [self._answer(connection) for connection in waiting]
             self._say_that_all_is_deployed()
             return deployed
         finally:

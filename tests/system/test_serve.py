@@ -409,3 +409,11 @@ def test_only_root_can_serve(tmp_path: Path) -> None:
         # The checkout or the interpreter lies below a directory that only root can enter: nobody else can even ask.
         assert "ermission denied" in done.stderr or "No module named" in done.stderr
     assert done.returncode != 0
+
+
+def test_more_folders_than_the_supervisor_has_connections_are_served(tmp_path: Path) -> None:
+    """They are deployed some at a time, and each answers."""
+    folders = [agent(tmp_path, f"a{number}", "def f():\n    return 1\n", "f") for number in range(66)]
+    with serve(folders) as daemon:
+        assert [row["name"] for row in daemon.agents] == [f"a{number}" for number in range(66)]
+        assert daemon.call("a65", "f") == (200, 1)
