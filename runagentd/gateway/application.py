@@ -256,7 +256,8 @@ class Application:
                 return await self._openapi(exchange)
             case (".well-known", "jwks.json"):
                 return await self._public_keys.answer(exchange)
-        return problem(Refusal(errors.NOT_FOUND, "there is nothing at this path", hint="see docs/api.md"), exchange.id)
+        hint = "/docs and /openapi.json say what there is"
+        return problem(Refusal(errors.NOT_FOUND, "there is nothing at this path", hint=hint), exchange.id)
 
     def _page(self, exchange: Exchange, path: str) -> Reply | None:
         try:

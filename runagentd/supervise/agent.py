@@ -398,14 +398,14 @@ class Agent:
         if self._lives:
             await asyncio.wait(self._lives)
 
-    async def stop(self) -> None:
+    async def stop(self, cause: control.Cause = control.Cause.SHUTDOWN) -> None:
         """End every instance and start no other; nothing is left when this returns."""
         self._stopping = True
         self.give_up_standby()
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
-        self.kill(control.Cause.SHUTDOWN)
+        self.kill(cause)
         if self._cooling is not None:
             self._cooling.cancel()
         if self._lives:

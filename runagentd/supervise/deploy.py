@@ -38,6 +38,7 @@ from runagentd.supervise.store import Deployment, Release, Store
 from runagentd.supervise.teller import Teller
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
+from runagentd.wire.control import Cause
 from runagentd.wire.manifest import Manifest
 from runagentd.wire.runtime import PythonRuntime
 
@@ -85,7 +86,7 @@ class Deployer:
         sides: Callable[[str], Mapping[int, Agent]],
         announce: Callable[[Agent], None],
         switched: Callable[[Agent, admin.EventKind, Sequence[str]], None],
-        remove: Callable[[Agent], Awaitable[None]],
+        remove: Callable[[Agent, Cause], Awaitable[None]],
     ) -> None:
         self._store = store
         self._homes = homes
@@ -403,7 +404,7 @@ class Deployer:
         """Nothing of this version stays, and nothing of its agent where there was no other."""
         agent = self._served.get(version.deployment.manifest.agent_id)
         if agent is not None and agent.version is version:
-            await self._remove(agent)
+            await self._remove(agent, Cause.REPLACED)
         elif agent is not None:
             agent.drop(version)
 
@@ -459,7 +460,7 @@ class Deployer:
             if not text:
                 self._store.forget(agent_id)
                 if agent is not None:
-                    await self._remove(agent)
+                    await self._remove(agent, Cause.OPERATOR)
             else:
                 number = releases.resolve(known, text)
                 releases.check_unused(known, number)

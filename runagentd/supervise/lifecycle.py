@@ -105,7 +105,7 @@ _WHY_KILLED = {
     Cause.OPERATOR: "an operator ended the instance",
     Cause.SHUTDOWN: "the daemon is stopping",
     Cause.SCALE_DOWN: "fewer instances are enough",
-    Cause.REPLACED: "another version serves",
+    Cause.REPLACED: "its version does not serve",
     Cause.EVICTED: "its place went to another caller",
     Cause.GATEWAY_LOST: "the gateway that knew whom it had served has ended",
     Cause.OUT_OF_MEMORY: "the agent used more memory than resources.memory_max",

@@ -117,11 +117,11 @@ class Splits:
             agent.note(EventKind.TRAFFIC, f"all calls go to v{agent.version.number}")
         self._drop_unshared(agent)
 
-    async def stop(self, agent_id: str) -> None:
+    async def stop(self, agent_id: str, cause: control.Cause) -> None:
         """Nothing of any version beside the one that serves is left when this returns."""
         self._shares.pop(agent_id, None)
         for number, side in list(self._sides.get(agent_id, {}).items()):
-            await side.stop()
+            await side.stop(cause)
             self._forget(agent_id, number, side)
 
     async def _have(self, known: Deployed, agent: Agent, number: int) -> str:

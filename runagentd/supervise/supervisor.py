@@ -585,13 +585,13 @@ class Supervisor:
         self._complete = True
         self._collector.start()
 
-    async def _remove(self, agent: Agent) -> None:
-        """Serve it no more; nothing of its instance is left when this returns."""
+    async def _remove(self, agent: Agent, cause: control.Cause) -> None:
+        """Serve it no more, because of that; nothing of its instances is left when this returns."""
         self._agents.pop(agent.id)
         agent.note(EventKind.REMOVED)
         self._tell_gateway(control.AgentRemoved(agent=agent.id))
-        await self._splits.stop(agent.id)
-        await agent.stop()
+        await self._splits.stop(agent.id, cause)
+        await agent.stop(cause)
 
     def _try_plan(self, policy: Policy) -> None:
         """ConfigurationError or HostError where no plan can be made of a policy: to be heard of now, not in a loop."""

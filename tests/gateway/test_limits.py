@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
+import datetime
 import json
 import select
 import tempfile
@@ -263,7 +265,11 @@ def test_changed_settings_keep_what_was_used() -> None:
 def test_me_says_who_is_asking_and_what_is_left() -> None:
     """And nothing of anybody else's."""
     with limited('[limits.principal]\nrate = "1/h"\nburst = 5\n') as gateway:
-        shown = gateway.ask("GET", "/v1/me", token=gateway.token("echo", subject="alice")).json()
+        token = gateway.token("echo", subject="alice")
+        shown = gateway.ask("GET", "/v1/me", token=token).json()
+        says = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["exp"]
+        # As the token says it, without what it is believed for longer because clocks may differ.
+        assert datetime.datetime.fromisoformat(shown["expires"]).timestamp() == says
         assert (shown["subject"], shown["tenant"], shown["scopes"]) == ("alice", None, ["agents:invoke:echo/*"])
         assert shown["limits"] == [{"name": "principal", "quota": 5, "window": 18000, "left": 5, "reset": 0}]
         assert gateway.ask("GET", "/v1/me", token="bad").status == 401

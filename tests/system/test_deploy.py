@@ -193,6 +193,9 @@ def test_versions_and_agents_can_be_forgotten(daemon: Daemon, place: Path) -> No
     for wrong in ("v2", "v99", "nothing", "ffff", "v3x"):
         assert "is no version of this agent" in run("promote", "chat", wrong, state=daemon.state_dir)[2]
     assert ctl(daemon, "remove", "chat") == "chat: served no more; what it has kept stays\n"
+    ends = [line for line in ctl(daemon, "events", "--limit", "3").splitlines() if "instance-ended" in line]
+    assert ends
+    assert all("an operator ended the instance" in line for line in ends), ends
     assert daemon.call("chat", "say")[0] == 404
     assert daemon.instances() == []
     assert list(daemon.state_dir.glob("agents/*/versions/*")) == []

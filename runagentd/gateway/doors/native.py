@@ -117,7 +117,8 @@ def unchanged(etag: str | None, field: str | None) -> bool:
 
 def me(principal: Principal, limits: list[dict[str, object]]) -> Reply:
     """Who the caller is to us, and what is left of what they may do."""
-    expires = None if math.isinf(principal.expires) else utc(principal.expires)
+    until = min(principal.expires, principal.says)
+    expires = None if math.isinf(until) else utc(until)
     shown = {
         "subject": principal.subject,
         "tenant": principal.tenant,

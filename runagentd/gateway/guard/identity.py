@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -68,6 +69,8 @@ class Principal:
     """the configured issuer whose token it was, and the id and the value of the key that signed it"""
     scopes: tuple[str, ...] = ()
     """as they were granted, for who asks what they are"""
+    says: float = math.inf
+    """when a token says itself that it expires: clocks may differ, so it is believed for a while longer"""
     networks: tuple[Network, ...] = ()
     """where the credentials may be used; none is everywhere"""
 

@@ -290,6 +290,7 @@ class Issuers:
             issuer=settings.issuer,
             issued=issued,
             expires=min(expires + tokens.SKEW_SECONDS, told.until if told is not None else now),
+            says=float(expires),
             digest=digest(settings.issuer, subject),
             grants=grants(scopes, roles),
             tenant=tenant,

@@ -135,6 +135,7 @@ class Verifier:
             issuer=claims.iss,
             issued=float(claims.iat),
             expires=float(claims.exp + SKEW_SECONDS),
+            says=float(claims.exp),
             digest=digest(claims.iss, claims.sub),
             grants=grants(claims.scope.split(" "), roles),
             tenant=claims.tenant,
