@@ -366,6 +366,21 @@ def syncfs(descriptor: int) -> None:
         raise _fail("syncfs", ctypes.get_errno())
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory(*, bytes_max: int, piece_bytes_max: int) -> None:
+    """mallopt(3): keep up to so much for the next time, of pieces up to such a size; larger ones go back at once.
+
+    Of use to who takes and frees the same large pieces again and again: each costs a page fault for every 4 KiB anew.
+    Does nothing where the C library has no such call.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(ctypes.c_int(_M_TRIM_THRESHOLD), ctypes.c_int(bytes_max))
+        mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(piece_bytes_max))
+
+
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
     """close_range(2), Linux 5.9."""
     if first <= last:

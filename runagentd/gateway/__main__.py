@@ -24,7 +24,7 @@ from pathlib import Path
 
 import uvloop
 
-from runagentd import inherited, log
+from runagentd import inherited, kernel, log
 from runagentd.errors import ConfigurationError, Problem
 from runagentd.gateway import collector, output, tls
 from runagentd.gateway.application import Application
@@ -40,6 +40,9 @@ DRAIN_SECONDS = 8.0
 SHUTDOWN_SECONDS = 1.0
 BACKLOG = 1024
 DESCRIPTORS_MAX = 65536
+FREED_BYTES_MAX = 16 * 1024 * 1024
+"""Memory that bodies have left and the next ones get; what is freed beyond it goes back to the system."""
+PIECE_BYTES_MAX = 4 * 1024 * 1024
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         journal.error("the gateway cannot start", problem=str(error))
         return 2
     collector.take_over()
+    kernel.keep_freed_memory(bytes_max=FREED_BYTES_MAX, piece_bytes_max=PIECE_BYTES_MAX)
     uvloop.run(
         _serve(
             clients,
