@@ -381,6 +381,13 @@ def keep_freed_memory(*, bytes_max: int, piece_bytes_max: int) -> None:
         mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(piece_bytes_max))
 
 
+def give_memory_back() -> None:
+    """malloc_trim(3): what was freed within the heap goes back to the kernel. Nothing where there is no such call."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
     """close_range(2), Linux 5.9."""
     if first <= last:
