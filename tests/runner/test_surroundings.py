@@ -105,6 +105,12 @@ def test_the_runner_imports_nothing_once_the_agents_folder_is_on_the_path(agent:
     assert runner.gateway.finish(waiting).header["kind"] == "cancelled"
 
 
+def test_an_agent_may_take_functions_away_that_the_runner_uses(agent: Launch) -> None:
+    """As gevent does with select.poll when it patches the standard library."""
+    runner = agent("import select\ndel select.poll\ndef run(): return hasattr(select, 'poll')", "run")
+    assert runner.call("run").value is False
+
+
 def test_a_namespace_folder_does_not_shadow_a_module(agent: Launch) -> None:
     """A folder `json/` with data in it is no module; the standard library's is found, as in plain Python."""
     runner = agent({"main.py": "import json\ndef run(): return json.dumps([1])", "json/data.txt": "x"}, "run")
