@@ -198,7 +198,8 @@ class Trial:
             with admin_client.connect(self.daemon.state_dir / "admin.sock") as connection:
                 connection.settimeout(_SECONDS)
                 choice = admin.PolicyChoice(agent="", policy=policy)
-                request = admin.Deploy(folder=str(folder), policies=(choice,), keep=keep)
+                # From another folder than before: that it may take the agent over is not what is looked at.
+                request = admin.Deploy(folder=str(folder), policies=(choice,), keep=keep, take_over=keep)
                 admin_client.send(connection, request, [descriptor])
                 reply = admin_client.receive(connection)
         finally:
