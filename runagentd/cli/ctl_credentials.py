@@ -82,9 +82,10 @@ def add_signing_keys(commands: Subcommands, common: argparse.ArgumentParser) -> 
 
 
 def _token_create(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import token_commands
+    from runagentd.cli import strangers, token_commands
 
     directory = state.open_existing(arguments.state_dir)
+    strangers.note_agents(directory, arguments.agent or ())
     return token_commands.create(
         subject=arguments.subject,
         agents=arguments.agent,
@@ -120,10 +121,12 @@ def _token_revoke(arguments: argparse.Namespace) -> int:
 
 
 def _key_create(arguments: argparse.Namespace) -> int:
-    from runagentd.cli import key_commands
+    from runagentd.cli import key_commands, strangers
 
+    directory = state.open_existing(arguments.state_dir)
+    strangers.note_agents(directory, arguments.agent or ())
     return key_commands.create(
-        state.open_existing(arguments.state_dir),
+        directory,
         subject=arguments.subject,
         name=arguments.name,
         agents=arguments.agent,

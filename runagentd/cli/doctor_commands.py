@@ -103,7 +103,7 @@ def _examine(config: Path | None) -> Iterator[Finding]:
 
 def _kernel(facts: HostFacts) -> Iterator[Finding]:
     release = ".".join(map(str, facts.release))
-    newest = f"Linux {release}, {facts.machine}; 5.19 or newer is needed"
+    newest = f"Linux {release}, {facts.machine}; 5.19 or newer is needed, 6.1 and newer were tried"
     yield Finding(what="kernel", ok=facts.release >= (5, 19, 0), detail=newest)
     cgroups = facts.cgroups.describe() if facts.cgroups is not None else facts.cgroup_problem
     yield Finding(what="cgroups", ok=facts.cgroups is not None, detail=cgroups)
@@ -154,8 +154,8 @@ def _policy(name: str, facts: HostFacts) -> Finding:
     except (ConfigurationError, HostError) as error:
         return Finding(what=what, ok=False, detail=str(error).replace("\n", "; "))
     limits = plan.limits
-    detail = f"{len(plan.steps)} steps, {len(plan.mounts)} mounts, {limits.memory_max // (1024 * 1024)} MiB"
-    detail += f", {limits.pids_max} tasks, {limits.cpu_max:g} cores"
+    detail = f"{len(plan.steps)} steps, {limits.memory_max // (1024 * 1024)} MiB"
+    detail += f", {limits.pids_max} tasks, {limits.cpu_max:g} processor{'' if limits.cpu_max == 1 else 's'}"
     return Finding(what=what, ok=True, detail=detail)
 
 

@@ -223,6 +223,16 @@ def test_token_create_prints_a_token_alone(daemon: Daemon) -> None:
         assert daemon.request("POST", path, body={"text": "hello"}, token=out.strip())[0] == expected
 
 
+@pytest.mark.parametrize("command", [("token", "create"), ("key", "create", "--name", "x")], ids=" ".join)
+def test_an_agent_that_is_not_there_is_pointed_out(daemon: Daemon, command: tuple[str, ...]) -> None:
+    """A note and no refusal: it may be deployed later. A pattern names nobody."""
+    named = ("--agent", "talker", "--agent", "talkre\n", "--agent", "support-*")
+    status, out, err = run(*command, "--subject", "ada", *named, state=daemon.state_dir)
+    assert (status, out.count("\n")) == (0, 1)
+    assert err.startswith("note: no agent 'talkre\\n' is served here now; 'runagentctl ps' lists the agents\n")
+    assert err.count("note: ") == 1
+
+
 def test_token_create_as_json_says_when_it_expires(daemon: Daemon) -> None:
     """Without --agent it is for all of them."""
     status, out, _ = run("token", "create", "--subject", "ada", "--ttl", "30s", "--json", state=daemon.state_dir)
