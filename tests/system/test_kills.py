@@ -155,7 +155,7 @@ def test_the_zygote(daemon: Daemon) -> None:
     assert {row.agent_name: row.instance for row in daemon.instances()} == before
     reaper = daemon.row("busy").reaper_pid
     assert in_time(kill_and_look(daemon, reaper, traces.below(reaper)))
-    assert daemon.row("busy").instance != before["busy"]
+    assert daemon.wait_until_ready("busy", other_than=before["busy"]).instance != before["busy"]
     no_orphans(daemon)
 
 
