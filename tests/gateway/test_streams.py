@@ -211,13 +211,16 @@ def test_messages_during_a_stream_mean_nothing(gateway: Gateway) -> None:
 
 
 def test_a_first_message_that_is_too_large_is_1009(gateway: Gateway) -> None:
-    """RFC 6455, section 7.4.1; it is not held in memory."""
+    """RFC 6455, section 7.4.1; it is not held in memory. The reason says what was wrong, and so does the record."""
     gateway.ready("say_stream")
     with stream(gateway) as ws:
         ws.send("x" * (1024 * 1024 + 1))
         with pytest.raises(ConnectionClosed):
             ws.recv(timeout=5)
         assert ws.close_code == 1009
+        assert ws.close_reason == "the request is larger than the 1048576 bytes that the agent takes"
+    gateway.wait_until(lambda: len(gateway.records()) == 1)
+    assert gateway.records()[0]["outcome"] == "PAYLOAD_TOO_LARGE"
 
 
 # ---- server-sent events
