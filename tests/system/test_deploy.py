@@ -266,7 +266,7 @@ def test_a_version_that_is_not_well_gets_no_call(daemon: Daemon, tmp_path: Path)
     for answer, words in (
         ("return False", "'well' did not answer well: it answered false"),
         ("raise RuntimeError('the model file is\\x1b[2J missing')", "the model file is\\x1b[2J missing"),
-        ("import os; os._exit(1)", "the agent's process ended during the call"),
+        ("import os; os._exit(1)", "the agent's process ended itself with status 1"),
     ):
         (folder / "agent.py").write_text(good.replace("return True", answer).replace('"one"', '"two"'))
         status, out, err = run("deploy", folder, state=daemon.state_dir)
