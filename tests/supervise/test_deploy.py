@@ -464,6 +464,21 @@ def test_what_was_agreed_to_is_also_whose_the_agent_is_and_where_its_aliases_lea
     run(test)
 
 
+def test_a_folder_without_a_configuration_is_refused_before_it_is_copied(run: Run) -> None:
+    """Whatever else is wrong with it: it is no agent's folder."""
+
+    async def test(bench: Bench) -> None:
+        folder = bench.folder("chat")
+        (folder / "runagent.config.json").rename(folder / "runagent.conf.json")
+        os.mkfifo(folder / "pipe")  # what the copy would complain of
+        said = refusal(await bench.deploy(folder))
+        assert "runagent.config.json: the folder has no such file (nor .yaml or .yml)" in said
+        os.symlink("runagent.conf.json", folder / "runagent.config.yaml")
+        assert "no such file" not in refusal(await bench.deploy(folder))  # the copy decides about a link
+
+    run(test)
+
+
 def test_the_same_code_in_another_folder_is_taken_over_too(run: Run) -> None:
     """Where nothing changes but the folder, the next version is expected from there."""
 
