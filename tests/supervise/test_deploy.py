@@ -21,6 +21,7 @@ from runagentd.supervise.runtimes import Runtimes
 from runagentd.supervise.store import Store
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
+from runagentd.wire.control import Cause
 from runagentd.wire.runtime import PythonRuntime
 from tests.system.folders import agent, policy
 
@@ -162,7 +163,7 @@ class Bench:
         made = self.served[version.deployment.manifest.agent_id] = FakeAgent(version, self.starts, self.trying)
         return made
 
-    async def _remove(self, agent: FakeAgent) -> None:
+    async def _remove(self, agent: FakeAgent, cause: Cause) -> None:
         del self.served[agent.id]
         agent.version.give_up()
 
