@@ -18,6 +18,7 @@ from pathlib import Path
 
 from runagentd import interpreters, state
 from runagentd.cli.explain_commands import EXAMPLE
+from runagentd.cli.quantities import count
 from runagentd.config import load
 from runagentd.errors import ConfigurationError, HostError
 from runagentd.plan.build import AgentFolders, build
@@ -154,8 +155,9 @@ def _policy(name: str, facts: HostFacts) -> Finding:
     except (ConfigurationError, HostError) as error:
         return Finding(what=what, ok=False, detail=str(error).replace("\n", "; "))
     limits = plan.limits
-    detail = f"{len(plan.steps)} steps, {len(plan.mounts)} mounts, {limits.memory_max // (1024 * 1024)} MiB"
-    detail += f", {limits.pids_max} tasks, {limits.cpu_max:g} cores"
+    detail = f"{len(plan.steps)} steps, {count(len(plan.mounts), 'mount')}, {limits.memory_max // (1024 * 1024)} MiB"
+    cores = "core" if limits.cpu_max == 1 else "cores"
+    detail += f", {limits.pids_max} tasks, {limits.cpu_max:g} {cores}"
     return Finding(what=what, ok=True, detail=detail)
 
 
