@@ -85,7 +85,7 @@ def _token_create(arguments: argparse.Namespace) -> int:
     from runagentd.cli import token_commands
 
     directory = state.open_existing(arguments.state_dir)
-    return token_commands.create(
+    status = token_commands.create(
         subject=arguments.subject,
         agents=arguments.agent,
         ttl=arguments.ttl,
@@ -95,6 +95,9 @@ def _token_create(arguments: argparse.Namespace) -> int:
         tenant=arguments.tenant,
         as_json=arguments.json,
     )
+    if status == 0:
+        token_commands.note_unknown(directory, arguments.agent or ())
+    return status
 
 
 def _grants(arguments: argparse.Namespace) -> list[str]:

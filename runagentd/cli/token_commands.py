@@ -17,7 +17,9 @@ from pathlib import Path
 
 from runagentd import apikeys, log, signing
 from runagentd.cli import arguments, spread
-from runagentd.errors import ConfigurationError, Problem, Refusal
+from runagentd.errors import ConfigurationError, HostError, Problem, Refusal
+from runagentd.foreman import admin_client
+from runagentd.foreman.admin_client import WHICH_AGENTS
 from runagentd.state import StateDirectory
 from runagentd.trust import SKEW_SECONDS, TOKEN_SECONDS_MAX, TrustStore
 from runagentd.wire.trust import signed_digest
@@ -92,6 +94,23 @@ def create(
     else:
         print(token)
     return 0
+
+
+def note_unknown(directory: StateDirectory, agents: Sequence[str]) -> None:
+    """Say on standard error which of these no agent is called now: they may be deployed later, or be misspelled.
+
+    A daemon that does not run cannot be asked, and then nothing is said.
+    """
+    if not agents:
+        return
+    try:
+        rows = admin_client.instances(directory.admin_socket).instances
+    except (HostError, OSError):
+        return
+    known = {row.agent for row in rows} | {row.agent_name for row in rows}
+    for agent in agents:
+        if agent.partition("@")[0] not in known:
+            log.complain(f"runagentctl: no agent has the id or the name {log.escape(agent)} now\nhint: {WHICH_AGENTS}")
 
 
 def inspect(directory: StateDirectory, token: str, *, as_json: bool) -> int:

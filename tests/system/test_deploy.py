@@ -287,6 +287,17 @@ def test_a_version_that_is_not_well_gets_no_call(daemon: Daemon, tmp_path: Path)
     assert daemon.call("careful", "say") == (200, "two")
 
 
+def test_a_token_for_an_agent_that_is_not_there_is_made_with_a_word_about_it(daemon: Daemon, tmp_path: Path) -> None:
+    """It may be deployed later, or be misspelled: the token alone is on standard output."""
+    ctl(daemon, "deploy", agent(tmp_path, "chat", ONE, "say", "nap"))
+    options = ("token", "create", "--subject", "alice", "--agent")
+    status, out, err = run(*options, "chat", state=daemon.state_dir)
+    assert (status, out.count("."), err) == (0, 2, "")
+    status, out, err = run(*options, "chta", state=daemon.state_dir)
+    assert (status, out.count("."), len(out.split())) == (0, 2, 1)
+    assert err.startswith("runagentctl: no agent has the id or the name chta now\n")
+
+
 def test_commands_that_come_at_the_same_time_take_turns(daemon: Daemon, tmp_path: Path) -> None:
     """Four folders of one agent, and rollbacks in between: each is done or refused in words, and one version serves."""
     folders = [agent(tmp_path / str(number), "chat", ONE, "say", "nap") for number in range(4)]
