@@ -442,6 +442,18 @@ def test_health_tells_whether_the_process_lives_and_whether_calls_are_taken(gate
     gateway.supervisor.connect()
 
 
+def test_a_field_that_was_sent_twice_is_named(gateway: Gateway) -> None:
+    """Where two readers could differ nothing is read; who sent it hears which field it was."""
+    twice = b"Content-Type: application/json\r\nContent-Type: text/plain\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as client:
+        client.sendall(
+            b"POST " + INVOKE.encode() + b" HTTP/1.1\r\nHost: x\r\n" + twice + b"Content-Length: 2\r\n\r\n{}"
+        )
+        got = b"".join(iter(lambda: client.recv(65536), b""))
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert b'"detail":"the field Content-Type was sent more than once"' in got
+
+
 @pytest.mark.parametrize(
     ("cause", "code", "detail"),
     [
