@@ -416,6 +416,9 @@ def processes(paper: Paper, daemon: Daemon) -> None:
         found = status_of(pid)
         cells = f"{found['Uid'].split()[0]:10}  {found['CapEff']}  {found['NoNewPrivs']:10}  {found['Seccomp']}"
         paper.say(f"   {name:16}  {pid:5}  {cells}")
+    if any(name.startswith("spare: ") for name in names.values()):
+        paper.say("   A spare waits for an agent and has seen none: its runner gives up root, and gets its filter,")
+        paper.say("   before it reads anything of one.")
     expect(len(gateways) == 1, "one gateway")
     _expect_powerless("the gateway", status_of(gateways[0]), seccomp=None)
     for row in listing["instances"]:

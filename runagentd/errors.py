@@ -99,7 +99,8 @@ NOT_CACHED        = _row("ValidationError", "NOT_CACHED", 504, 504, _C,
                          "no kept answer is good enough, and the request wants nothing else",
                          "send it without 'only-if-cached'")
 TIMEOUT           = _row("TimeoutError", "TIMEOUT_ERROR", 504, 200, _A, "the call reached its deadline",
-                         "raise 'timeout_seconds' or the policy's calls.deadline, or make the function faster")
+                         "raise 'timeout_seconds' (natively 'Runagent-Timeout') or the policy's calls.deadline, "
+                         "or make the function faster")
 CANCELLED         = _row("NetworkError", "CANCELLED", 503, 200, _C, "the call was cancelled", retryable=True)
 FUNCTION          = _row("FunctionError", "FUNCTION_ERROR", 502, 200, _A, "the function raised an exception")
 UNSERIALISABLE    = _row("FunctionError", "UNSERIALISABLE_RESULT", 502, 200, _A, "the result has no JSON form",

@@ -22,7 +22,7 @@ from runagentd.wire.record import RecordError
 
 LIMIT_MAX = 100_000
 _CELL = 40
-_COLUMNS = ("TIME", "AGENT", "TAG", "SUBJECT", "OUTCOME", "MS", "QUEUE MS", "IN", "OUT")
+_COLUMNS = ("TIME", "AGENT", "TAG", "SUBJECT", "OUTCOME", "MS", "QUEUE MS", "IN", "OUT", "REQUEST ID")
 
 
 def calls(directory: StateDirectory, *, agent: str, status: str, since: str | None, limit: int, as_json: bool) -> int:
@@ -79,6 +79,7 @@ def _cells(row: admin.CallRow, names: dict[str, str]) -> tuple[str, ...]:
         _milliseconds(row.queue_microseconds),
         "-" if row.request_bytes is None else str(row.request_bytes),
         str(row.result_bytes),
+        _cell(row.request_id),
     )
 
 

@@ -165,11 +165,14 @@ def _entrypoints(
     rows: list[tuple[str, ...]] = []
     for entrypoint in manifest.entrypoints:
         row = found.get(entrypoint.tag)
+        deadline = bounds.deadline if entrypoint.timeout_ms is None else min(bounds.deadline, entrypoint.timeout_ms)
         counted = (NONE,) * 4
         if row is not None and told is not None:
-            p50, p99 = (duration(quantile(share, row.times.buckets, told.bounds_microseconds)) for share in (0.5, 0.99))
+            p50, p99 = (
+                duration(quantile(share, row.times.buckets, told.bounds_microseconds, most=deadline / 1000))
+                for share in (0.5, 0.99)
+            )
             counted = (str(row.calls), str(row.failed), p50, p99)
-        deadline = bounds.deadline if entrypoint.timeout_ms is None else min(bounds.deadline, entrypoint.timeout_ms)
         function = f"{escape(entrypoint.file)}:{escape(entrypoint.module)}"
         rows.append((escape(entrypoint.tag), function, milliseconds(deadline), _cache(entrypoint), *counted))
     return rows

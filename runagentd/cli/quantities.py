@@ -6,6 +6,7 @@ Reads from strangers: counts that a gateway made which may be captured: any numb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 NONE = "-"
@@ -56,10 +57,13 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def quantile(share: float, buckets: Sequence[int], bounds_microseconds: Sequence[int]) -> float | None:
+def quantile(
+    share: float, buckets: Sequence[int], bounds_microseconds: Sequence[int], *, most: float = math.inf
+) -> float | None:
     """Below how many seconds that share of a histogram lies; None where it is empty.
 
-    As Prometheus reckons: evenly spread within a bucket, and the last bound where it lies beyond that.
+    As Prometheus reckons: evenly spread within a bucket, and the last bound where it lies beyond that; but no more than
+    `most` seconds, where nothing can have taken longer.
     """
     wanted = share * sum(buckets)
     if wanted <= 0:
@@ -67,6 +71,6 @@ def quantile(share: float, buckets: Sequence[int], bounds_microseconds: Sequence
     below = lower = 0
     for number, bound in zip(buckets, bounds_microseconds):
         if number > 0 and below + number >= wanted:
-            return (lower + (bound - lower) * (wanted - below) / number) / 1e6
+            return min(most, (lower + (bound - lower) * (wanted - below) / number) / 1e6)
         below, lower = below + number, bound
-    return lower / 1e6
+    return min(most, lower / 1e6)

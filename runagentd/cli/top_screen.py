@@ -8,6 +8,7 @@ that goes down counts as one that began anew.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,8 +79,8 @@ def _row(agent: str, before: Look | None, now: Look) -> Row:
         name=now.names.get(agent, "") or agent,
         calls=rates.calls,
         failed=rates.failed,
-        p50=quantile(0.5, rates.buckets, now.bounds_microseconds),
-        p99=quantile(0.99, rates.buckets, now.bounds_microseconds),
+        p50=quantile(0.5, rates.buckets, now.bounds_microseconds, most=rates.took),
+        p99=quantile(0.99, rates.buckets, now.bounds_microseconds, most=rates.took),
         open=calls.open if calls is not None else None,
         waiting=calls.waiting if calls is not None else None,
         ready=ready,
@@ -96,6 +97,8 @@ class _Rates:
     calls: float | None
     failed: float | None
     buckets: tuple[int, ...] = ()
+    took: float = math.inf
+    """seconds of all calls together: none of them can have taken longer"""
 
 
 def _rates(agent: str, before: Look | None, now: Look) -> _Rates:
@@ -111,13 +114,14 @@ def _rates(agent: str, before: Look | None, now: Look) -> _Rates:
             current,
             calls=0,
             failed=0,
-            times=dataclasses.replace(current.times, buckets=(0,) * len(current.times.buckets)),
+            times=dataclasses.replace(current.times, buckets=(0,) * len(current.times.buckets), microseconds=0),
         )
     buckets = tuple(
         max(0, after - first) for after, first in zip(current.times.buckets, earlier.times.buckets, strict=False)
     )
     failed = max(0, current.failed - earlier.failed)
-    return _Rates(max(0, current.calls - earlier.calls) / seconds, failed / seconds, buckets)
+    took = (current.times.microseconds - earlier.times.microseconds) / 1e6
+    return _Rates(max(0, current.calls - earlier.calls) / seconds, failed / seconds, buckets, max(0.0, took))
 
 
 def _cpu(agent: str, before: Look | None, now: Look) -> float | None:

@@ -39,8 +39,12 @@ class Stream(Protocol):
 class WebSocket(Protocol):
     """A connection that has become a WebSocket (RFC 6455)."""
 
+    @property
+    def too_large(self) -> bool:
+        """Whether a message was larger than `message_bytes_max`: nothing more is read, and it is to be closed."""
+
     async def receive(self) -> str | bytes | None:
-        """The next message, or None when the other side is gone."""
+        """The next message, or None when the other side is gone, or has sent one that is too large."""
 
     async def send(self, *texts: bytes) -> None:
         """Send text messages, given as UTF-8; returns when they have left our hands, like `Stream.send`."""

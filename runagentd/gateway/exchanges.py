@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from aiohttp import WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from runagentd import errors
 from runagentd.errors import Refusal
@@ -203,7 +203,7 @@ class HttpExchange:
     async def open_websocket(self, *, message_bytes_max: int) -> _AiohttpWebSocket:
         # compress=False: memory per connection, and secrets beside text that a stranger chose (CRIME).
         # writer_limit=0: aiohttp otherwise looks at the socket's pressure only every 64 KiB.
-        ws = web.WebSocketResponse(
+        ws = _BoundedWebSocket(
             heartbeat=PING_SECONDS,
             max_msg_size=message_bytes_max,
             compress=False,
@@ -299,17 +299,29 @@ class _HttpStream:
         self._transport.close()
 
 
+class _BoundedWebSocket(web.WebSocketResponse):
+    """Leaves it to a door to close where a message is too large: aiohttp would by itself, without a reason."""
+
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        if code == WSCloseCode.MESSAGE_TOO_BIG and not message:
+            return True  # from within receive(): a door's has a reason
+        return await super().close(code=code, message=message, drain=drain)
+
+
 class _AiohttpWebSocket:
     """Implements `WebSocket`."""
 
     def __init__(self, ws: web.WebSocketResponse, request: web.BaseRequest) -> None:
         self._ws = ws
+        self.too_large = False
         self._watch = Watch(cast(asyncio.Transport, request.transport))
 
     async def receive(self) -> str | bytes | None:
         message = await self._ws.receive()
         if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
             return cast("str | bytes", message.data)
+        if message.type is WSMsgType.ERROR and isinstance(message.data, WebSocketError):
+            self.too_large = self.too_large or message.data.code == WSCloseCode.MESSAGE_TOO_BIG
         return None
 
     async def send(self, *texts: bytes) -> None:

@@ -48,6 +48,10 @@ _KINDS: dict[Cause, ErrorKind] = {
 }
 
 
+_TELLING = frozenset({Cause.OUT_OF_MEMORY, Cause.EXIT, Cause.SIGNAL, Cause.SECCOMP})
+"""Causes of which the supervisor's sentence says all that the title of their kind does: nobody reads it twice."""
+
+
 class Phase(enum.Enum):
     """The life of an instance, as far as calls are concerned."""
 
@@ -324,7 +328,10 @@ class Instance:
         """What the end of this instance means for a call that was open on it."""
         cause = self.cause or Cause.EXIT
         kind = _KINDS.get(cause, errors.INSTANCE_DIED)
-        message = f"{kind.title}: {self.detail}" if self.detail else kind.title
+        if self.detail and cause in _TELLING:
+            message = self.detail
+        else:
+            message = f"{kind.title}: {self.detail}" if self.detail else kind.title
         return Refusal(kind, message, cause=cause.value)
 
     def _later(self, seconds: float, action: Callable[..., None], *arguments: object) -> None:

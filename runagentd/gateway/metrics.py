@@ -196,12 +196,16 @@ class Metrics:
         self._workers = workers
         self._supervisors = supervisors
         self._spans = spans
+        self._labels: dict[str, str] = {}
+        """which agent had each label last: counts stay when an agent goes, and their series must go on"""
         self.calls = CallCounts()
         self.supervisor = SupervisorFigures(send)
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """The text and its media type: OpenMetrics where that is asked for, else the older form."""
         pages = await self.supervisor.ask()
+        for agent in self._directory.all():
+            self._labels[self._shown(agent.id)] = agent.id
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Once(list(self._metrics(pages))))
         encode, content_type = choose_encoder(accept)
@@ -223,9 +227,16 @@ class Metrics:
         yield from _of_supervisor(pages, self._shown)
 
     def _shown(self, agent_id: str | None) -> str:
-        """An agent's name where no other has it, else its id: what people know it by."""
-        agent = self._directory.find_id(agent_id) if agent_id else None
-        return agent_id or "" if agent is None else self._directory.names(agent.id)[-1]
+        """An agent's name where no other has it, else its id: what people know it by.
+
+        One that is served no more keeps what it was shown by, unless another agent has that by now.
+        """
+        if not agent_id:
+            return ""
+        agent = self._directory.find_id(agent_id)
+        if agent is not None:
+            return self._directory.names(agent.id)[-1]
+        return next((label for label, of in reversed(self._labels.items()) if of == agent_id), agent_id)
 
     def _of_agents(self) -> Iterator[Metric]:
         info = InfoMetricFamily("runagentd_agent", "What is served.", labels=("agent",))

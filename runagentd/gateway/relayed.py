@@ -268,6 +268,7 @@ class _RelayedWebSocket(_Opened):
     def __init__(self, line: Line, number: int, message_bytes_max: int) -> None:
         super().__init__(line, number)
         self._bytes_max = message_bytes_max
+        self.too_large = False
         self._asked = False
         """whether a message was asked for that has not come whole"""
         self._gathered = bytearray()
@@ -307,7 +308,7 @@ class _RelayedWebSocket(_Opened):
         whole, self._asked = bytes(self._gathered), False
         self._gathered.clear()
         if said.closed:
-            self._closed = True
+            self._closed, self.too_large = True, said.too_large
         else:
             self._message = _text(whole) if said.text else whole
         if self._arrived is not None and not self._arrived.done():

@@ -199,11 +199,13 @@ class Connection(RequestHandler):
         if self._upgraded and self.transport is not None:
             self.transport.abort()  # what follows would be HTTP in the midst of a WebSocket
         number = request_id(None)
-        return _WholeReply(_fault(kind, number), number, {}, last=True)
+        field = strict.repeated(f"{message} {exc}") if kind is errors.MALFORMED else None
+        detail = f"the field {field} was sent more than once" if field is not None else kind.title
+        return _WholeReply(_fault(kind, number, detail), number, {}, last=True)
 
 
-def _fault(kind: ErrorKind, number: str) -> Reply:
-    return problem(Refusal(kind, kind.title), number)
+def _fault(kind: ErrorKind, number: str, detail: str = "") -> Reply:
+    return problem(Refusal(kind, detail or kind.title), number)
 
 
 def turned_away(kind: ErrorKind, message: str, limit: str | None = None) -> bytes:

@@ -31,6 +31,15 @@ _ONCE = frozenset(
 )
 
 
+_REPEATED = re.compile(r"Duplicate '(Content-Length|Content-Type|Host|Transfer-Encoding)' header found", re.IGNORECASE)
+
+
+def repeated(message: str) -> str | None:
+    """The field that aiohttp's parser found twice, by its message; of ours nothing but the field's name is said on."""
+    found = _REPEATED.search(message)
+    return found[1].title() if found is not None else None
+
+
 def is_in_doubt(version: tuple[int, int], target: str, fields: Mapping[str, str]) -> bool:
     """Whether this head could be read otherwise by a proxy. `fields` is a multi-dictionary, each name in any case."""
     if version not in _VERSIONS:

@@ -15,9 +15,9 @@ from runagentd.loader.folder import Folder
 from runagentd.loader.tree import Tree, TreeError, parse_json, parse_yaml
 from runagentd.names import NAME_MAX, agent_id
 from runagentd.wire import record
-from runagentd.wire.manifest import MANIFEST_BYTES, LoadProblem, LoadReport, Manifest
+from runagentd.wire.manifest import CONFIGURATION_FILES, MANIFEST_BYTES, LoadProblem, LoadReport, Manifest
 
-FILES = ("runagent.config.json", "runagent.config.yaml", "runagent.config.yml")
+FILES = CONFIGURATION_FILES
 FILE_BYTES_MAX = 1024 * 1024
 
 _KEYS = schema.AGENT.keys()

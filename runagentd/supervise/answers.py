@@ -209,7 +209,9 @@ class Answers:
             case admin.Deployed() if not reply.ok and reply.problems:
                 problem = f"{reply.problems[0].where}: {reply.problems[0].what}"
         if problem:
-            self._events.add(EventKind.NOT_DEPLOYED, problem, agent=request.replaces)
+            served = self._agents.get(request.replaces)
+            name = served.deployment.manifest.agent_name if served is not None else ""
+            self._events.add(EventKind.NOT_DEPLOYED, problem, agent=request.replaces, agent_name=name)
 
     async def _tell_events(self, request: admin.EventsAsk) -> admin.Reply:
         agent = self._by_id_or_name(request.agent) if request.agent else None

@@ -181,10 +181,14 @@ class Deployer:
     async def _load(self, request: admin.Deploy, folder: int) -> _Loaded:
         """Copy the folder and read what it says of itself; ConfigurationError where it is not right."""
         try:
+            await asyncio.to_thread(snapshot.check_configured, folder)
             # What an operator deploys is whole: a version without what its author believes to be there is a broken one.
             taken = await asyncio.to_thread(snapshot.take, folder, self._homes.incoming(), complete=request.keep)
         except ConfigurationError as error:
             raise replies.in_folder(request, error.problems) from error
+        except OSError as error:
+            problem = Problem("", f"the folder cannot be read: {error.strerror}")
+            raise replies.in_folder(request, [problem]) from error
         try:
             descriptor = os.open(taken.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

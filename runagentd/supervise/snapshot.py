@@ -16,6 +16,7 @@ files and folders about in it. So a file is copied only where whoever could have
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import hashlib
 import itertools
@@ -30,6 +31,7 @@ from pathlib import Path
 from runagentd import kernel
 from runagentd.errors import ConfigurationError, HostError, Problem
 from runagentd.plan.model import AGENT_UID
+from runagentd.wire.manifest import CONFIGURATION_FILES
 
 ENTRIES_MAX = 100_000
 BYTES_MAX = 2 * 1024**3
@@ -74,6 +76,8 @@ FOLDER = Rules(
 
 _ENVIRONMENT_MARK = "pyvenv.cfg"
 _PIECE = 1024 * 1024
+_NAMES_LOOKED_AT = 1000
+"""for one that is spelled wrongly, in a folder that may be anything"""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # O_NONBLOCK: a FIFO that took the file's place must not make us wait for its writer. O_NOCTTY: nor a terminal ours.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -130,6 +134,30 @@ def take(
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return Snapshot(path=path, digest=copy.digest(), files=copy.files, size=copy.size, skipped=copy.told())
+
+
+def check_configured(folder: int) -> None:
+    """ConfigurationError where a folder has no configuration, before gigabytes of what is no agent are copied.
+
+    Only whether the name is there: what it is and holds is for the copy and the loader to say.
+    """
+    for name in CONFIGURATION_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(name, dir_fd=folder)
+            return
+    hints = ["make one; 'runagentctl schema agent' says what can be in it"]
+    source = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)  # scandir(3) takes no O_PATH
+    try:
+        with os.scandir(source) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _NAMES_LOOKED_AT)]
+    finally:
+        os.close(source)
+    for name in names:
+        if difflib.get_close_matches(name[:100].lower(), CONFIGURATION_FILES, n=1, cutoff=0.75):
+            hints.insert(0, f'"{_shown(name)}" looks like it: rename it')
+            break
+    what = "the folder has no such file (nor .yaml or .yml)"
+    raise ConfigurationError(Problem(CONFIGURATION_FILES[0], what, tuple(hints)))
 
 
 def discard(path: Path) -> None:

@@ -50,7 +50,7 @@ _COUNT = struct.Struct("!I")
 _LIMIT = struct.Struct("!Q")
 _STATUS = struct.Struct("!H")
 
-_LAST, _TEXT, _CLOSED = 1, 2, 4
+_LAST, _TEXT, _CLOSED, _TOO_LARGE = 1, 2, 4, 8
 _HAS_BODY, _WEBSOCKET = 1, 2
 _ADDRESS = re.compile(r"[!-~]{0,64}")
 """inet_ntop(3), and perhaps the name of an interface"""
@@ -80,7 +80,7 @@ class Kind(enum.IntEnum):
     SENT = 8
     """body: u32, how many more pieces have left our hands"""
     MESSAGE = 9
-    """body: u8 of last (1), text (2) and closed (4), and a piece of what the client sent"""
+    """body: u8 of last (1), text (2), closed (4) and too large (8), and a piece of what the client sent"""
     GONE = 10
 
     PLACED = 65
@@ -184,6 +184,8 @@ class Said(NamedTuple):
     closed: bool
     """there is nothing more to come"""
     piece: bytes
+    too_large: bool = False
+    """with `closed`: because of a message that is larger than what was asked for"""
 
 
 class Splitter:
@@ -335,15 +337,16 @@ def count(body: bytes) -> int:
 def pack_said(number: int, said: Said) -> bytes:
     """MESSAGE."""
     flags = (_LAST if said.last else 0) | (_TEXT if said.text else 0) | (_CLOSED if said.closed else 0)
+    flags |= _TOO_LARGE if said.too_large else 0
     return pack(Kind.MESSAGE, number, bytes([flags]) + said.piece)
 
 
 def said(body: bytes) -> Said:
     """The body of MESSAGE."""
-    flags, piece = _flagged(body, _LAST | _TEXT | _CLOSED)
-    if flags & _CLOSED and (flags != _CLOSED | _LAST or piece):
+    flags, piece = _flagged(body, _LAST | _TEXT | _CLOSED | _TOO_LARGE)
+    if flags & (_CLOSED | _TOO_LARGE) and (flags & ~_TOO_LARGE != _CLOSED | _LAST or piece):
         raise ExchangeError("a WebSocket that is closed says something")
-    return Said(bool(flags & _LAST), bool(flags & _TEXT), bool(flags & _CLOSED), piece)
+    return Said(bool(flags & _LAST), bool(flags & _TEXT), bool(flags & _CLOSED), piece, bool(flags & _TOO_LARGE))
 
 
 def body_fault(body: bytes) -> BodyFault:

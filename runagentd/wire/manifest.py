@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from runagentd.names import NAME_MAX, NAME_RULE, is_name
 from runagentd.wire.runtime import VERSION
 
+CONFIGURATION_FILES = ("runagent.config.json", "runagent.config.yaml", "runagent.config.yml")
+"""What an agent says of itself stands in one of these; the first that is there counts."""
 MANIFEST_BYTES = 64 * 1024
 ENTRYPOINTS_MAX = 256
 REQUIREMENTS_MAX = 16

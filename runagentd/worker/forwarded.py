@@ -221,7 +221,7 @@ class Forwarded:
         """One message, for only one may be waited for at a time."""
         message = await ws.receive()
         if message is None:
-            self._say(Said(last=True, text=False, closed=True, piece=b""))
+            self._say(Said(last=True, text=False, closed=True, piece=b"", too_large=ws.too_large))
             return
         text = isinstance(message, str)
         data = message.encode("utf-8") if isinstance(message, str) else message

@@ -47,6 +47,13 @@ def test_a_quantile_lies_evenly_within_its_bucket() -> None:
     assert quantile(0.5, (1, 2, 1, 0), BOUNDS) == 0.0015
 
 
+def test_a_quantile_is_no_more_than_can_have_been() -> None:
+    """A bucket may reach beyond the deadline at which every call ends."""
+    assert quantile(0.99, (0, 0, 5, 0), BOUNDS, most=0.003) == 0.003
+    assert quantile(0.99, (0, 0, 0, 5), BOUNDS, most=0.003) == 0.003
+    assert quantile(0.5, (10, 0, 0, 0), BOUNDS, most=0.003) == 0.0005
+
+
 def test_a_quantile_beyond_the_last_bound_is_that_bound() -> None:
     """And of nothing there is none."""
     assert quantile(0.99, (0, 0, 0, 5), BOUNDS) == 0.004

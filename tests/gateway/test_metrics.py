@@ -15,7 +15,7 @@ from runagentd.gateway.histogram import SECONDS
 from runagentd.gateway.metrics import CallCounts
 from runagentd.gateway.requests import CallRecord
 from runagentd.wire.channel import Frame
-from runagentd.wire.control import AskFigures, FiguresTold
+from runagentd.wire.control import AgentRemoved, AskFigures, FiguresTold
 from runagentd.wire.figures import STEP_SECONDS
 from tests.fakes_gateway import STATE_ID, TRACE, Gateway, HttpAnswer, answer
 from tests.wire.messages import FIGURES
@@ -77,6 +77,20 @@ def test_calls_are_counted_by_agent_tag_and_outcome(gateway: Gateway) -> None:
     assert found['runagentd_call_duration_seconds_bucket{agent="echo",le="300.0",tag="say"}'] == 3
     assert found['runagentd_queue_duration_seconds_count{agent="echo"}'] == 3
     assert found['runagentd_calls_running{agent="echo"}'] == 0
+
+
+def test_the_counts_of_an_agent_that_was_removed_keep_their_label(gateway: Gateway) -> None:
+    """Else its series would end, and another begin with old counts."""
+    runner = gateway.ready()
+    asked = gateway.send("POST", INVOKE, b"{}")
+    runner.result(runner.expect(Frame.CALL).call, 1)
+    answer(asked)
+    row = 'runagentd_calls_total{agent="echo",outcome="OK",tag="say"}'
+    assert samples(scrape(gateway).body.decode())[row] == 1
+    gateway.supervisor.send(AgentRemoved(agent="echo-1"))
+    after = samples(scrape(gateway).body.decode())
+    assert 'runagentd_calls_running{agent="echo"}' not in after
+    assert after[row] == 1
 
 
 def test_every_configured_limit_is_a_gauge(gateway: Gateway) -> None:

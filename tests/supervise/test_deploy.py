@@ -21,6 +21,7 @@ from runagentd.supervise.runtimes import Runtimes
 from runagentd.supervise.store import Store
 from runagentd.supervise.version import Version
 from runagentd.wire import admin
+from runagentd.wire.control import Cause
 from runagentd.wire.runtime import PythonRuntime
 from tests.system.folders import agent, policy
 
@@ -162,7 +163,7 @@ class Bench:
         made = self.served[version.deployment.manifest.agent_id] = FakeAgent(version, self.starts, self.trying)
         return made
 
-    async def _remove(self, agent: FakeAgent) -> None:
+    async def _remove(self, agent: FakeAgent, cause: Cause) -> None:
         del self.served[agent.id]
         agent.version.give_up()
 
@@ -460,6 +461,21 @@ def test_what_was_agreed_to_is_also_whose_the_agent_is_and_where_its_aliases_lea
             moved(mine, folder)
             agreed = await shown()
         assert number(await bench.deploy(other, managed_by=mine, shown=agreed, aliases=("stable",))) == 2
+
+    run(test)
+
+
+def test_a_folder_without_a_configuration_is_refused_before_it_is_copied(run: Run) -> None:
+    """Whatever else is wrong with it: it is no agent's folder."""
+
+    async def test(bench: Bench) -> None:
+        folder = bench.folder("chat")
+        (folder / "runagent.config.json").rename(folder / "runagent.conf.json")
+        os.mkfifo(folder / "pipe")  # what the copy would complain of
+        said = refusal(await bench.deploy(folder))
+        assert "runagent.config.json: the folder has no such file (nor .yaml or .yml)" in said
+        os.symlink("runagent.conf.json", folder / "runagent.config.yaml")
+        assert "no such file" not in refusal(await bench.deploy(folder))  # the copy decides about a link
 
     run(test)
 

@@ -266,7 +266,7 @@ def test_a_version_that_is_not_well_gets_no_call(daemon: Daemon, tmp_path: Path)
     for answer, words in (
         ("return False", "'well' did not answer well: it answered false"),
         ("raise RuntimeError('the model file is\\x1b[2J missing')", "the model file is\\x1b[2J missing"),
-        ("import os; os._exit(1)", "the agent's process ended during the call"),
+        ("import os; os._exit(1)", "the agent's process ended itself with status 1"),
     ):
         (folder / "agent.py").write_text(good.replace("return True", answer).replace('"one"', '"two"'))
         status, out, err = run("deploy", folder, state=daemon.state_dir)
@@ -285,6 +285,17 @@ def test_a_version_that_is_not_well_gets_no_call(daemon: Daemon, tmp_path: Path)
     (folder / "agent.py").write_text(good.replace('"one"', '"two"'))
     ctl(daemon, "deploy", folder)
     assert daemon.call("careful", "say") == (200, "two")
+
+
+def test_a_token_for_an_agent_that_is_not_there_is_made_with_a_word_about_it(daemon: Daemon, tmp_path: Path) -> None:
+    """It may be deployed later, or be misspelled: the token alone is on standard output."""
+    ctl(daemon, "deploy", agent(tmp_path, "chat", ONE, "say", "nap"))
+    options = ("token", "create", "--subject", "alice", "--agent")
+    status, out, err = run(*options, "chat", state=daemon.state_dir)
+    assert (status, out.count("."), err) == (0, 2, "")
+    status, out, err = run(*options, "chta", state=daemon.state_dir)
+    assert (status, out.count("."), len(out.split())) == (0, 2, 1)
+    assert err.startswith("note: no agent 'chta' is served here now; ")
 
 
 def test_commands_that_come_at_the_same_time_take_turns(daemon: Daemon, tmp_path: Path) -> None:

@@ -153,19 +153,19 @@ def test_only_the_agent_whose_policy_asks_for_it_has_contents_kept(daemon: Daemo
 
 def test_calls_are_shown_as_a_table(daemon: Daemon) -> None:
     """The last one last; who, what, what came of it, how long it took."""
-    run(daemon, "you")
+    good = run(daemon, "you")["request_id"]
     run(daemon, "nobody")
     status, out, err = ctl(daemon, "plain", "--limit", "2")
     assert (status, err) == (0, "")
     header, first, last = out.splitlines()
     assert re.split(r" {2,}", header) == [
-        "TIME", "AGENT", "TAG", "SUBJECT", "OUTCOME", "MS", "QUEUE MS", "IN", "OUT",
+        "TIME", "AGENT", "TAG", "SUBJECT", "OUTCOME", "MS", "QUEUE MS", "IN", "OUT", "REQUEST ID",
     ]  # fmt: skip
     cells = re.split(r" {2,}", first)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", cells[0])
     assert cells[1:5] == ["plain", "greet", "serve", "OK"]
     assert float(cells[5]) > 0 <= float(cells[6])
-    assert cells[7:] == ["20", "12"]
+    assert cells[7:] == ["20", "12", good]
     assert re.split(r" {2,}", last)[4] == "FUNCTION_ERROR"
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from runagentd.foreman import admin_client
+from runagentd.wire import admin
+from runagentd.wire.events import EventKind
 from tests.system.ctl import run
 from tests.system.daemon import Daemon, serve
 from tests.system.folders import agent, policy
@@ -115,6 +118,11 @@ def test_a_broken_change_keeps_what_was_and_says_why(served: tuple[Daemon, Path,
     text = daemon.log.read_text()
     assert "ModuleNotFoundError: No module named 'nothing_of_that_name'" in text
     assert "hint: live goes on as it was before the change" in text
+    told = admin_client.told(
+        admin_client.ask(daemon.state_dir / "admin.sock", admin.EventsAsk(life="", after=0, agent="", wait_ms=0)),
+        admin.EventsTold,
+    )
+    assert [event.agent_name for event in told.events if event.kind is EventKind.NOT_DEPLOYED] == ["live"]
     assert say(daemon) == "first"
     assert [row.instance for row in daemon.instances()] == [before]
     (folder / "runagent.config.json").write_text("{")

@@ -72,6 +72,12 @@ FORMS: list[tuple[bytes, bytes, Callable[[bytes], object] | None, object]] = [
         wire.said,
         Said(last=True, text=True, closed=False, piece=b"hi"),
     ),
+    (
+        wire.pack_said(2, Said(last=True, text=False, closed=True, piece=b"", too_large=True)),
+        b"\0\0\0\x0a\x09" + b"\0" * 7 + b"\x02\x0d",
+        wire.said,
+        Said(last=True, text=False, closed=True, piece=b"", too_large=True),
+    ),
     (wire.pack(Kind.GONE, 2), b"\0\0\0\x09\x0a" + b"\0" * 7 + b"\x02", wire.nothing, None),
     (
         wire.pack(Kind.PLACED, 1, bytes([Verdict.ADDRESS])),

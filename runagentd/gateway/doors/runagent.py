@@ -23,6 +23,7 @@ from runagentd.gateway.doors import envelope
 from runagentd.gateway.doors.history import HistoryDoor
 from runagentd.gateway.doors.native import bearer, check_method
 from runagentd.gateway.exchange import JOINED_BYTES_MAX, Exchange, Reply, WebSocket
+from runagentd.gateway.exchanges import too_large
 from runagentd.gateway.guard.identity import Credentials
 from runagentd.gateway.paths import query_value
 from runagentd.gateway.pipeline import Pipeline, Running, View
@@ -38,10 +39,11 @@ STREAM_SUFFIX = "_stream"
 FIRST_FRAME_SECONDS = 30.0
 GOODBYE_SECONDS = 10.0
 """How long a client may take to close after the last frame: closing is its part."""
-CLOSE_NORMAL, CLOSE_UNACCEPTABLE, CLOSE_POLICY, CLOSE_LATER = (
+CLOSE_NORMAL, CLOSE_UNACCEPTABLE, CLOSE_POLICY, CLOSE_TOO_LARGE, CLOSE_LATER = (
     1000,
     1003,
     1008,
+    1009,
     1013,
 )
 SERVER = "runagentd"
@@ -180,6 +182,8 @@ class RunAgentDoor:
             ws = await exchange.open_websocket(message_bytes_max=limit)
             async with asyncio.timeout(FIRST_FRAME_SECONDS):
                 message = await ws.receive()
+            if ws.too_large:
+                raise too_large(limit)
             if message is None:
                 raise ConnectionResetError("the client is gone")
             if isinstance(message, bytes):
@@ -231,6 +235,11 @@ async def _watch(ws: WebSocket, running: Running) -> None:
 
 
 async def _end_badly(ws: WebSocket, refusal: Refusal, *, began: bool) -> None:
+    if ws.too_large:
+        # Nothing before it: RunAgent's clients make an error of the reason, and some of them break on an error's frame.
+        text = refusal.message if refusal.kind is errors.TOO_LARGE else errors.TOO_LARGE.title
+        await ws.close(CLOSE_TOO_LARGE, text)
+        return
     await ws.send(envelope.error_frame(refusal))
     if refusal.kind is errors.AUTHENTICATION:
         await ws.close(CLOSE_POLICY, "the token, key or certificate was revoked")
