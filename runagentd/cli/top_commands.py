@@ -104,7 +104,13 @@ def _shown(before: Look | None, now: Look, *, live: bool, as_json: bool) -> str:
 
 
 def _write(text: str, *, live: bool) -> None:
-    sys.stdout.write(_CLEAR + text if live else text + "\n")
+    if live:
+        # Past the buffer: what a Ctrl+C leaves there would be drawn once more when the terminal is as it was.
+        rest = (_CLEAR + text).encode(sys.stdout.encoding, "replace")
+        while rest:
+            rest = rest[os.write(sys.stdout.fileno(), rest) :]
+        return
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

@@ -51,7 +51,9 @@ def test_the_documented_lines_work_when_pasted(tmp_path: Path) -> None:
     with serve([folder]) as daemon:
         for printed, here in (
             ("http://127.0.0.1:8450", daemon.url),
-            (".venv/bin/runagentctl", f"{sys.executable} -m runagentd.cli.runagentctl"),
+            # What it installs is in .venv-compat already, with hashes.
+            ("python3 -m venv client && client/bin/pip install runagent==0.1.49\n", ""),
+            ("$(runagentctl ", f"$({sys.executable} -m runagentd.cli.runagentctl "),
             ("token create", f"token create --state-dir {daemon.state_dir}"),
         ):
             assert exports.count(printed) == 1
