@@ -31,7 +31,7 @@ def figures(agent: str, *, cpu: int = 0) -> AgentFigures:
 
 
 def traffic(agent: str, calls: int, failed: int = 0, buckets: tuple[int, ...] = ZERO) -> AgentTraffic:
-    times = Times(buckets=buckets, microseconds=0)
+    times = Times(buckets=buckets, microseconds=calls * 1_000_000)
     return AgentTraffic(agent=agent, state="ready", open=1, waiting=2, bound=0, calls=calls, failed=failed, times=times)
 
 

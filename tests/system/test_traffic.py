@@ -213,7 +213,9 @@ def test_an_alias_can_be_called_and_allows_nobody_more(daemon: Daemon, place: Pa
     assert daemon.call("nobody@canary", "say")[0] == 404
     for agents in (["other"], ["chat@canary"], [f"{agent_id}@canary"]):
         words = [word for agent_ in agents for word in ("--agent", agent_)]
-        token = ctl(daemon, "token", "create", "--subject", "eve", *words).strip()
+        status, out, note = run("token", "create", "--subject", "eve", *words, state=daemon.state_dir)
+        assert (status, note.startswith("note: no agent 'other' is served")) == (0, agents == ["other"])
+        token = out.strip()
         path = "/v1/agents/chat%40canary/entrypoints/say:invoke"
         assert daemon.request("POST", path, body={}, token=token)[0] == 404
     token = ctl(daemon, "token", "create", "--subject", "bob", "--agent", "chat").strip()
