@@ -413,7 +413,12 @@ def processes(paper: Paper, daemon: Daemon) -> None:
             names.setdefault(pid, f"spare: {status_of(pid)['Name']}")
     paper.say("   process             pid  uid         CapEff            NoNewPrivs  Seccomp")
     for pid, name in names.items():
-        found = status_of(pid)
+        try:
+            found = status_of(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            if not name.startswith("spare: "):
+                raise
+            continue  # it has ended since: what makes a spare does
         cells = f"{found['Uid'].split()[0]:10}  {found['CapEff']}  {found['NoNewPrivs']:10}  {found['Seccomp']}"
         paper.say(f"   {name:16}  {pid:5}  {cells}")
     if any(name.startswith("spare: ") for name in names.values()):
