@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from runagentd import backoff
 from runagentd.egress.fetch import FetchError, fetch
 from runagentd.egress.keys import KeysError, keys_of
 from runagentd.log import Log
@@ -21,7 +22,6 @@ from runagentd.wire.settings import IssuerSource
 ASK_SECONDS = 30.0
 """Between two fetches that somebody asks for: a token with a made-up key costs nobody more than that."""
 FAILURE_SECONDS_MAX = 300.0
-_DOUBLINGS = 10
 
 
 class Source:
@@ -82,8 +82,8 @@ class Source:
 
     def _pause(self) -> float:
         if self._failures:
-            # Bounded before it is a float: 2.0 ** 1024 is none, and some days of failures would end all attempts.
-            return min(FAILURE_SECONDS_MAX, float(self.settings.refresh), 2.0 ** min(self._failures - 1, _DOUBLINGS))
+            most = min(FAILURE_SECONDS_MAX, float(self.settings.refresh))
+            return backoff.doubled(1.0, self._failures - 1, most=most)
         return float(self.settings.refresh)
 
     async def _fetch(self) -> None:

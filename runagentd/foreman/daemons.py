@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from runagentd import inherited
+from runagentd import backoff, inherited
 
 _STEADY_SECONDS = 10.0
 _DELAY_MAX_SECONDS = 5.0
-_DOUBLINGS = 10
 
 
 @dataclass(slots=True)
@@ -50,9 +49,7 @@ class Daemon:
         self.pid = 0
         steady = time.monotonic() - self.started > _STEADY_SECONDS
         self.failures = 0 if steady else self.failures + 1
-        # Bounded before it is a float: 2 ** 1024 fits into none, and a daemon that ends for hours would end us.
-        doublings = min(self.failures - 2, _DOUBLINGS)
-        delay = 0.0 if self.failures <= 1 else min(_DELAY_MAX_SECONDS, 0.1 * 2**doublings)
+        delay = 0.0 if self.failures <= 1 else backoff.doubled(0.1, self.failures - 2, most=_DELAY_MAX_SECONDS)
         self.restart_at = time.monotonic() + delay
         return delay
 

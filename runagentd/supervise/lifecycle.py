@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import signal
 
+from runagentd import backoff
 from runagentd.wire.control import Cause
 from runagentd.wire.launch import ExitKind, ExitRecord
 
@@ -133,5 +134,4 @@ def restart_delay_ms(failures: int, *, by_calls: bool = False) -> int:
     """
     if failures <= 1:
         return 0
-    doublings = min(failures - 2, 20)
-    return min(_DELAY_BY_CALLS_MAX_MS if by_calls else _DELAY_MAX_MS, 100 << doublings)
+    return round(backoff.doubled(100, failures - 2, most=_DELAY_BY_CALLS_MAX_MS if by_calls else _DELAY_MAX_MS))

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from runagentd import backoff
 from runagentd.log import Log
 from runagentd.plan.model import Step
 from runagentd.supervise import spawn
@@ -198,8 +199,8 @@ class SparePool:
             except (ZygoteGone, spawn.LaunchRefused, OSError) as error:
                 self._log.warning("no spare could be made", reason=error, **self._about)
                 # Slower each time: where none can be made for long, the log is for other things, too.
-                await asyncio.sleep(min(_ZYGOTE_DELAY_MAX, _NEW_ZYGOTE_SECONDS * 2**failures))
-                failures = min(failures + 1, _FAILURES_COUNTED)
+                await asyncio.sleep(backoff.doubled(_NEW_ZYGOTE_SECONDS, failures, most=_ZYGOTE_DELAY_MAX))
+                failures += 1
 
     async def _refill_spares(self) -> None:
         async with self._at_once:
