@@ -26,9 +26,9 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 TOKEN_CHARACTERS_MAX = 64 * 1024
 _FAR = 2**33
+"""Seconds since the epoch: what ends later than the year 2242 was not meant so, and no gateway believes it."""
 _JTI_CHARACTERS = 64
 """Longer than any `jti` of ours, shorter than the first part of a token."""
-"""Seconds since the epoch: what ends later than the year 2242 was not meant so, and no gateway believes it."""
 
 
 def ttl_seconds(text: str) -> int:

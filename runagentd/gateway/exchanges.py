@@ -76,8 +76,7 @@ class PlainExchange:
     @property
     def peer(self) -> str:
         peer = str(self._peername[0]) if isinstance(self._peername, tuple) else ""
-        proxies = self._front.proxies
-        return peer if proxies is None else proxies.client(peer, self.header)
+        return self._front.client(peer, self.header)
 
     @property
     def declared_bytes(self) -> int | None:
@@ -128,8 +127,7 @@ class HttpExchange:
 
     @property
     def peer(self) -> str:
-        peer, proxies = self._request.remote or "", self._front.proxies
-        return peer if proxies is None else proxies.client(peer, self.header)
+        return self._front.client(self._request.remote or "", self.header)
 
     @property
     def foreign(self) -> bool:

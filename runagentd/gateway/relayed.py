@@ -59,7 +59,6 @@ class RelayedExchange:
         "_front",
         "_line",
         "_number",
-        "_peer",
         "_reads",
         "arrived",
         "certificate",
@@ -83,7 +82,6 @@ class RelayedExchange:
         self._number = number
         self._begun = begun
         self._front = front
-        self._peer = connection.peer
         self.certificate = connection.certificate
         self.found = connection.found(front)
         self.header = head.fields.get
@@ -100,8 +98,7 @@ class RelayedExchange:
 
     @property
     def peer(self) -> str:
-        proxies = self._front.proxies
-        return self._peer if proxies is None else proxies.client(self._peer, self.header)
+        return self._front.client(self.connection.peer, self.header)
 
     @property
     def foreign(self) -> bool:

@@ -2,7 +2,7 @@
 
 Runs as: the supervisor and runagentctl.
 Reads from strangers: nothing, and makes sure of it: a policy that somebody else could have written is refused.
-A file is opened once and judged by its descriptor, never by its name; and so is each folder on the way to it.
+A file is opened once and judged by its descriptor, never by its name; then the folders on the way to it are.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ exactly as the browser writes it (RFC 6454); a client that sends no Origin is no
 from __future__ import annotations
 
 import urllib.parse
+from collections.abc import Callable
 
 from runagentd.gateway.exchange import Exchange, Reply
 from runagentd.gateway.guard.proxies import Proxies
@@ -54,6 +55,10 @@ class Front:
             "Access-Control-Max-Age": str(MAX_AGE_SECONDS),
         }
         return Reply(204, b"", headers=headers)
+
+    def client(self, peer: str, header: Callable[[str], str | None]) -> str:
+        """The address of the client behind `peer`, which may be a proxy of ours."""
+        return peer if self.proxies is None else self.proxies.client(peer, header)
 
     def foreign(self, exchange: Exchange) -> bool:
         """Whether a page asks for a WebSocket that may not (RFC 6455, section 10.2): CORS does not cover those."""
