@@ -7,7 +7,7 @@ Reads from strangers: nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 _FIRST = 3
 
@@ -24,6 +24,25 @@ def descriptors(environment: Mapping[str, str]) -> dict[str, int]:
         position = number - _FIRST
         found[names[position] if position < len(names) and names[position] else str(number)] = number
     return found
+
+
+def watch(lifeline: int, gone: Callable[[], object]) -> None:
+    """Call `gone` once, in the running loop, when the other end of a lifeline has ended; what is written is nothing."""
+    import asyncio  # not for the foreman, which has no loop
+
+    loop = asyncio.get_running_loop()
+    os.set_blocking(lifeline, False)
+
+    def look() -> None:
+        try:
+            if os.read(lifeline, 1):
+                return
+        except BlockingIOError:
+            return
+        loop.remove_reader(lifeline)
+        gone()
+
+    loop.add_reader(lifeline, look)
 
 
 def start_environment(names: list[str], pid: int) -> dict[str, str]:

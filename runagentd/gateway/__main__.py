@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import importlib.metadata
 import os
-import resource
 import signal
 import socket
 import ssl
@@ -30,7 +29,7 @@ from runagentd.gateway import collector, output, tls
 from runagentd.gateway.application import Application
 from runagentd.gateway.configuration import Configuration, receive
 from runagentd.gateway.confinement import confine, own_folder
-from runagentd.gateway.listener import CONNECTIONS_MAX, Listener
+from runagentd.gateway.listener import Listener, raise_descriptor_limit
 from runagentd.gateway.server import Server
 from runagentd.gateway.workers import Workers
 from runagentd.wire.record import RecordError
@@ -39,7 +38,6 @@ DRAIN_SECONDS = 8.0
 """After SIGTERM; the foreman allows ten in all."""
 SHUTDOWN_SECONDS = 1.0
 BACKLOG = 1024
-DESCRIPTORS_MAX = 65536
 FREED_BYTES_MAX = 16 * 1024 * 1024
 """Memory that bodies have left and the next ones get; what is freed beyond it goes back to the system."""
 PIECE_BYTES_MAX = 4 * 1024 * 1024
@@ -113,7 +111,6 @@ def _descriptors() -> dict[str, int]:
         raise ConfigurationError(
             Problem("LISTEN_FDNAMES", f"no descriptor was passed for {', '.join(missing)}", (hint,))
         )
-    os.set_blocking(passed["lifeline"], False)
     return passed
 
 
@@ -122,14 +119,6 @@ def _version() -> str:
         return importlib.metadata.version("runagentd")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"  # a checkout that was not installed
-
-
-def _raise_descriptor_limit() -> int:
-    """As many descriptors as the hard limit allows (getrlimit(2)); half of them are for clients."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(CONNECTIONS_MAX, soft // 2)
 
 
 async def _serve(
@@ -166,20 +155,11 @@ async def _serve(
     application.egress.start()
     over = asyncio.Event()
 
-    def foreman_gone() -> None:
-        try:
-            if os.read(lifeline, 1):
-                return
-        except BlockingIOError:
-            return
-        loop.remove_reader(lifeline)
-        over.set()
-
     def settings_changed() -> None:
         try:
             changed = receive(settings_link)
             if changed is not None and configuration.settings.workers == 1:
-                _renew_tls(tls_context, changed, journal)
+                tls.renew(tls_context, changed.files, journal)
         except (RecordError, OSError) as error:
             journal.error("new settings cannot be read; those before stay", problem=str(error))
             return
@@ -188,7 +168,7 @@ async def _serve(
         else:
             application.configure(changed)
 
-    loop.add_reader(lifeline, foreman_gone)
+    inherited.watch(lifeline, over.set)
     loop.add_reader(settings_link, settings_changed)
     loop.add_signal_handler(signal.SIGTERM, application.announcements.drain, DRAIN_SECONDS)
     # Ctrl+C goes to every process of a terminal's group; the foreman decides what it means.
@@ -221,7 +201,7 @@ def _listening(
         http,
         protocol=server.protocol,
         place=application.place,
-        connections_max=_raise_descriptor_limit(),
+        connections_max=raise_descriptor_limit(),
         tls=tls_context,
     )
     listener.start(BACKLOG)
@@ -244,7 +224,7 @@ def _relaying(
         answer=application.answer,
         front=lambda: application.front,
         place=application.place,
-        connections_max=_raise_descriptor_limit(),
+        connections_max=raise_descriptor_limit(),
         log=journal,
     )
     workers.start()
@@ -256,14 +236,6 @@ def _relaying(
         await workers.shutdown(SHUTDOWN_SECONDS)
 
     return shutdown
-
-
-def _renew_tls(context: ssl.SSLContext | None, changed: Configuration, journal: log.Log) -> None:
-    if (context is None) is ("certificate" in changed.files):
-        journal.error("TLS can only be switched on or off by a restart; all else was taken over")
-    elif context is not None:
-        tls.load(context, changed.files)
-        journal.info("new connections get the certificate that was read again")
 
 
 def _address(http: socket.socket) -> str:

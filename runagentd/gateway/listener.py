@@ -12,6 +12,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -23,11 +24,20 @@ from runagentd.gateway.server import turned_away
 from runagentd.gateway.tls import HANDSHAKE_SECONDS
 
 CONNECTIONS_MAX = 4096
+DESCRIPTORS_MAX = 65536
 AT_ONCE = 64
 """How many are accepted before others get their turn."""
 PAUSE_SECONDS = 1.0
 """Where the system has no descriptor or no memory left for one more."""
 _UNREAD_BYTES = 64 * 1024
+
+
+def raise_descriptor_limit() -> int:
+    """As many descriptors as the hard limit allows (getrlimit(2)); half of them are for clients."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(CONNECTIONS_MAX, soft // 2)
 
 
 class Place(Protocol):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 
+from runagentd.log import Log
+
 HANDSHAKE_SECONDS = 10.0
 _CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2 (RFC 9325, section 4.2): forward secrecy and authenticated encryption only. 1.3 has no others."""
@@ -40,3 +42,12 @@ def load(into: ssl.SSLContext, files: Mapping[str, int]) -> None:
     # In a context of its own first: one that fails half-way would leave a certificate with another's key.
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*names)
     into.load_cert_chain(*names)
+
+
+def renew(context: ssl.SSLContext | None, files: Mapping[str, int], log: Log) -> None:
+    """Take over what was read again, where it has a certificate as before, or none as before. OSError as `load`."""
+    if (context is None) is ("certificate" in files):
+        log.error("TLS can only be switched on or off by a restart; all else was taken over")
+    elif context is not None:
+        load(context, files)
+        log.info("new connections get the certificate that was read again")

@@ -15,7 +15,6 @@ import encodings.ascii
 import encodings.idna
 import encodings.latin_1
 import os
-import resource
 import signal
 import socket
 import ssl
@@ -28,7 +27,7 @@ from runagentd import inherited, log, received
 from runagentd.errors import ConfigurationError, Problem
 from runagentd.gateway import collector, tls
 from runagentd.gateway.guard.front import Front
-from runagentd.gateway.listener import CONNECTIONS_MAX
+from runagentd.gateway.listener import raise_descriptor_limit
 from runagentd.gateway.server import Server
 from runagentd.wire.record import RecordError
 from runagentd.wire.settings import WorkerSettings
@@ -40,7 +39,6 @@ _IMPORTED_BEFORE = (encodings.ascii, encodings.idna, encodings.latin_1)
 """Looked up by name when they are needed, and then there is no file any more."""
 SHUTDOWN_SECONDS = 1.0
 BACKLOG = 1024
-DESCRIPTORS_MAX = 65536
 
 Settings = tuple[WorkerSettings, dict[str, int]]
 
@@ -59,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 Problem("LISTEN_FDNAMES", f"no descriptor was passed for {', '.join(missing)}", (hint,))
             )
         os.environ.clear()
-        os.set_blocking(passed["lifeline"], False)
         http, introductions = socket.socket(fileno=passed["http"]), socket.socket(fileno=passed["gateway"])
         settings_link = socket.socket(fileno=passed["settings"])
         found = received.receive(settings_link, WorkerSettings)
@@ -120,15 +117,6 @@ class _Worker:
             self._journal.error("no gateway has come; the worker ends, and another one is started")
             end(1)
 
-        def foreman_gone() -> None:
-            try:
-                if os.read(lifeline, 1):
-                    return
-            except BlockingIOError:
-                return
-            loop.remove_reader(lifeline)
-            end(0)
-
         def settings_changed() -> None:
             try:
                 changed = received.receive(settings_link, WorkerSettings)
@@ -143,11 +131,11 @@ class _Worker:
         gateway = Gateway(introductions, drain=drain, alone=alone, log=self._journal)
         server = Server(gateway.forward, front=lambda: self._front)
         listener = SharedListener(
-            http, server=server, gateway=gateway, connections_max=_raise_descriptor_limit(), tls=self._context
+            http, server=server, gateway=gateway, connections_max=raise_descriptor_limit(), tls=self._context
         )
         listener.start(BACKLOG)
         gateway.start()
-        loop.add_reader(lifeline, foreman_gone)
+        inherited.watch(lifeline, lambda: end(0))
         loop.add_reader(settings_link, settings_changed)
         loop.add_signal_handler(signal.SIGTERM, drain)
         # Ctrl+C goes to every process of a terminal's group; the foreman decides what it means.
@@ -165,23 +153,11 @@ class _Worker:
 
     def _configure(self, changed: Settings) -> None:
         settings, files = changed
-        if (self._context is None) is ("certificate" in files):
-            self._journal.error("TLS can only be switched on or off by a restart; all else was taken over")
-        elif self._context is not None:
-            tls.load(self._context, files)
-            self._journal.info("new connections get the certificate that was read again")
+        tls.renew(self._context, files, self._journal)
         self._front = Front(settings.http, secure=self._context is not None)
         before, self._files = self._files, files
         for descriptor in before.values():
             os.close(descriptor)
-
-
-def _raise_descriptor_limit() -> int:
-    """As many descriptors as the hard limit allows (getrlimit(2)); half of them are for clients."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(CONNECTIONS_MAX, soft // 2)
 
 
 if __name__ == "__main__":
