@@ -3,7 +3,8 @@
 Runs as: the gateway.
 Reads from strangers: nothing; `invocation` has cut what callers chose.
 
-Calls are written in batches. Those of a batch that share agent and principal are one row, a part: a row for each call,
+Calls are written in batches, and each is made ready when it ends: what is done for a whole batch at once holds up every
+call that is under way. Those of a batch that share agent and principal are one row, a part: a row for each call,
 with its entry in an index of random ids, took 10 µs, and 4 to 6 with one that was cut into pieces; a call's share of a
 part takes 2 to 3, checkpoints included (measured 2026-11-28). A part's ids are a text to search in, for nobody else's
 calls are ever in it; what is to be known of a part without reading it comes before its texts, which lie on overflow
@@ -77,7 +78,6 @@ _FORM = (
 _ENCODE = msgspec.json.Encoder().encode
 _ROWS = msgspec.json.Decoder(list[Row])
 
-Ended = tuple[CallRecord, Contents | None]
 Scope = tuple[str, str]
 """The digest of a principal and the id of an agent; empty where there was none."""
 
@@ -88,6 +88,19 @@ class Totals(msgspec.Struct, frozen=True):
     completed: int
     failed: int
     micros: int
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    """One call, ready to be written."""
+
+    scope: Scope
+    subject: str
+    id: str
+    good: bool
+    micros: int
+    row: bytes
+    """a `Row`"""
+    contents: Contents | None
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -128,7 +141,7 @@ class History:
         self._clock = clock
         self._keep = keep_seconds
         self._bytes_max = bytes_max
-        self._waiting: deque[Ended] = deque()
+        self._waiting: deque[_Ended] = deque()
         self._waiting_bytes = 0
         self._scopes: dict[Scope, int] = {}
         self._failing = False
@@ -168,7 +181,19 @@ class History:
         """One call that has ended."""
         if not self.on:
             return
-        self._waiting.append((record, contents))
+        row = row_of(record, contents=contents is not None)
+        # By position, as on the way of every call.
+        self._waiting.append(
+            _Ended(
+                (record.principal or "", record.agent or ""),
+                record.subject or "",
+                record.request_id,
+                row.outcome == GOOD,
+                row.micros,
+                _ENCODE(row),
+                contents,
+            )
+        )
         if contents is not None:
             self._waiting_bytes += contents.size
         if self._failing:
@@ -212,16 +237,19 @@ class History:
         # Asked each time: a gateway whose foreman was killed may still write its last calls beside us.
         seq = int(database.execute("SELECT max(seq) FROM parts").fetchone()[0] or 0)
         for scope, calls in _by_scope(self._waiting).items():
-            rows = [row_of(record, contents=kept is not None) for record, kept in calls]
-            ids = " ".join([record.request_id for record, _ in calls])
-            body = _ENCODE(rows)
-            took = [row.micros for row in rows if row.outcome == GOOD]
+            ids = " ".join([call.id for call in calls])
+            rows = b"[%b]" % b",".join([call.row for call in calls])
+            took = [call.micros for call in calls if call.good]
             seq += 1
-            kept = [(seq, place, c.input, c.output()) for place, (_, c) in enumerate(calls) if c is not None]
-            size = len(ids) + len(body) + sum(len(given) + len(came or b"") for *_, given, came in kept)
-            sum_ = (len(took), len(rows) - len(took), sum(took), size)
-            number = self._number(database, scope, calls[0][0].subject or "")
-            parts.append((seq, number, now, *sum_, ids, body))
+            kept = [
+                (seq, place, call.contents.input, call.contents.output())
+                for place, call in enumerate(calls)
+                if call.contents is not None
+            ]
+            size = len(ids) + len(rows) + sum(len(given) + len(came or b"") for *_, given, came in kept)
+            sum_ = (len(took), len(calls) - len(took), sum(took), size)
+            number = self._number(database, scope, calls[0].subject)
+            parts.append((seq, number, now, *sum_, ids, rows))
             sums.append((*sum_, number))
             contents += kept
         database.executemany("INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", parts)
@@ -478,7 +506,7 @@ class History:
 
     def _lose_the_oldest(self) -> None:
         while len(self._waiting) > WAITING_CALLS_MAX or self._waiting_bytes > WAITING_BYTES_MAX:
-            _, contents = self._waiting.popleft()
+            contents = self._waiting.popleft().contents
             self._waiting_bytes -= contents.size if contents is not None else 0
             self.lost += 1
 
@@ -498,14 +526,13 @@ class History:
             raise
 
 
-def _by_scope(calls: Iterable[Ended]) -> dict[Scope, list[Ended]]:
-    found: dict[Scope, list[Ended]] = {}
+def _by_scope(calls: Iterable[_Ended]) -> dict[Scope, list[_Ended]]:
+    found: dict[Scope, list[_Ended]] = {}
     for call in calls:
-        scope = (call[0].principal or "", call[0].agent or "")
-        if scope in found:
-            found[scope].append(call)
+        if call.scope in found:
+            found[call.scope].append(call)
         else:
-            found[scope] = [call]
+            found[call.scope] = [call]
     return found
 
 
