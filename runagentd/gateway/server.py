@@ -25,6 +25,7 @@ from runagentd.gateway.exchange import Exchange, Found, Reply
 from runagentd.gateway.exchanges import SERVER, WRITE_BUFFER_BYTES, HttpExchange, PlainExchange, Watch
 from runagentd.gateway.frames import Reader, StrictReader
 from runagentd.gateway.guard.front import Front
+from runagentd.gateway.outbox import Outbox
 from runagentd.gateway.requests import request_id
 
 LINE_BYTES_MAX = 16 * 1024
@@ -37,7 +38,7 @@ IDLE_SECONDS = 75
 LINGER_SECONDS = 2.0
 KNOWN_BYTES_MAX = 2 * 1024
 LARGE_BYTES = 64 * 1024
-"""A body of so much is written after its head and not joined with it, which would copy it."""
+"""A body of so much is written at once, after its head and not joined with it, which would copy it."""
 AHEAD_BYTES = 64 * 1024
 """What a client may send before it has the answer to its plain request; then nothing more is read."""
 
@@ -125,6 +126,7 @@ class Connection(RequestHandler):
         request = plain.parse(data, self._known)
         if request is None:
             self._plain, self._known, self._found = False, None, None
+            self._server.outbox.flush()  # the answer to the request before this one may still be in it
             self._give_on(data)
             return
         self._known = request.head if len(request.head.text) <= KNOWN_BYTES_MAX else None
@@ -135,6 +137,8 @@ class Connection(RequestHandler):
         transport = self.transport
         if transport is None:
             return
+        outbox = self._server.outbox
+        turn = outbox.begin()
         front = self._server.front()
         exchange = PlainExchange(
             request, self.peername, self.certificate, front, self._found_about(request.head, front), self
@@ -151,7 +155,11 @@ class Connection(RequestHandler):
             transport.write(_whole(_fault(errors.SERVER, exchange.id), exchange.id, {}, connection="close"))
             transport.close()
             return
-        _send(transport, reply, exchange.id, front.fields(request.head.fields.get("origin")))
+        fields = front.fields(request.head.fields.get("origin"))
+        if len(reply.body) < LARGE_BYTES:
+            outbox.put(transport, _whole(reply, exchange.id, fields), turn)
+        else:
+            _send(transport, reply, exchange.id, fields)
         if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
             watch = Watch(transport)
             watch.waiting()
@@ -176,6 +184,7 @@ class Connection(RequestHandler):
         """Called by `Server.shutdown`: an answer that is under way gets `timeout` seconds."""
         if self._answering is not None:
             await asyncio.wait([self._answering], timeout=timeout)
+        self._server.outbox.flush()
         await super().shutdown(timeout)
 
     def _look_if_idle(self) -> None:
@@ -222,6 +231,7 @@ class Server(web.Server):
         super().__init__(self._handle, handler_cancellation=True)
         self.answer = answer
         self.front = front
+        self.outbox = Outbox(asyncio.get_running_loop().call_soon)
 
     def protocol(self, lost: Callable[[], None]) -> RequestHandler:
         """For one connection; `lost` is called when that has ended."""
