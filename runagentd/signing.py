@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from runagentd import trust
 from runagentd.errors import ConfigurationError, HostError, Problem
 from runagentd.trust import SigningKeyRow, TrustStore
+from runagentd.wire.trust import TOKEN_BYTES_MAX
 
 LIFETIME_SECONDS_MAX = trust.TOKEN_SECONDS_MAX
 PUBLISHED_SECONDS_MIN = 300
@@ -234,4 +235,9 @@ def mint(
     }
     if tenant is not None:
         claims["tenant"] = tenant
-    return jwt.encode(claims, key.private, algorithm="EdDSA", headers={"typ": "at+jwt", "kid": key.key_id})
+    token = jwt.encode(claims, key.private, algorithm="EdDSA", headers={"typ": "at+jwt", "kid": key.key_id})
+    if len(token) > TOKEN_BYTES_MAX:
+        what = f"the token would have {len(token)} characters, and no more than {TOKEN_BYTES_MAX} are read"
+        hint = "name fewer agents and scopes, or give a role (--role NAME)"
+        raise ConfigurationError(Problem("--agent", what, (hint,)))
+    return token

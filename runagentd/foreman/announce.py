@@ -24,6 +24,8 @@ from runagentd.wire import admin, record
 from runagentd.wire.manifest import LoadProblem
 
 ANNOUNCEMENT_BYTES_MAX = 64 * 1024 * 1024
+TOKEN_AGENTS_MAX = 64
+"""The token for trying out names each agent, and has to fit into a field of each request (`TOKEN_BYTES_MAX`)."""
 _VERSION = version("runagentd")  # now: without privileges the files of an installation may be out of reach
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from runagentd.foreman.announce import main; sys.exit(main())"
 
@@ -170,7 +172,8 @@ def serving_lines(announcement: Announcement) -> Iterator[str]:
         yield f"{escape(row.agent_name)}   id {escape(row.agent)}   policy {escape(row.policy)}"
         yield from _agent_lines(row)
     yield ""
-    yield "token for these agents, valid for 24 hours:"
+    whom = "these agents" if count <= TOKEN_AGENTS_MAX else f"the first {TOKEN_AGENTS_MAX} of these agents"
+    yield f"token for {whom}, valid for 24 hours:"
     yield f"  {announcement.token}"
     example = _example(announcement.deployed)
     if example is not None:

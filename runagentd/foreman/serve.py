@@ -431,7 +431,7 @@ def serve(options: ServeOptions) -> int:
         foreman.start()
         deployed = foreman.deploy()
         _check_policies_used(options.policies, deployed)
-        served = [row.agent for row in deployed if row.ok]
+        served = [row.agent for row in deployed if row.ok][: announce.TOKEN_AGENTS_MAX]
         token = (
             ""
             if not served

@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+TOKEN_BYTES_MAX = 8 * 1024
+"""A longer JWT is not looked at, and none is made: it travels in a field of each request."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicKey:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runagentd import signing
-from runagentd.errors import AUTHENTICATION, Refusal
+from runagentd.errors import AUTHENTICATION, ConfigurationError, Refusal
 from runagentd.gateway.guard import identity, keyring, tokens
 from runagentd.gateway.guard.grants import Grants
 from runagentd.gateway.guard.identity import Credentials, Identity, Principal
@@ -306,3 +307,17 @@ def test_minted_tokens_are_good_tokens(tmp_path: Path) -> None:
     assert [principal.grants.may_invoke((name,), "t") for name in names] == [True, True, False]
     everything = signing.mint(issuer.key, issuer=HERE, audience=HERE, subject="b", agents=None, ttl_seconds=1, now=NOW)
     assert issuer.principal(everything).grants.may_invoke(("any",), "tag")
+
+
+def test_no_token_is_minted_that_nobody_would_read(tmp_path: Path) -> None:
+    """With 100 ids of agents it is short enough; with 1,000 there is a message, and no token."""
+    issuer = Issuer(tmp_path)
+    ids = [str(uuid.UUID(int=number)) for number in range(1000)]
+
+    def mint(agents: list[str]) -> str:
+        return signing.mint(issuer.key, issuer=HERE, audience=HERE, subject="b", agents=agents, ttl_seconds=9, now=NOW)
+
+    assert issuer.principal(mint(ids[:100])).grants.may_invoke((ids[99],), "t")
+    with pytest.raises(ConfigurationError, match="no more than 8192 are read") as caught:
+        mint(ids)
+    assert "name fewer agents and scopes, or give a role (--role NAME)" in str(caught.value)

@@ -15,10 +15,10 @@ from typing import Protocol
 
 from runagentd.errors import AUTHENTICATION, Refusal
 from runagentd.gateway.guard.grants import Grants, Role
+from runagentd.wire.trust import TOKEN_BYTES_MAX
 
 CACHE_SECONDS = 60.0
 CACHE_ENTRIES = 4096
-TOKEN_BYTES_MAX = 8 * 1024
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

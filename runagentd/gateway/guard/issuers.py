@@ -24,11 +24,11 @@ from runagentd import errors
 from runagentd.errors import Refusal
 from runagentd.gateway.guard import tokens
 from runagentd.gateway.guard.grants import Role, grants
-from runagentd.gateway.guard.identity import TOKEN_BYTES_MAX, Credentials, Principal, digest, refused
+from runagentd.gateway.guard.identity import Credentials, Principal, digest, refused
 from runagentd.log import Log
 from runagentd.wire.issuers import ALGORITHMS, FromGateway, Greeting, KeySet, Refresh, VerifyingKey
 from runagentd.wire.settings import Issuer
-from runagentd.wire.trust import signed_digest
+from runagentd.wire.trust import TOKEN_BYTES_MAX, signed_digest
 
 ANSWER_SECONDS = 2.0
 """How long a call waits for keys, or for other keys."""
