@@ -28,6 +28,8 @@ from runagentd.wire import admin
 ROOT = Path(__file__).resolve().parent.parent
 AGENT = Path(__file__).resolve().parent / "agents" / "echo"
 _UP_SECONDS = 60.0
+_UP_AGENT_SECONDS = 0.3
+"""more for each agent: what it is is read from its folder, in a process of its own, before anybody is answered"""
 _DOWN_SECONDS = 15.0
 _POLL_SECONDS = 0.005
 
@@ -160,7 +162,7 @@ def daemon(
     ]  # fmt: skip
     try:
         with _running(command, log) as process:
-            _wait_for(ready.exists, process, log)
+            _wait_for(ready.exists, process, log, _UP_SECONDS + _UP_AGENT_SECONDS * len(others))
             up = json.loads(ready.read_text(encoding="utf-8"))
             yield Daemon(
                 url=up["url"], token=up["token"], agent=up["agents"][0]["id"],
@@ -220,8 +222,10 @@ def _running(
         process.wait()
 
 
-def _wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _UP_SECONDS
+def _wait_for(
+    happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = _UP_SECONDS
+) -> None:
+    deadline = time.monotonic() + seconds
     while not happened():
         if process.poll() is not None or time.monotonic() > deadline:
             said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
