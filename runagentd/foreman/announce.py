@@ -24,7 +24,7 @@ from runagentd.wire import admin, record
 from runagentd.wire.manifest import LoadProblem
 
 ANNOUNCEMENT_BYTES_MAX = 64 * 1024 * 1024
-TOKEN_AGENTS_MAX = 64
+TOKEN_AGENTS_MAX = 100
 """The token for trying out names each agent, and has to fit into a field of each request (`TOKEN_BYTES_MAX`)."""
 _VERSION = version("runagentd")  # now: without privileges the files of an installation may be out of reach
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from runagentd.foreman.announce import main; sys.exit(main())"

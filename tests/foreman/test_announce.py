@@ -17,7 +17,7 @@ def _serving(count: int) -> list[str]:
     return list(serving_lines(Announcement(deployed=rows, url="http://127.0.0.1:1", token="T")))
 
 
-def test_the_token_for_trying_out_names_64_agents() -> None:
+def test_the_token_for_trying_out_names_100_agents() -> None:
     """One that names hundreds would be longer than the gateway reads."""
-    assert "token for these agents, valid for 24 hours:" in _serving(64)
-    assert "token for the first 64 of these agents, valid for 24 hours:" in _serving(65)
+    assert "token for these agents, valid for 24 hours:" in _serving(100)
+    assert "token for the first 100 of these agents, valid for 24 hours:" in _serving(101)
