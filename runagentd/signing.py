@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import os
 import secrets
 import stat
@@ -34,6 +35,8 @@ from runagentd.trust import SigningKeyRow, TrustStore
 from runagentd.wire.trust import TOKEN_BYTES_MAX
 
 LIFETIME_SECONDS_MAX = trust.TOKEN_SECONDS_MAX
+_SCOPES_BYTES = TOKEN_BYTES_MAX * 3 // 4 - 600
+"""Of a token three quarters are left of its base64, and 600 bytes are for its other claims, header and signature."""
 PUBLISHED_SECONDS_MIN = 300
 """How long a key is `next` at least: the public set may be kept for that long (`max-age` of /.well-known/jwks.json)."""
 
@@ -189,6 +192,12 @@ def scope(agents: Sequence[str] | None) -> str:
     if agents is None:
         return "agents:invoke:*/*"
     return " ".join(f"agents:invoke:{urllib.parse.quote(agent, safe='')}/*" for agent in agents)
+
+
+def that_fit(agents: Sequence[str]) -> Sequence[str]:
+    """The first of the agents, as many as a token with a short subject can name."""
+    sizes = itertools.accumulate(len(scope([agent])) + 1 for agent in agents)
+    return agents[: sum(size <= _SCOPES_BYTES for size in sizes)]
 
 
 def mint(

@@ -24,8 +24,6 @@ from runagentd.wire import admin, record
 from runagentd.wire.manifest import LoadProblem
 
 ANNOUNCEMENT_BYTES_MAX = 64 * 1024 * 1024
-TOKEN_AGENTS_MAX = 100
-"""The token for trying out names each agent, and has to fit into a field of each request (`TOKEN_BYTES_MAX`)."""
 _VERSION = version("runagentd")  # now: without privileges the files of an installation may be out of reach
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from runagentd.foreman.announce import main; sys.exit(main())"
 
@@ -37,6 +35,8 @@ class Announcement:
     deployed: tuple[admin.Deployed, ...]
     url: str = ""
     token: str = ""
+    named: int = 0
+    """how many of the agents that are served the token names, the first ones: it must not become too long"""
     certificate_file: str = ""
     """empty without TLS"""
     as_json: bool = False
@@ -172,7 +172,7 @@ def serving_lines(announcement: Announcement) -> Iterator[str]:
         yield f"{escape(row.agent_name)}   id {escape(row.agent)}   policy {escape(row.policy)}"
         yield from _agent_lines(row)
     yield ""
-    whom = "these agents" if count <= TOKEN_AGENTS_MAX else f"the first {TOKEN_AGENTS_MAX} of these agents"
+    whom = "these agents" if announcement.named >= count else f"the first {announcement.named} of these agents"
     yield f"token for {whom}, valid for 24 hours:"
     yield f"  {announcement.token}"
     example = _example(announcement.deployed)

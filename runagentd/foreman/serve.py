@@ -431,7 +431,7 @@ def serve(options: ServeOptions) -> int:
         foreman.start()
         deployed = foreman.deploy()
         _check_policies_used(options.policies, deployed)
-        served = [row.agent for row in deployed if row.ok][: announce.TOKEN_AGENTS_MAX]
+        served = signing.that_fit([row.agent for row in deployed if row.ok])
         token = (
             ""
             if not served
@@ -447,6 +447,7 @@ def serve(options: ServeOptions) -> int:
         announcement = announce.Announcement(
             url=foreman.url,
             token=token,
+            named=len(served),
             deployed=tuple(deployed),
             certificate_file=foreman.certificate_file,
             as_json=options.as_json,

@@ -6,7 +6,7 @@ from runagentd.foreman.announce import Announcement, serving_lines
 from runagentd.wire import admin
 
 
-def _serving(count: int) -> list[str]:
+def _serving(count: int, named: int) -> list[str]:
     rows = tuple(
         admin.Deployed(
             ok=True, agent=f"id-{number}", agent_name=f"a{number}", tags=("t",), policy="base", hints=(),
@@ -14,10 +14,10 @@ def _serving(count: int) -> list[str]:
         )
         for number in range(count)
     )  # fmt: skip
-    return list(serving_lines(Announcement(deployed=rows, url="http://127.0.0.1:1", token="T")))
+    return list(serving_lines(Announcement(deployed=rows, url="http://127.0.0.1:1", token="T", named=named)))
 
 
-def test_the_token_for_trying_out_names_100_agents() -> None:
+def test_the_token_for_trying_out_is_said_to_name_those_that_it_names() -> None:
     """One that names hundreds would be longer than the gateway reads."""
-    assert "token for these agents, valid for 24 hours:" in _serving(100)
-    assert "token for the first 100 of these agents, valid for 24 hours:" in _serving(101)
+    assert "token for these agents, valid for 24 hours:" in _serving(2, named=2)
+    assert "token for the first 104 of these agents, valid for 24 hours:" in _serving(105, named=104)

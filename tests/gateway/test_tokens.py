@@ -310,7 +310,7 @@ def test_minted_tokens_are_good_tokens(tmp_path: Path) -> None:
 
 
 def test_no_token_is_minted_that_nobody_would_read(tmp_path: Path) -> None:
-    """With 100 ids of agents it is short enough; with 1,000 there is a message, and no token."""
+    """`serve` names as many agents as fit, whatever they are called; whoever names more is told so."""
     issuer = Issuer(tmp_path)
     ids = [str(uuid.UUID(int=number)) for number in range(1000)]
 
@@ -318,6 +318,11 @@ def test_no_token_is_minted_that_nobody_would_read(tmp_path: Path) -> None:
         return signing.mint(issuer.key, issuer=HERE, audience=HERE, subject="b", agents=agents, ttl_seconds=9, now=NOW)
 
     assert issuer.principal(mint(ids[:100])).grants.may_invoke((ids[99],), "t")
+    assert signing.that_fit(ids) == ids[:104]
+    longest = [f"{'/' * 199}{number}" for number in range(10)]
+    assert signing.that_fit(longest) == longest[:9]
+    for named in (ids[:104], longest[:9]):
+        assert issuer.principal(mint(named)).grants.may_invoke((named[-1],), "t")
     with pytest.raises(ConfigurationError, match="no more than 8192 are read") as caught:
         mint(ids)
     assert "name fewer agents and scopes, or give a role (--role NAME)" in str(caught.value)
