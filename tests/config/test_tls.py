@@ -53,7 +53,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     """With the command that mends it."""
     certificates.write(tmp_path, mode=0o644)
     assert problem(tmp_path) == (
-        "runagentd.toml: tls.key: HERE/key.pem can be read by others than its owner\nhint: chmod 0600 HERE/key.pem"
+        "runagentd.toml: tls.key: HERE/key.pem: can be read by others than its owner\nhint: chmod 0600 HERE/key.pem"
     )
 
 
