@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -45,12 +46,21 @@ def _write_signed(folder: Path, name: str, whose: x509.GeneralName, authority: P
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def write(folder: Path, *, serial: int = 1, days: int = 2, mode: int = 0o600, passphrase: bytes | None = None) -> None:
-    """`certificate.pem` and `key.pem` in `folder`; `serial` tells one from another."""
+def write(
+    folder: Path,
+    *,
+    serial: int = 1,
+    days: int = 2,
+    mode: int = 0o600,
+    passphrase: bytes | None = None,
+    hosts: Sequence[str] = (),
+) -> None:
+    """`certificate.pem` and `key.pem` in `folder`; `serial` tells one from another; `hosts` in place of 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    named: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
+    named = named or [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -59,7 +69,7 @@ def write(folder: Path, *, serial: int = 1, days: int = 2, mode: int = 0o600, pa
         .serial_number(serial)
         .not_valid_before(now - datetime.timedelta(days=10))
         .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(address, critical=False)
+        .add_extension(x509.SubjectAlternativeName(named), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

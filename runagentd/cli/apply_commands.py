@@ -35,20 +35,36 @@ def apply(
     directory: StateDirectory,
     places: Sequence[Path],
     *,
+    usual: Path,
     dry_run: bool,
     yes: bool,
     prune: bool,
     take_over: bool,
     as_json: bool,
 ) -> int:
-    """0 where all is as the files say when it returns; else 1, and for a dry run DIFFERENT or TROUBLE."""
+    """0 where all is as the files say when it returns; else 1, and for a dry run DIFFERENT or TROUBLE.
+
+    `usual` is the folder that is read where no places are named. ConfigurationError, HostError.
+    """
     try:
+        places = places or [_there(usual)]
         return _apply(directory, places, dry_run=dry_run, yes=yes, prune=prune, take_over=take_over, as_json=as_json)
     except (ConfigurationError, HostError) as error:
         if not dry_run:
             raise
         complain(f"runagentctl: {error}")
         return TROUBLE
+
+
+def _there(folder: Path) -> Path:
+    """The folder; ConfigurationError where it is not there, which is not about any agent's file."""
+    if os.path.lexists(folder):
+        return folder
+    hints = (
+        f"make it (mkdir --parents {folder}) and write a file for each agent into it (docs/files.md)",
+        "or name folders or files: runagentctl apply DIR|FILE",
+    )
+    raise ConfigurationError(Problem(str(folder), "no such folder, and 'apply' was given no other", hints))
 
 
 def _apply(

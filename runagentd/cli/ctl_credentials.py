@@ -7,6 +7,7 @@ Reads from strangers: nothing. Each command imports what it needs when it is car
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from runagentd import state
 from runagentd.cli.subcommands import Subcommands, add_command
@@ -26,6 +27,7 @@ def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--role", action="append", default=[], help="a role of runagentd.toml; may be repeated")
     command.add_argument("--scope", action="append", default=[], help="such as agents:invoke:chat/ask; may be repeated")
+    command.add_argument("--config", type=Path, metavar="FILE", help="where roles are looked up; as for 'serve'")
     command.add_argument("--tenant", help="for whom the subject acts")
     command.add_argument("--ttl", default="1h", metavar="30s|15m|1h|7d", help="default: %(default)s")
     command.set_defaults(run=_token_create)
@@ -49,6 +51,7 @@ def add(commands: Subcommands, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--role", action="append", default=[], help="a role of runagentd.toml; may be repeated")
     command.add_argument("--scope", action="append", default=[], help="such as agents:invoke:chat/ask; may be repeated")
+    command.add_argument("--config", type=Path, metavar="FILE", help="where roles are looked up; as for 'serve'")
     command.add_argument("--tenant", help="for whom the subject acts")
     command.add_argument("--expires", metavar="90d", help="how long it is good (default: until it is revoked)")
     command.add_argument(
@@ -86,6 +89,7 @@ def _token_create(arguments: argparse.Namespace) -> int:
 
     directory = state.open_existing(arguments.state_dir)
     strangers.note_agents(directory, arguments.agent or ())
+    strangers.note_roles(arguments.config, arguments.role)
     return token_commands.create(
         subject=arguments.subject,
         agents=arguments.agent,
@@ -125,6 +129,7 @@ def _key_create(arguments: argparse.Namespace) -> int:
 
     directory = state.open_existing(arguments.state_dir)
     strangers.note_agents(directory, arguments.agent or ())
+    strangers.note_roles(arguments.config, arguments.role)
     return key_commands.create(
         directory,
         subject=arguments.subject,

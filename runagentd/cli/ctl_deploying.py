@@ -250,7 +250,8 @@ def _apply(arguments: argparse.Namespace) -> int:
         return 2
     return apply_commands.apply(
         state.open_existing(arguments.state_dir),
-        arguments.places or [Path(AGENTS)],
+        arguments.places,
+        usual=Path(AGENTS),
         dry_run=arguments.dry_run,
         yes=arguments.yes,
         prune=arguments.prune,

@@ -168,7 +168,7 @@ def _throwaway() -> Iterator[Finding]:
     with tempfile.TemporaryDirectory(prefix="runagentd-doctor-", dir=state.SCRATCH) as place:
         folder, ready, config = Path(place, "agent"), Path(place, "ready.json"), Path(place, "runagentd.toml")
         folder.mkdir()
-        config.touch()
+        config.touch(0o600)  # whatever the umask: `serve` takes none that others can write
         (folder / "agent.py").write_text(_AGENT)
         (folder / "runagent.config.json").write_text(json.dumps(_CONFIGURATION))
         command = [sys.executable, "-m", "runagentd.cli.runagentd", "serve", str(folder), "--port", "0"]

@@ -1,7 +1,7 @@
 """runagentd.toml → `Document`: what an operator says about the whole daemon. Policies of agents are files of their own.
 
 Runs as: the foreman and runagentctl.
-Reads from strangers: nothing; the file is the operator's.
+Reads from strangers: nothing; the file is the operator's, and is refused where others can change it (`files`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runagentd.config import cache, gateway, history, http, issuers, limits, packages, roles, runtimes, telemetry, tls
+from runagentd.config import (
+    cache,
+    files,
+    gateway,
+    history,
+    http,
+    issuers,
+    limits,
+    packages,
+    roles,
+    runtimes,
+    telemetry,
+    tls,
+)
 from runagentd.config.runtimes import NamedInterpreter
 from runagentd.config.table import Table, toml
 from runagentd.config.tls import Tls
@@ -47,10 +60,9 @@ def configured(named: Path | None) -> Path | None:
 def load(path: Path) -> Document:
     """What a file says; ConfigurationError with every problem in it, each with its place."""
     try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigurationError(Problem(str(path), (error.strerror or "cannot be read").lower())) from error
+        data = files.contents(path, bytes_max=FILE_BYTES_MAX)
+    except files.Unusable as unusable:
+        raise ConfigurationError(Problem(str(path), unusable.what, unusable.hints)) from unusable
     return parse(data, path.name, path.absolute().parent)
 
 

@@ -36,6 +36,7 @@ from runagentd.wire.settings import CertificateClient
 
 _SAN = re.compile(r"(?:DNS|URI|email):[!-~]{1,512}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 _SUBJECT_MAX = 255
 
 _WANTED = ("optional", "required")
@@ -94,6 +95,22 @@ class Tls:
     required: bool = False
     """whether nobody gets in without one"""
     clients: tuple[CertificateClient, ...] = ()
+
+    def name_at(self, address: str) -> str:
+        """By which of the certificate's names a client verifies a server at this address; "" for the address itself.
+
+        Also where the certificate names no host either, for then nothing verifies.
+        """
+        try:
+            leaf = x509.load_pem_x509_certificates(self.certificate)[0]
+            names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, x509.ExtensionNotFound):
+            return ""
+        if address in map(str, names.get_values_for_type(x509.IPAddress)):
+            return ""
+        hosts = [name for name in names.get_values_for_type(x509.DNSName) if _HOST.fullmatch(name)]
+        # A wildcard stands for one whole label (RFC 6125 section 6.4.3): any name in its place is as good.
+        return hosts[0].replace("*", "runagentd") if hosts else ""
 
 
 def read(table: Table, folder: Path) -> Tls | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from runagentd import kernel
 from runagentd.log import complain, escape, printing
@@ -39,6 +39,8 @@ class Announcement:
     """how many of the agents that are served the token names, the first ones: it must not become too long"""
     certificate_file: str = ""
     """empty without TLS"""
+    certificate_name: str = ""
+    """by which host name it has to be called; empty where the certificate names the address in `url`"""
     as_json: bool = False
     check_only: bool = False
     reloaded_ms: int = -1
@@ -263,26 +265,70 @@ def _example(deployed: tuple[admin.Deployed, ...]) -> tuple[str, str, dict[str, 
 
 
 def _snippets(announcement: Announcement, agent: str, tag: str, arguments: dict[str, object]) -> Iterator[str]:
-    url = f"{announcement.url}/v1/agents/{quote(agent, safe='')}/entrypoints/{quote(tag, safe='')}:invoke"
-    body = json.dumps(arguments).replace("'", "\\u0027")
+    path = f"/v1/agents/{quote(agent, safe='')}/entrypoints/{quote(tag, safe='')}:invoke"
     yield ""
     yield "a call with curl:"
-    trusted = f" --cacert {shlex.quote(announcement.certificate_file)}" if announcement.certificate_file else ""
-    yield f"curl -sS{trusted} -X POST '{url}' -H 'Authorization: Bearer {announcement.token}' \\"
-    yield f"  -H 'Content-Type: application/json' -d '{body}'"
+    yield from _with_curl(announcement, path, arguments)
     yield ""
     yield "and with Python:"
     # Not indented: it shall work when pasted, and an indented line of Python does not.
+    if announcement.certificate_name:
+        yield from _with_python_by_name(announcement, path, arguments)
+    else:
+        yield from _with_python(announcement, path, arguments)
+
+
+def _with_curl(announcement: Announcement, path: str, arguments: dict[str, object]) -> Iterator[str]:
+    url, options = announcement.url, ""
+    if announcement.certificate_file:
+        options = f" --cacert {shlex.quote(announcement.certificate_file)}"
+    if name := announcement.certificate_name:
+        # Nobody's resolver needs to know the name, nor lead it to this machine.
+        address, port = _place(announcement)
+        bracketed = f"[{address}]" if ":" in address else address
+        url = f"https://{name}:{port}"
+        options += f" --resolve {shlex.quote(f'{name}:{port}:{bracketed}')}"
+    body = json.dumps(arguments).replace("'", "\\u0027")
+    yield f"curl -sS{options} -X POST '{url}{path}' -H 'Authorization: Bearer {announcement.token}' \\"
+    yield f"  -H 'Content-Type: application/json' -d '{body}'"
+
+
+def _with_python(announcement: Announcement, path: str, arguments: dict[str, object]) -> Iterator[str]:
     yield "import json, urllib.request"
-    yield f"request = urllib.request.Request({url!r},"
+    yield f"request = urllib.request.Request({announcement.url + path!r},"
     yield f"    data=json.dumps({arguments!r}).encode(),"
     yield f"    headers={{'Authorization': 'Bearer {announcement.token}', 'Content-Type': 'application/json'}})"
     if announcement.certificate_file:
-        yield "import ssl"
-        yield f"context = ssl.create_default_context(cafile={announcement.certificate_file!r})"
+        yield from _context(announcement)
         yield "print(json.load(urllib.request.urlopen(request, context=context)))"
     else:
         yield "print(json.load(urllib.request.urlopen(request)))"
+
+
+def _with_python_by_name(announcement: Announcement, path: str, arguments: dict[str, object]) -> Iterator[str]:
+    """As `--resolve` of curl, for which urllib has no word: a connection to the address, verified by the name."""
+    name, (address, port) = announcement.certificate_name, _place(announcement)
+    yield "import http.client, json, socket"
+    yield from _context(announcement)
+    yield f"connection = http.client.HTTPSConnection({name!r}, {port})"
+    yield f"plain = socket.create_connection(({address!r}, {port}))"
+    yield f"connection.sock = context.wrap_socket(plain, server_hostname={name!r})"
+    yield f"connection.request('POST', {path!r},"
+    yield f"    body=json.dumps({arguments!r}).encode(),"
+    yield f"    headers={{'Authorization': 'Bearer {announcement.token}', 'Content-Type': 'application/json'}})"
+    yield "print(json.load(connection.getresponse()))"
+
+
+def _context(announcement: Announcement) -> Iterator[str]:
+    yield "import ssl"
+    yield f"context = ssl.create_default_context(cafile={announcement.certificate_file!r})"
+    # The file holds no root as a rule; curl takes what it is given for one, Python only since 3.13.
+    yield "context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN"
+
+
+def _place(announcement: Announcement) -> tuple[str, int]:
+    parts = urlsplit(announcement.url)
+    return parts.hostname or "", parts.port or 0
 
 
 def _entrypoints(row: admin.Deployed) -> list[dict[str, Any]]:

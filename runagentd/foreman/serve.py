@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from runagentd import kernel, signing, state
 from runagentd.errors import UNFIT_STATUS, ConfigurationError, HostError
@@ -157,6 +158,12 @@ class Foreman:
         """Where a client on this machine finds the certificate; empty without TLS."""
         tls = self._settings.document.tls
         return "" if tls is None else str(tls.certificate_file)
+
+    @property
+    def certificate_name(self) -> str:
+        """By which name a client verifies it; empty where the certificate names the address, and without TLS."""
+        tls = self._settings.document.tls
+        return "" if tls is None else tls.name_at(urlsplit(self.url).hostname or "")
 
     def start(self) -> None:
         for daemon in self._daemons:
@@ -450,6 +457,7 @@ def serve(options: ServeOptions) -> int:
             named=len(served),
             deployed=tuple(deployed),
             certificate_file=foreman.certificate_file,
+            certificate_name=foreman.certificate_name,
             as_json=options.as_json,
             check_only=options.check_only,
         )

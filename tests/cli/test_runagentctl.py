@@ -233,6 +233,32 @@ def test_an_agent_that_is_not_there_is_pointed_out(daemon: Daemon, command: tupl
     assert err.count("note: ") == 1
 
 
+@pytest.mark.parametrize("command", [("token", "create"), ("key", "create", "--name", "x")], ids=" ".join)
+def test_a_role_that_is_not_configured_is_pointed_out(daemon: Daemon, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A note and no refusal: it may be configured later. Standard output has the token or key alone."""
+    config = tmp_path / "runagentd.toml"
+    config.write_text('[roles.support]\nallow = ["agents:read"]\n')
+    named = ("--role", "support", "--role", "helpdesk", "--config", config)
+    status, out, err = run(*command, "--subject", "ada", *named, state=daemon.state_dir)
+    assert (status, out.count("\n")) == (0, 1)
+    assert err.startswith(
+        f"note: {config} has no role 'helpdesk'; it allows nothing until it is configured, "
+        "and --config names the file that 'runagentd serve' reads\n"
+    )
+    assert err.count("note: ") == 1
+
+
+def test_roles_of_a_configuration_that_cannot_be_used_are_not_looked_up(daemon: Daemon, tmp_path: Path) -> None:
+    """What is wrong with it is said, and the token made."""
+    named = ("--role", "support", "--config", tmp_path / "none.toml")
+    status, out, err = run("token", "create", "--subject", "ada", *named, state=daemon.state_dir)
+    assert (status, out.count("\n")) == (0, 1)
+    assert err == (
+        "note: which roles there are is not known, and none was looked up\n"
+        f"{tmp_path}/none.toml: no such file or directory\n"
+    )
+
+
 def test_token_create_as_json_says_when_it_expires(daemon: Daemon) -> None:
     """Without --agent it is for all of them."""
     status, out, _ = run("token", "create", "--subject", "ada", "--ttl", "30s", "--json", state=daemon.state_dir)

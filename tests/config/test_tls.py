@@ -53,7 +53,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     """With the command that mends it."""
     certificates.write(tmp_path, mode=0o644)
     assert problem(tmp_path) == (
-        "runagentd.toml: tls.key: HERE/key.pem can be read by others than its owner\nhint: chmod 0600 HERE/key.pem"
+        "runagentd.toml: tls.key: HERE/key.pem: can be read by others than its owner\nhint: chmod 0600 HERE/key.pem"
     )
 
 
@@ -102,3 +102,23 @@ def test_a_wrong_part_of_mutual_tls_is_told_with_its_place(tmp_path: Path, more:
     with pytest.raises(ConfigurationError) as raised:
         load.parse(text.encode(), "runagentd.toml", tmp_path)
     assert problem in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "address", "name"),
+    [
+        ((), "127.0.0.1", ""),
+        ((), "127.0.0.2", ""),
+        (("agents.example.org", "other.example.org"), "127.0.0.1", "agents.example.org"),
+        (("*.example.org",), "::1", "runagentd.example.org"),
+    ],
+    ids=["its address", "no host at all", "the first host", "a wildcard"],
+)
+def test_it_is_called_by_a_name_that_its_certificate_has(
+    tmp_path: Path, hosts: tuple[str, ...], address: str, name: str
+) -> None:
+    """By its address where that is among them, which nothing has to look up."""
+    certificates.write(tmp_path, hosts=hosts)
+    found = load.parse(TEXT, "runagentd.toml", tmp_path).tls
+    assert found is not None
+    assert found.name_at(address) == name

@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import os
-import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -91,17 +91,34 @@ def test_calls_go_over_tls_and_over_nothing_else(daemon: Daemon, tmp_path: Path)
         pass
 
 
-def test_what_it_prints_works_when_pasted(daemon: Daemon) -> None:
-    """With the certificate that it serves with, for it may be known to nobody else."""
-    lines = daemon.log.read_text().splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("curl "))
-    command = " ".join(line.rstrip("\\") for line in lines[start : start + 2])
-    assert " --cacert " in command
-    python = lines[lines.index("and with Python:") + 1 :]
-    snippet = "\n".join(python[: next(n for n, line in enumerate(python) if line.startswith("print(")) + 1])
-    done = subprocess.run(["python3", "-c", snippet], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == ("Hello hello!\n", "")
-    assert shlex.split(command)[0] == "curl"
+@pytest.mark.parametrize(
+    ("hosts", "certificate", "key"),
+    [
+        ((), "certificate.pem", "key.pem"),
+        (("agents.example.org",), "certificate.pem", "key.pem"),
+        ((), "signed.pem", "signed.pem"),
+    ],
+    ids=["address", "name", "signed by an authority"],
+)
+def test_what_it_prints_works_when_pasted(tmp_path: Path, hosts: tuple[str, ...], certificate: str, key: str) -> None:
+    """With the certificate that it serves with, for it may be known to nobody else; also where it names a host only."""
+    certificates.write(tmp_path, hosts=hosts)
+    certificates.write_server(tmp_path, "signed", authority=tmp_path)
+    (tmp_path / "signed.pem").chmod(0o600)
+    config = tmp_path / "runagentd.toml"
+    config.write_text(f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n')
+    with serve([agent(tmp_path, "greeter", SOURCE, "greet")], options=["--config", str(config)]) as daemon:
+        lines = daemon.log.read_text().splitlines()
+        start = next(number for number, line in enumerate(lines) if line.startswith("curl "))
+        python = lines[lines.index("and with Python:") + 1 :]
+        snippet = python[: next(n for n, line in enumerate(python) if line.startswith("print(")) + 1]
+        commands = [["python3", "-c", "\n".join(snippet)]]
+        assert ("--resolve agents.example.org:" in lines[start]) == bool(hosts)
+        if shutil.which("curl"):
+            commands.append(["sh", "-c", "\n".join(lines[start : start + 2])])
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.stdout.strip().strip('"'), done.stderr) == ("Hello hello!", "")
 
 
 def test_another_certificate_is_served_after_a_hangup_without_a_restart(daemon: Daemon, tmp_path: Path) -> None:
