@@ -7,6 +7,7 @@ Reads from strangers: nothing; the file is the operator's, and is refused where 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,8 @@ def configured(named: Path | None) -> Path | None:
     if named is not None:
         return named.absolute()
     usual = Path(DEFAULT)
-    return usual if usual.exists() else None
+    # A link that leads nowhere is a mistake to be told, and not a daemon without its limits.
+    return usual if os.path.lexists(usual) else None
 
 
 def load(path: Path) -> Document:

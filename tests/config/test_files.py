@@ -111,3 +111,15 @@ def test_what_tls_is_made_of_is_refused_where_others_can_change_it(file: Path, k
         "others could change what the daemon trusts\n"
         f"hint: read it, then run chown root HERE/upper/lower/{key}.pem"
     )
+
+
+def test_a_usual_file_that_is_a_link_to_nothing_is_not_taken_for_none(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon without the limits, roles and certificates that it should have would be worse than none."""
+    monkeypatch.setattr(load, "DEFAULT", str(file.parent / "usual.toml"))
+    assert load.configured(None) is None
+    (file.parent / "usual.toml").symlink_to("nothing.toml")
+    named = load.configured(None)
+    assert named is not None
+    assert problem(named) == "HERE/upper/lower/usual.toml: no such file or directory"
