@@ -7,6 +7,7 @@ Reads from strangers: yes, each side takes the other for captured. What is no me
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,6 +17,8 @@ from runagentd.wire.record import RecordError
 
 READ_MAX = 64
 """Messages in one turn of the loop: nobody else must wait for somebody who sends without end."""
+COMPLAINT_SECONDS = 10.0
+"""At least so long is between two lines of the log about what is no message: else the other end could fill the disk."""
 
 M = TypeVar("M")
 
@@ -34,6 +37,14 @@ def listen(
     `parse` raises RecordError for what is none, of which `wrong` is said in the log.
     """
     loop = asyncio.get_running_loop()
+    complained, wrong_ones = -COMPLAINT_SECONDS, 0
+
+    def complain(problem: str) -> None:
+        nonlocal complained, wrong_ones
+        wrong_ones += 1
+        if loop.time() - complained >= COMPLAINT_SECONDS:
+            log.error(wrong, problem=problem, messages=wrong_ones)
+            complained, wrong_ones = loop.time(), 0
 
     def readable() -> None:
         for _ in range(READ_MAX):
@@ -42,15 +53,22 @@ def listen(
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                data = b""
-            if not data:
+                data = None
+            if data is None or (not data and _is_over(connection)):
                 loop.remove_reader(connection)
                 return
             try:
                 message = parse(data)
             except RecordError as error:
-                log.error(wrong, problem=str(error))
+                complain(str(error))
                 continue
             received(message)
 
     loop.add_reader(connection, readable)
+
+
+def _is_over(connection: socket.socket) -> bool:
+    """Whether a read of nothing was the end, and not a datagram of no bytes, which looks the same (unix(7))."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))

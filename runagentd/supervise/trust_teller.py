@@ -8,6 +8,7 @@ wakes nobody, and an id that is not known changes nothing. The gateway can neith
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ class TrustTeller:
             used, self._used = self._used, set()
             try:
                 await asyncio.to_thread(_note_use, self._directory, used)
-            except HostError as error:
+            except (HostError, sqlite3.Error) as error:
                 self._log.error("when API keys were used cannot be noted", reason=error)
 
 

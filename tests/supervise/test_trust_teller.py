@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -95,3 +96,22 @@ def test_a_gateways_report_of_use_adds_no_key(tmp_path: Path) -> None:
         run(tmp_path, body)
         assert [(row.key.id, row.used > 0) for row in store.api_keys()] == [("K1", True)]
         assert store.epoch() == epoch
+
+
+def test_a_disk_that_fails_costs_a_note_of_use_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[set[str]] = []
+
+    def fails_once(directory: Path, used: set[str]) -> None:
+        noted.append(used)
+        if len(noted) == 1:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    async def body(teller: TrustTeller, sent: list[control.FromSupervisor]) -> None:
+        for identity in ("a", "b"):
+            teller.used([identity])
+            assert teller._noting is not None
+            await teller._noting
+
+    monkeypatch.setattr(trust_teller, "_note_use", fails_once)
+    assert 'when API keys were used cannot be noted reason="disk I/O error"' in run(tmp_path, body)
+    assert noted == [{"a"}, {"b"}]
