@@ -62,6 +62,8 @@ class Connection(RequestHandler):
         self._found: tuple[plain.Head, Front, Found] | None = None
         """about that head, where these settings held"""
         self._head_bytes = 0
+        self._together = True
+        """whether answers may wait for the end of the turn: TLS closes at the client's end before we hear of it"""
         self._answering: asyncio.Task[None] | None = None
         self._ahead = b""
         """what has come after the request that is being answered"""
@@ -80,6 +82,7 @@ class Connection(RequestHandler):
         self.keep_alive(True)  # ends that timer (aiohttp.web_protocol)
         ssl_object = transport.get_extra_info("ssl_object")
         self.certificate = None if ssl_object is None else ssl_object.getpeercert(True)
+        self._together = ssl_object is None
         self._idle_since = self._loop.time()
         self._idle = self._loop.call_later(IDLE_SECONDS, self._look_if_idle)
 
@@ -93,6 +96,10 @@ class Connection(RequestHandler):
             self._idle = None
         if self._answering is not None:
             self._answering.cancel()
+
+    def eof_received(self) -> None:
+        self._server.outbox.flush()  # the connection is closed on return, once what was written has left
+        super().eof_received()
 
     def data_received(self, data: bytes) -> None:
         if not self._plain:
@@ -126,6 +133,8 @@ class Connection(RequestHandler):
         request = plain.parse(data, self._known)
         if request is None:
             self._plain, self._known, self._found = False, None, None
+            self._ahead = b""
+            self._resume()
             self._server.outbox.flush()  # the answer to the request before this one may still be in it
             self._give_on(data)
             return
@@ -156,7 +165,7 @@ class Connection(RequestHandler):
             transport.close()
             return
         fields = front.fields(request.head.fields.get("origin"))
-        if len(reply.body) < LARGE_BYTES:
+        if len(reply.body) < LARGE_BYTES and self._together:
             outbox.put(transport, _whole(reply, exchange.id, fields), turn)
         else:
             _send(transport, reply, exchange.id, fields)
@@ -167,11 +176,16 @@ class Connection(RequestHandler):
             watch.done()
         self._answering = None
         self._idle_since = self._loop.time()
-        if self._held:
-            self._held = False
-            transport.resume_reading()
         if self._ahead:
             self._answer(self._ahead)
+        if len(self._ahead) <= AHEAD_BYTES:
+            # And not after each answer: a request is small, and what is read before the next one is not.
+            self._resume()
+
+    def _resume(self) -> None:
+        if self._held and self.transport is not None:
+            self._held = False
+            self.transport.resume_reading()
 
     def _found_about(self, head: plain.Head, front: Front) -> Found:
         if head is not self._known:

@@ -99,7 +99,7 @@ async def _answer(exchange: Exchange) -> Reply:
 class _Fixture:
     """A connection whose transport says what it was told, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, ssl_object: object = None) -> None:
         self.told: list[bytes] = []
         self.server = Server(_answer, front=lambda: Front(Http(), secure=False))
         self.connection: RequestHandler = self.server.protocol(lambda: None)
@@ -109,10 +109,10 @@ class _Fixture:
             close=lambda: self.told.append(b"closed"),
             abort=lambda: self.told.append(b"aborted"),
             is_closing=lambda: False,
-            get_extra_info=lambda name, default=None: default,
+            get_extra_info=lambda name, default=None: ssl_object if name == "ssl_object" else default,
             get_write_buffer_size=lambda: 0,
-            pause_reading=lambda: None,
-            resume_reading=lambda: None,
+            pause_reading=lambda: self.told.append(b"paused"),
+            resume_reading=lambda: self.told.append(b"resumed"),
         )
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
@@ -154,3 +154,71 @@ def test_an_answer_that_was_made_is_sent_before_what_follows_it_ends_the_connect
     """A head of 36 kB that has no end, of which 32 KiB are read."""
     told = asyncio.run(_answer_before_an_abort())
     assert told[:2] == [b"HTTP/1.1 200 OK /x", b"aborted"]
+
+
+async def _until_made(fixture: _Fixture, requests: bytes = PLAIN) -> None:
+    """The answer to the first request is made, and the turn of that is not over."""
+    made = asyncio.Event()
+    put = fixture.server.outbox.put
+
+    def and_tell(transport: asyncio.WriteTransport, data: bytes, turn: int) -> None:
+        put(transport, data, turn)
+        made.set()
+
+    fixture.server.outbox.put = and_tell  # type: ignore[method-assign]
+    fixture.server.outbox._soon = lambda end_turn: None
+    fixture.connection.data_received(requests)
+    await made.wait()
+
+
+async def _answer_before_the_clients_end() -> list[bytes]:
+    fixture = _Fixture()
+    await _until_made(fixture)
+    assert fixture.told == []
+    fixture.connection.eof_received()
+    return fixture.told
+
+
+def test_a_client_that_closes_its_end_after_its_request_has_its_answer() -> None:
+    """uvloop closes the connection when this returns, and drops what is written after that."""
+    assert asyncio.run(_answer_before_the_clients_end()) == [b"HTTP/1.1 200 OK /x"]
+
+
+async def _answer_over_tls() -> list[bytes]:
+    fixture = _Fixture(SimpleNamespace(getpeercert=lambda binary: None))
+    fixture.connection.data_received(PLAIN)
+    while not fixture.told:
+        await asyncio.sleep(0)
+        assert fixture.server.outbox._pieces == []
+    return fixture.told
+
+
+def test_over_tls_an_answer_waits_for_nothing() -> None:
+    """There the end of a client closes the connection before we hear of it."""
+    assert asyncio.run(_answer_over_tls()) == [b"HTTP/1.1 200 OK /x"]
+
+
+async def _pipelined(requests: int, more: bytes) -> tuple[int, int, list[bytes]]:
+    """How many were answered when reading was paused, and when it went on; and what was told then."""
+    fixture = _Fixture()
+    fixture.connection.data_received(PLAIN)
+    fixture.connection.data_received(PLAIN * requests + more)
+    paused = len(fixture.told) - 1
+    while b"resumed" not in fixture.told:  # noqa: ASYNC110  (a list, which tells nobody)
+        await asyncio.sleep(0)
+    return paused, fixture.told.index(b"resumed") - 1, fixture.told
+
+
+def test_who_sends_ahead_is_read_on_when_most_of_it_is_answered() -> None:
+    """2,000 requests of 49 bytes: what has come is held to 64 KiB again, and not to that for each answer."""
+    paused, resumed, told = asyncio.run(_pipelined(2000, b""))
+    assert (told[0], paused) == (b"paused", 0)
+    assert 600 <= resumed <= 800
+    assert told.count(b"resumed") == 1
+
+
+def test_who_sends_ahead_what_aiohttp_answers_is_read_on_for_it() -> None:
+    """Nobody else would have it read again."""
+    many = b"GET /x HTTP/1.1\r\nHost: x\r\n" + b"".join(b"%c: %s\r\n" % (c, b"b" * 16_000) for c in b"abcde")
+    _, resumed, told = asyncio.run(_pipelined(0, many))
+    assert (told[0], resumed) == (b"paused", 0 if told[1] == b"resumed" else 1)
