@@ -9,6 +9,7 @@ A file is opened once and judged by its descriptor, never by its name; then the 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def contents(path: Path, *, bytes_max: int, secret: bool = False) -> bytes:
             os.close(descriptor)
     except OSError as error:
         raise Unusable((error.strerror or "cannot be read").lower()) from error
+    except ValueError as error:
+        raise Unusable("is no path") from error  # a NUL in it
     if len(content) > bytes_max:
         raise Unusable(f"is larger than {bytes_max} bytes")
     return content
@@ -76,13 +79,21 @@ def _check(status: os.stat_result, path: Path, *, secret: bool) -> None:
     if why := changeable.by(status, owners):
         # The owner is told first: who owns a file can give it any mode.
         command = "chmod go-w" if status.st_uid in owners else "chown root"
-        raise Unusable(f"{why}: others could change what the daemon trusts", f"read it, then run {command} {path}")
+        raise Unusable(
+            f"{why}: others could change what the daemon trusts",
+            f"read it, then run {command} {shlex.quote(str(path))}",
+        )
     if secret and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise Unusable("can be read by others than its owner", f"chmod 0600 {path}")
+        raise Unusable("can be read by others than its owner", f"chmod 0600 {shlex.quote(str(path))}")
     # Joined and not made shorter: what ".." leads to depends on the links before it.
     place, why = changeable.on_the_way(os.path.join(os.getcwd(), path), owners)
     if place:
+        # chown(1) follows links, to whatever their owner has chosen.
+        mend = (
+            "name the file itself, and not by this link"
+            if os.path.islink(place)
+            else (f"run chown root and chmod go-w on {shlex.quote(str(place))}, or keep the file elsewhere")
+        )
         raise Unusable(
-            f"the way to it leads through {place}, which {why}: others could change what the daemon trusts",
-            f"run chown root and chmod go-w on {place}, or keep the file elsewhere",
+            f"the way to it leads through {place}, which {why}: others could change what the daemon trusts", mend
         )

@@ -104,7 +104,7 @@ class Tls:
         try:
             leaf = x509.load_pem_x509_certificates(self.certificate)[0]
             names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (ValueError, x509.ExtensionNotFound):
+        except (ValueError, x509.ExtensionNotFound, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
             return ""
         if address in map(str, names.get_values_for_type(x509.IPAddress)):
             return ""

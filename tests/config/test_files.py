@@ -113,6 +113,11 @@ def test_what_tls_is_made_of_is_refused_where_others_can_change_it(file: Path, k
     )
 
 
+def test_a_path_that_is_none_is_told(file: Path) -> None:
+    file.write_text('[tls]\ncertificate = "a\\u0000b"\nkey = "key.pem"\n')
+    assert "certificate: HERE/upper/lower/a\0b: is no path" in problem(file)
+
+
 def test_a_usual_file_that_is_a_link_to_nothing_is_not_taken_for_none(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,7 +51,14 @@ def reapers_unknown(daemon: Daemon) -> set[int]:
     """Pid 1 of each sandbox that serves nobody: those that stand by, and the spare."""
     known = {row.reaper_pid for row in daemon.instances()}
     family = {each.pid for each in traces.family(daemon.process.pid, traces.identity(daemon.state_dir))}
-    return {pid for pid in family - known if Path(f"/proc/{pid}/comm").read_text() == "reaper\n"}
+    return {pid for pid in family - known if _name(pid) == "reaper\n"}
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # it has ended since
 
 
 def test_a_start_takes_what_stands_by_and_the_agents_code_runs_only_then(tmp_path: Path) -> None:

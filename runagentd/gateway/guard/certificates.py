@@ -62,7 +62,7 @@ class Certificates:
     def _named(self, certificate: x509.Certificate) -> CertificateClient | None:
         try:
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except x509.ExtensionNotFound:
+        except (ValueError, x509.ExtensionNotFound, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
             return None
         for kind, prefix in (
             (x509.UniformResourceIdentifier, "URI"),
