@@ -400,10 +400,11 @@ def test_a_builder_that_says_much_is_passed_on_in_part(tmp_path: Path, monkeypat
         one = teller.Teller(told.append)
         for number in range(1000):
             one.say(f"fetching {number} packages")
-        while len(told) < 2:  # noqa: ASYNC110  (a list, which tells nobody)
+        while told[-1] != "fetching 999 packages":  # noqa: ASYNC110  (a list, which tells nobody)
             await asyncio.sleep(0.001)
         one.close()
-        assert told == ["fetching 0 packages", "fetching 999 packages"]
+        assert told[0] == "fetching 0 packages"
+        assert len(told) < 50  # two, but where these lines take longer than what is between two of them
 
     asyncio.run(main())
 
