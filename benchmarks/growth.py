@@ -199,7 +199,9 @@ def _wait(served: Daemon, number: int) -> float:
 def main() -> int:
     """The exit status: whether everything was measured."""
     parser = argparse.ArgumentParser(prog="benchmarks.growth", description="Latency and memory as everything grows.")
-    parser.add_argument("of", nargs="*", choices=(*DIMENSIONS, []), help="default: all")
+    parser.add_argument(
+        "of", nargs="*", choices=(*DIMENSIONS, []), metavar="PART", help=f"{', '.join(DIMENSIONS)} (default: all)"
+    )
     parser.add_argument("--most", type=int, default=100, choices=STEPS, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=3.0, help="of calls at each step (default: %(default)s)")
     arguments = parser.parse_args()

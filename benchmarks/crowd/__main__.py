@@ -23,7 +23,9 @@ PARTS = ("burst", "cancel", "fairness", "thousand")
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="benchmarks.crowd", description="Many callers, many instances.")
-    parser.add_argument("part", nargs="*", choices=(*PARTS, []), help="default: all")
+    parser.add_argument(
+        "part", nargs="*", choices=(*PARTS, []), metavar="PART", help=f"{', '.join(PARTS)} (default: all)"
+    )
     parser.add_argument("--clients", type=int, default=1000, help="that go away (default: %(default)s)")
     parser.add_argument("--instances", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=40.0, help="of the fairness part (default: %(default)s)")
