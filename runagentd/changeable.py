@@ -3,21 +3,62 @@
 Runs as: root, or whoever asks.
 Reads from strangers: nothing; folders and links on the way may be anybody's, and that is the question.
 
+A file is opened once and judged by its descriptor, never by its name; then the folders on the way to it are.
 A file that only root can write is whoever's who can rename one of the folders that it lies in, or lead a link of the
 path elsewhere. So each folder has to be one in which nobody else can exchange an entry: its owner's alone to write, or
 sticky (inode(7)), where others may add entries of their own and touch no other's. What lies at the path itself is the
-caller's to judge, by its descriptor.
+caller's to judge.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 _LINKS_MAX = 40
 """As the kernel follows (path_resolution(7))."""
+
+
+class Exchangeable(Exception):
+    """Others could put another file in the place of one: in which folder, or by which link, why, and what to do."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"the way to it leads through {place}, which {why}")
+        # chown(1) follows links, to whatever their owner has chosen.
+        self.hint = (
+            "name the file itself, and not by this link"
+            if os.path.islink(place)
+            else f"run chown root and chmod go-w on {shlex.quote(place)}, or keep the file elsewhere"
+        )
+
+
+def read(
+    path: str | os.PathLike[str],
+    owners: Collection[int],
+    *,
+    bytes_max: int,
+    judge: Callable[[os.stat_result], None],
+) -> bytes:
+    """The content of a file, and one byte more than `bytes_max` at most, for it may grow after fstat(2).
+
+    `judge` raises where what is open must not be used. `Exchangeable` where somebody but `owners` decides what lies at
+    the path, OSError where nothing can be read, ValueError for a path with a NUL in it.
+    """
+    # Non-blocking, for a FIFO would keep us waiting in open(2) before it could be told apart.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        judge(os.fstat(descriptor))
+        # Joined and not made shorter: what ".." leads to depends on the links before it.
+        place, why = on_the_way(os.path.join(os.getcwd(), path), owners)
+        if place:
+            raise Exchangeable(place, why)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(bytes_max + 1)
+    finally:
+        os.close(descriptor)
 
 
 def by(status: os.stat_result, owners: Collection[int], *, sticky: bool = False) -> str:

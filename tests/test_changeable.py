@@ -13,22 +13,18 @@ from runagentd import changeable
 from runagentd.config import agent_files
 from runagentd.errors import ConfigurationError
 from runagentd.policy.files import find
+from tests import ways
+from tests.ways import NOBODYS
 
 pytestmark = pytest.mark.root
 
 ROOT = (0,)
-NOBODYS = 12345
 
 
 @pytest.fixture
 def way(tmp_path: Path) -> Path:
     """A file below two folders, all of them root's alone."""
-    folder = tmp_path / "upper" / "lower"
-    folder.mkdir(parents=True)
-    folder.chmod(0o755)
-    folder.parent.chmod(0o755)
-    (folder / "file").write_text("version = 1\n")
-    return folder / "file"
+    return ways.of_roots(tmp_path, "file", "version = 1\n")
 
 
 def test_a_way_of_roots_own_is_nobody_elses(way: Path) -> None:
@@ -115,6 +111,20 @@ def test_a_policy_below_a_folder_of_others_is_refused(way: Path) -> None:
         "others could change what a sandbox allows"
     )
     assert problem.hints == (f"run chown root and chmod go-w on {upper}, or keep the file elsewhere",)
+
+
+def test_a_strangers_link_is_not_to_be_owned_by_root_but_to_be_left_out(way: Path, tmp_path: Path) -> None:
+    """chown(1) would follow it: what root owned then would be the stranger's choice."""
+    sticky = tmp_path / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    link = sticky / "web.toml"
+    link.symlink_to(way)
+    os.chown(link, NOBODYS, -1, follow_symlinks=False)
+    with pytest.raises(ConfigurationError) as caught:
+        find(str(link))
+    [problem] = caught.value.problems
+    assert problem.hints == ("name the file itself, and not by this link",)
 
 
 def test_agent_files_below_a_folder_of_others_are_refused(way: Path) -> None:

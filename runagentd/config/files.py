@@ -2,8 +2,7 @@
 
 Runs as: the foreman and runagentctl.
 Reads from strangers: nothing, and makes sure of it: what decides limits, roles, issuers and keys is refused where
-somebody else than root, or who asks, could have written it or put it in its place.
-A file is opened once and judged by its descriptor, never by its name; then the folders on the way to it are.
+somebody else than root, or who asks, could have written it or put it in its place (`changeable`).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from cryptography import x509
@@ -19,6 +19,7 @@ from runagentd import changeable
 from runagentd.config.table import Table
 
 FILE_BYTES_MAX = 256 * 1024
+_HARM = "others could change what the daemon trusts"
 
 
 class Unusable(Exception):
@@ -52,16 +53,15 @@ def contents(path: Path, *, bytes_max: int, secret: bool = False) -> bytes:
 
     A `secret` one nobody else can read either.
     """
+    owners = (0, os.geteuid())
+
+    def judge(status: os.stat_result) -> None:
+        _check(status, path, owners, secret=secret)
+
     try:
-        # Non-blocking, for a FIFO would keep us waiting in open(2) before it could be told apart.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            _check(os.fstat(descriptor), path, secret=secret)
-            with open(descriptor, "rb", closefd=False) as file:
-                # One byte more, for a file may grow after fstat(2).
-                content = file.read(bytes_max + 1)
-        finally:
-            os.close(descriptor)
+        content = changeable.read(path, owners, bytes_max=bytes_max, judge=judge)
+    except changeable.Exchangeable as error:
+        raise Unusable(f"{error}: {_HARM}", error.hint) from error
     except OSError as error:
         raise Unusable((error.strerror or "cannot be read").lower()) from error
     except ValueError as error:
@@ -71,29 +71,13 @@ def contents(path: Path, *, bytes_max: int, secret: bool = False) -> bytes:
     return content
 
 
-def _check(status: os.stat_result, path: Path, *, secret: bool) -> None:
-    """`Unusable` where others can change what is open, put another file in its place, or read what is secret."""
-    owners = (0, os.geteuid())
+def _check(status: os.stat_result, path: Path, owners: Collection[int], *, secret: bool) -> None:
+    """`Unusable` where others can change what is open, or read what is secret."""
     if not stat.S_ISREG(status.st_mode):
         raise Unusable("is not a regular file")
     if why := changeable.by(status, owners):
         # The owner is told first: who owns a file can give it any mode.
         command = "chmod go-w" if status.st_uid in owners else "chown root"
-        raise Unusable(
-            f"{why}: others could change what the daemon trusts",
-            f"read it, then run {command} {shlex.quote(str(path))}",
-        )
+        raise Unusable(f"{why}: {_HARM}", f"read it, then run {command} {shlex.quote(str(path))}")
     if secret and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise Unusable("can be read by others than its owner", f"chmod 0600 {shlex.quote(str(path))}")
-    # Joined and not made shorter: what ".." leads to depends on the links before it.
-    place, why = changeable.on_the_way(os.path.join(os.getcwd(), path), owners)
-    if place:
-        # chown(1) follows links, to whatever their owner has chosen.
-        mend = (
-            "name the file itself, and not by this link"
-            if os.path.islink(place)
-            else (f"run chown root and chmod go-w on {shlex.quote(str(place))}, or keep the file elsewhere")
-        )
-        raise Unusable(
-            f"the way to it leads through {place}, which {why}: others could change what the daemon trusts", mend
-        )

@@ -1,8 +1,8 @@
 """Find policies on this machine: those that runagentd ships, and an operator's files. The one part here with effects.
 
 Runs as: the supervisor and runagentctl.
-Reads from strangers: nothing, and makes sure of it: a policy that somebody else could have written is refused.
-A file is opened once and judged by its descriptor, never by its name; then the folders on the way to it are.
+Reads from strangers: nothing, and makes sure of it: a policy that somebody else could have written, or put in its
+place, is refused (`changeable`).
 """
 
 from __future__ import annotations
@@ -57,38 +57,22 @@ def _read_shipped(name: str) -> bytes:
 
 
 def _read_file(path: PurePosixPath) -> bytes:
-    try:
-        # Non-blocking, for a FIFO would keep the supervisor waiting in open(2) before it could be told apart.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Unreadable(_cannot_open(error)) from error
-    try:
-        refusal = untrusted(os.fstat(descriptor), caller=os.geteuid())
+    caller = os.geteuid()
+
+    def judge(status: os.stat_result) -> None:
+        refusal = untrusted(status, caller=caller)
         if refusal is not None:
             raise refusal
-        _check_way(path)
-        with open(descriptor, "rb", closefd=False) as file:
-            # One byte more, for a file may grow after fstat(2).
-            data = file.read(FILE_BYTES_MAX + 1)
-    finally:
-        os.close(descriptor)
+
+    try:
+        data = changeable.read(path, (0, caller), bytes_max=FILE_BYTES_MAX, judge=judge)
+    except changeable.Exchangeable as error:
+        raise Unreadable(f"{error}: others could change what a sandbox allows", error.hint) from error
+    except OSError as error:
+        raise Unreadable(_cannot_open(error)) from error
     if len(data) > FILE_BYTES_MAX:
         raise _too_large()
     return data
-
-
-def _check_way(path: PurePosixPath) -> None:
-    """`Unreadable` where somebody else could put another file in the place of this one, which is open."""
-    try:
-        # Joined and not made shorter: what ".." leads to depends on the links before it.
-        place, why = changeable.on_the_way(os.path.join(os.getcwd(), path), (0, os.geteuid()))
-    except OSError as error:
-        raise Unreadable(_cannot_open(error)) from error
-    if place:
-        raise Unreadable(
-            f"the way to it leads through {place}, which {why}: others could change what a sandbox allows",
-            f"run chown root and chmod go-w on {place}, or keep the file elsewhere",
-        )
 
 
 def untrusted(status: os.stat_result, *, caller: int) -> Unreadable | None:

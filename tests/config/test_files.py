@@ -12,24 +12,16 @@ from runagentd.config import load
 from runagentd.errors import ConfigurationError
 from runagentd.foreman.settings_link import SettingsLink
 from runagentd.log import Log
-from tests import certificates
+from tests import certificates, ways
+from tests.ways import NOBODYS
 
 pytestmark = pytest.mark.root
-
-NOBODYS = 12345
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A configuration below two folders, all of them root's alone."""
-    folder = tmp_path / "upper" / "lower"
-    folder.mkdir(parents=True)
-    folder.chmod(0o755)
-    folder.parent.chmod(0o755)
-    found = folder / "runagentd.toml"
-    found.write_text("")
-    found.chmod(0o644)
-    return found
+    return ways.of_roots(tmp_path, "runagentd.toml", "")
 
 
 def problem(file: Path) -> str:
