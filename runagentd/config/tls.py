@@ -29,7 +29,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from runagentd import schema
+from runagentd import alternative_names, schema
 from runagentd.config import files, roles
 from runagentd.config.table import Table
 from runagentd.wire.settings import CertificateClient
@@ -102,11 +102,10 @@ class Tls:
         Also where the certificate names no host either, for then nothing verifies.
         """
         try:
-            leaf = x509.load_pem_x509_certificates(self.certificate)[0]
-            names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (ValueError, x509.ExtensionNotFound, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
+            names = alternative_names.of(x509.load_pem_x509_certificates(self.certificate)[0])
+        except ValueError:
             return ""
-        if address in map(str, names.get_values_for_type(x509.IPAddress)):
+        if names is None or address in map(str, names.get_values_for_type(x509.IPAddress)):
             return ""
         hosts = [name for name in names.get_values_for_type(x509.DNSName) if _HOST.fullmatch(name)]
         # A wildcard stands for one whole label (RFC 6125 section 6.4.3): any name in its place is as good.

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtensionOID, NameOID
 
 from runagentd.config import load
 from runagentd.config.tls import Tls
@@ -132,12 +127,6 @@ def test_it_is_called_by_a_name_that_its_certificate_has(
 
 
 def test_a_certificate_with_a_name_of_another_kind_names_no_host() -> None:
-    """An x400Address (RFC 5280, section 4.2.1.6), which OpenSSL serves with."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3002a300"))
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    pem = builder.add_extension(names, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    """OpenSSL serves with it."""
+    pem = certificates.with_x400_address().public_bytes(Encoding.PEM)
     assert Tls(certificate=pem, key=b"", certificate_file=Path("/x")).name_at("127.0.0.1") == ""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from cryptography import x509
 
+from runagentd import alternative_names
 from runagentd.gateway.guard.grants import Role, grants
 from runagentd.gateway.guard.identity import Credentials, Principal, digest, refused
 from runagentd.wire.settings import CertificateClient
@@ -60,9 +61,8 @@ class Certificates:
         )
 
     def _named(self, certificate: x509.Certificate) -> CertificateClient | None:
-        try:
-            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (ValueError, x509.ExtensionNotFound, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
+        names = alternative_names.of(certificate)
+        if names is None:
             return None
         for kind, prefix in (
             (x509.UniformResourceIdentifier, "URI"),
