@@ -117,8 +117,8 @@ class _Fixture:
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
 
-async def _answer_before_the_end() -> list[bytes]:
-    fixture = _Fixture()
+async def _until_made(fixture: _Fixture) -> None:
+    """The answer to a request is made, and the turn of that is not over."""
     made = asyncio.Event()
     put = fixture.server.outbox.put
 
@@ -127,9 +127,14 @@ async def _answer_before_the_end() -> list[bytes]:
         made.set()
 
     fixture.server.outbox.put = and_tell  # type: ignore[method-assign]
-    fixture.server.outbox._soon = lambda end_turn: None  # the turn does not end before the shutdown
+    fixture.server.outbox._soon = lambda end_turn: None
     fixture.connection.data_received(PLAIN)
     await made.wait()
+
+
+async def _answer_before_the_end() -> list[bytes]:
+    fixture = _Fixture()
+    await _until_made(fixture)
     await fixture.connection.shutdown(1.0)
     return fixture.told
 
@@ -154,21 +159,6 @@ def test_an_answer_that_was_made_is_sent_before_what_follows_it_ends_the_connect
     """A head of 36 kB that has no end, of which 32 KiB are read."""
     told = asyncio.run(_answer_before_an_abort())
     assert told[:2] == [b"HTTP/1.1 200 OK /x", b"aborted"]
-
-
-async def _until_made(fixture: _Fixture, requests: bytes = PLAIN) -> None:
-    """The answer to the first request is made, and the turn of that is not over."""
-    made = asyncio.Event()
-    put = fixture.server.outbox.put
-
-    def and_tell(transport: asyncio.WriteTransport, data: bytes, turn: int) -> None:
-        put(transport, data, turn)
-        made.set()
-
-    fixture.server.outbox.put = and_tell  # type: ignore[method-assign]
-    fixture.server.outbox._soon = lambda end_turn: None
-    fixture.connection.data_received(requests)
-    await made.wait()
 
 
 async def _answer_before_the_clients_end() -> list[bytes]:
